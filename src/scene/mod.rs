@@ -1,1 +1,314 @@
-//! Under construction.
+//! Scenes: what an environment is made of, written as a RON file.
+//!
+//! A [`Scene`] is the description as it stands in the file: the `MuJoCo` model, how actions drive it, what is observed,
+//! the start state, the elements of the task and when an episode ends. [`CompiledScene`] is the same with every name
+//! resolved against the loaded model; all environments of a scene share one. Nothing in a scene knows about kitchens:
+//! every part is a list of terms over the joints and actuators of the model, named as in its MJCF file.
+//!
+//! `scenes/kitchen.ron` is the example to start from; a scene that `extends` it only states what differs.
+
+mod compile;
+mod model;
+
+pub use compile::{Channel, CompiledElement, CompiledScene, CompiledServo, Source};
+pub use model::model_folders;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bevy::asset::Asset;
+use bevy::reflect::TypePath;
+use serde::{Deserialize, Serialize};
+
+/// A scene file: everything an environment needs to know, in names of the `MuJoCo` model.
+#[derive(Asset, TypePath, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scene {
+    /// One line for lists and logs.
+    #[serde(default)]
+    pub description: String,
+    /// The model and its time steps.
+    pub physics: PhysicsSpec,
+    /// What an action does.
+    pub control: Control,
+    /// What an agent sees.
+    pub observation: ObservationSpec,
+    /// The state an episode starts in.
+    pub reset: ResetSpec,
+    /// The things of the scene that can be brought to a goal.
+    #[serde(default)]
+    pub elements: Vec<Element>,
+    /// Which of the elements are rewarded.
+    #[serde(default)]
+    pub task: Task,
+    /// How long an episode lasts.
+    pub episode: EpisodeSpec,
+    /// Views for pictures and videos.
+    #[serde(default)]
+    pub cameras: Vec<Camera>,
+}
+
+/// The `MuJoCo` model and how often it is stepped.
+///
+/// `MuJoCo`'s automatic reset of unstable states is always off: an unstable episode ends with a
+/// [fault](crate::sim::Fault) instead.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhysicsSpec {
+    /// MJCF file, absolute or relative to one of the [`model_folders`].
+    pub model: PathBuf,
+    /// Physics steps per control step. Their length is the model's own time step.
+    pub frame_skip: u32,
+}
+
+/// How an action moves the actuators. Actions are clipped to `[-1, 1]`, one number for each servo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Control {
+    /// Position servos whose target moves with limited speed away from the *last observed*, hence noisy, position:
+    /// `target = clip(observed + speed · action · period, range)`, held for the whole control step.
+    ///
+    /// The step rule of relay policy learning's and D4RL's kitchen.
+    VelocityLimitedPosition {
+        /// Speed that an action of 1 asks for, rad/s or m/s.
+        speed: f64,
+        /// The driven joints, in the order of the action's numbers.
+        servos: Vec<Servo>,
+    },
+}
+
+/// A joint driven by a position servo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Servo {
+    /// Hinge or slide joint; it must be part of the observation.
+    pub joint: String,
+    /// Actuator of the model that receives the target.
+    pub actuator: String,
+    /// Lowest and highest target, rad or m.
+    pub range: (f64, f64),
+}
+
+/// What an agent sees: the terms one after another, with uniform noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservationSpec {
+    /// Whether noise is added at all.
+    #[serde(default = "yes")]
+    pub noise: bool,
+    /// Factor on the amplitudes of all terms.
+    #[serde(default = "one")]
+    pub noise_scale: f64,
+    /// The terms, in the order of the observation's numbers.
+    pub terms: Vec<ObservationTerm>,
+}
+
+/// A stretch of numbers in the observation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ObservationTerm {
+    /// Joint positions: 1 number for a hinge (rad) or slide (m), 4 for a ball joint (quaternion w x y z), 7 for a free
+    /// joint (position in m, then quaternion).
+    Position {
+        /// The joints.
+        joints: Vec<String>,
+        /// Noise amplitudes before [`ObservationSpec::noise_scale`]: none, one for all numbers, or one for each. The
+        /// noise is uniform within plus and minus the amplitude.
+        #[serde(default)]
+        noise: Vec<f64>,
+    },
+    /// Joint velocities: 1 number for a hinge (rad/s) or slide (m/s), 3 for a ball joint, 6 for a free joint.
+    Velocity {
+        /// The joints.
+        joints: Vec<String>,
+        /// Noise amplitudes, as for positions.
+        #[serde(default)]
+        noise: Vec<f64>,
+    },
+    /// For every position and velocity before it, the goal of the shown elements, or zero where they have none.
+    Goal {
+        /// The elements whose goals are shown.
+        shown: Shown,
+    },
+}
+
+/// The elements whose goals an observation shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Shown {
+    /// Those of the task.
+    Task,
+    /// These, whatever the task is.
+    Elements(Vec<String>),
+}
+
+/// The state an episode starts in. Velocities are zero.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetSpec {
+    /// Joint name to position (as many numbers as the joint has). Other joints start where the model puts them.
+    #[serde(default)]
+    pub positions: BTreeMap<String, Vec<f64>>,
+}
+
+/// A thing of the scene that is done when its joints are near a goal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Element {
+    /// Name, unique in the scene.
+    pub name: String,
+    /// Its joints.
+    pub joints: Vec<String>,
+    /// Goal position, all numbers of the joints one after another.
+    pub goal: Vec<f64>,
+    /// Done when the Euclidean distance to the goal is below this.
+    pub threshold: f64,
+}
+
+/// The rewarded elements: each gives a reward of 1, once, and when all are done the episode terminates.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// Names of the elements. A scene without any never terminates and gives no reward.
+    pub elements: Vec<String>,
+    /// Whether the order of the list matters.
+    #[serde(default)]
+    pub order: Order,
+    /// What the elements are judged on.
+    #[serde(default)]
+    pub judged_on: JudgedOn,
+}
+
+/// In which order the elements of a task count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Order {
+    /// Any order.
+    #[default]
+    Any,
+    /// An element counts only in a step in which every element listed before it has been counted or is at its goal
+    /// too. The rule of SPiRL's D4RL fork since January 2021.
+    Listed,
+}
+
+/// What the elements of a task are judged on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum JudgedOn {
+    /// The true state.
+    #[default]
+    State,
+    /// The noisy observation, as in D4RL. All joints of the elements must be observed.
+    Observation,
+}
+
+/// How long an episode lasts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeSpec {
+    /// Control steps after which an unfinished episode is truncated.
+    pub steps: u32,
+}
+
+/// A free camera, in `MuJoCo`'s terms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Camera {
+    /// Name, unique in the scene.
+    pub name: String,
+    /// The point in the middle of the picture, m.
+    pub look_at: (f64, f64, f64),
+    /// Distance from that point, m.
+    pub distance: f64,
+    /// Direction of view in the ground plane, degrees.
+    pub azimuth: f64,
+    /// Angle of the view above the horizon, degrees; negative looks down.
+    pub elevation: f64,
+    /// Width of the picture, pixels.
+    pub width: u32,
+    /// Height of the picture, pixels.
+    pub height: u32,
+}
+
+/// What can be wrong with a scene.
+#[derive(Debug, thiserror::Error)]
+pub enum SceneError {
+    /// The scene file cannot be found, read or understood.
+    #[error("scene {name:?}: {reason}")]
+    File {
+        /// The scene asked for.
+        name: String,
+        /// What is wrong, with the place.
+        reason: String,
+    },
+    /// No folder holds the model.
+    #[error("model {model:?} not found; looked in {searched}. `make setup` fetches the models that scenes/ uses")]
+    ModelNotFound {
+        /// The model as the scene names it.
+        model: PathBuf,
+        /// The folders that were searched.
+        searched: String,
+    },
+    /// `MuJoCo` refuses the model.
+    #[error("model {path:?}: {reason}")]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// `MuJoCo`'s own words.
+        reason: String,
+    },
+    /// A name that the model or the scene does not have.
+    #[error("{field}: no {kind} is named {name:?}{}", did_you_mean(.nearest))]
+    UnknownName {
+        /// Where in the scene.
+        field: String,
+        /// What kind of thing was named.
+        kind: &'static str,
+        /// The name that was given.
+        name: String,
+        /// The most similar name there is.
+        nearest: Option<String>,
+    },
+    /// A value that makes no sense where it stands.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Where in the scene.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Scene {
+    /// Reads the scene `name`: `scenes/<name>.ron` of the checkout, or the path of a file.
+    ///
+    /// # Errors
+    /// [`SceneError::File`] if there is no such scene or it does not parse.
+    pub fn load(name: &str) -> Result<Self, SceneError> {
+        let error = |reason: String| SceneError::File {
+            name: name.into(),
+            reason,
+        };
+        let listed = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("scenes")
+            .join(name)
+            .with_extension("ron");
+        let path = if listed.is_file() { listed } else { PathBuf::from(name) };
+        let text = std::fs::read_to_string(&path).map_err(|cause| error(cause.to_string()))?;
+        ron::from_str(&text).map_err(|cause| error(cause.to_string()))
+    }
+}

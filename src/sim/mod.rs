@@ -1,1 +1,320 @@
-//! Under construction.
+//! Environments: running copies of a [scene](crate::scene), stepped in parallel.
+//!
+//! | component | holds |
+//! |---|---|
+//! | [`Physics`] | the `MuJoCo` state; the model is shared by all environments of a scene |
+//! | [`Observation`] | what the agent sees during this tick |
+//! | [`NextObservation`] | what it sees after the step, also when the episode ends |
+//! | [`Measurement`] | the latest observation in double precision, which the control law builds on |
+//! | [`Action`] | what the agent wants |
+//! | [`Outcome`] | reward, `terminated`, `truncated`, fault of the last step |
+//! | [`Episode`] | seed, number of the episode, step and return so far |
+//! | [`TaskProgress`] | which elements are done |
+//! | [`Slot`] | place among the environments of the same seed |
+//! | [`NoiseStream`] | the episode's random numbers |
+//! | [`Faults`] | how many episodes ended because the physics became unstable |
+//! | [`InstanceOf`] | the scene entity |
+//!
+//! One tick of an environment is
+//!
+//! ```text
+//! Reset     an ended episode gives way to the next one            begin_episodes
+//! Observe   NextObservation of the last tick becomes Observation  observe_all
+//! Decide    somebody writes Action
+//! Simulate  Action moves the servos, the physics advances         simulate_all
+//! Score     NextObservation, Outcome, Episode, TaskProgress       score_all
+//! ```
+//!
+//! so from Score on, a tick holds one whole transition: `Observation`, `Action`, `Outcome`, `NextObservation`. Resets
+//! are *next-step* resets in Gymnasium's terms: the last transition of an episode keeps its own next observation.
+//!
+//! The functions in [`step`] do the work on plain values; [`Environment`] runs them without a schedule.
+
+mod environment;
+mod state;
+pub mod step;
+
+pub use environment::{Environment, spawn_environment};
+pub use state::EnvironmentState;
+
+use std::sync::Arc;
+
+use bevy::ecs::batching::BatchingStrategy;
+use bevy::prelude::*;
+use mujoco_rs::error::MjDataError;
+use mujoco_rs::wrappers::mj_data::MjData;
+use mujoco_rs::wrappers::mj_model::MjModel;
+use serde::{Deserialize, Serialize};
+
+use crate::rng::{Purpose, Stream, stream};
+use crate::scene::CompiledScene;
+use crate::tick::{Tick, TickSystems};
+
+/// State of the physics. The model behind it is shared.
+#[derive(Component, Debug, Deref, DerefMut)]
+pub struct Physics(pub MjData<Arc<MjModel>>);
+
+/// What the agent sees in this tick, `[observation_len]`.
+#[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
+pub struct Observation(pub Vec<f32>);
+
+/// What the agent sees after this tick's step, `[observation_len]`; valid from [`TickSystems::Score`] on.
+///
+/// After a [fault](Fault) it repeats [`Observation`], so that nothing non-finite gets out.
+#[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
+pub struct NextObservation(pub Vec<f32>);
+
+/// The latest observation in double precision, `[observation_len]`.
+///
+/// The control law starts from the *measured* joints, noise included. From Reset to Simulate this is [`Observation`],
+/// from Score on [`NextObservation`].
+#[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
+pub struct Measurement(pub Vec<f64>);
+
+/// What the agent wants, `[action_len]`, each within -1 and 1 (clipped otherwise).
+#[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
+pub struct Action(pub Vec<f32>);
+
+/// What came of the last step.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Elements of the task that were counted in this step.
+    pub reward: f32,
+    /// All elements of the task are done: nothing more can be earned.
+    pub terminated: bool,
+    /// The episode was cut off: by its time limit, or by a fault.
+    pub truncated: bool,
+    /// Why the step cannot be trusted. Such a transition must not be learned from.
+    pub fault: Option<Fault>,
+}
+
+impl Outcome {
+    /// Whether the episode has ended.
+    pub fn ended(&self) -> bool {
+        self.terminated || self.truncated
+    }
+}
+
+/// Why a step cannot be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The action held a number that is not finite, or not as many numbers as the scene has servos.
+    Action,
+    /// The physics diverged: `MuJoCo` reported bad positions, velocities or accelerations, or one is not finite.
+    Unstable,
+}
+
+/// The running episode.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Episode {
+    /// Master seed of the environment's random streams.
+    pub seed: u64,
+    /// Number of the episode, from 0.
+    pub index: u64,
+    /// Control steps taken.
+    pub step: u32,
+    /// Sum of the rewards.
+    pub return_: f32,
+}
+
+/// How far the task has come in the running episode.
+#[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskProgress {
+    /// For each element of the task, in its order: has been counted. Stays so until the episode ends.
+    pub done: Vec<bool>,
+    /// For each element of the scene: has been at its goal in this episode, rewarded or not.
+    pub reached: Vec<bool>,
+    /// For each element of the scene: distance to its goal after the last step.
+    pub distance: Vec<f64>,
+}
+
+impl TaskProgress {
+    /// Elements of the task that have been counted.
+    pub fn completed(&self) -> usize {
+        self.done.iter().filter(|done| **done).count()
+    }
+}
+
+/// Place of an environment among those of the same seed. With the seed it names the environment's random streams.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot(pub usize);
+
+/// Random numbers of the running episode's observation noise.
+#[derive(Component, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoiseStream(pub Stream);
+
+impl NoiseStream {
+    /// The stream of one episode.
+    pub fn of(slot: Slot, episode: &Episode) -> Self {
+        Self(stream(
+            episode.seed,
+            Purpose::ObservationNoise,
+            slot.0 as u64,
+            episode.index,
+        ))
+    }
+}
+
+/// Episodes of this environment that ended with a [`Fault`].
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Faults(pub u64);
+
+/// Environment → scene: the entity with the [`CompiledScene`].
+#[derive(Component, Debug, Clone, PartialEq, Eq)]
+#[relationship(relationship_target = Instances)]
+pub struct InstanceOf(pub Entity);
+
+/// Scene → its environments. They are despawned with the scene.
+#[derive(Component, Debug)]
+#[relationship_target(relationship = InstanceOf, linked_spawn)]
+pub struct Instances(Vec<Entity>);
+
+/// What can go wrong when an environment is made or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// `MuJoCo` could not set up or restore a state.
+    #[error("MuJoCo: {0}")]
+    Data(#[from] MjDataError),
+    /// The scene entity has no compiled scene.
+    #[error("entity {0} is no scene")]
+    NotAScene(Entity),
+    /// A stored state belongs to another scene.
+    #[error("the stored state does not fit this environment: {0}")]
+    Mismatch(String),
+}
+
+/// Runs all environments as part of [`Tick`]. Needs the [`TickPlugin`](crate::tick::TickPlugin).
+pub struct SimPlugin;
+
+impl Plugin for SimPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            Tick,
+            (
+                begin_episodes.in_set(TickSystems::Reset),
+                observe_all.in_set(TickSystems::Observe),
+                simulate_all.in_set(TickSystems::Simulate),
+                score_all.in_set(TickSystems::Score),
+            ),
+        );
+    }
+}
+
+type BeginEpisode<'a> = (
+    &'a InstanceOf,
+    &'a Slot,
+    &'a mut Physics,
+    &'a mut Measurement,
+    &'a mut NextObservation,
+    &'a mut NoiseStream,
+    &'a mut Episode,
+    &'a mut TaskProgress,
+    &'a mut Outcome,
+);
+
+/// Starts the next episode of every environment whose last one has ended.
+pub fn begin_episodes(mut environments: Query<BeginEpisode>, scenes: Query<&CompiledScene>) {
+    environments
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(
+            |(
+                scene,
+                slot,
+                mut physics,
+                mut measurement,
+                mut next,
+                mut noise,
+                mut episode,
+                mut progress,
+                mut outcome,
+            )| {
+                if !outcome.ended() {
+                    return;
+                }
+                let Ok(scene) = scenes.get(scene.0) else { return };
+                *episode = Episode {
+                    index: episode.index + 1,
+                    step: 0,
+                    return_: 0.0,
+                    ..*episode
+                };
+                *noise = NoiseStream::of(*slot, &episode);
+                *outcome = Outcome::default();
+                step::reset(scene, &mut physics);
+                step::observe(scene, &physics, &mut noise, &mut measurement, &mut next);
+                step::clear_progress(scene, &physics, &measurement, &mut progress);
+            },
+        );
+}
+
+/// Makes the observation after the last step the one that agents decide on.
+pub fn observe_all(mut environments: Query<(&mut Observation, &mut NextObservation)>) {
+    for (mut observation, mut next) in &mut environments {
+        std::mem::swap(&mut observation.0, &mut next.0);
+    }
+}
+
+type Simulate<'a> = (
+    &'a InstanceOf,
+    &'a Action,
+    &'a Measurement,
+    &'a mut Physics,
+    &'a mut Outcome,
+);
+
+/// Advances the physics of every environment by one control step, spread over the compute threads.
+pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>) {
+    // A control step takes about a millisecond, a task about a microsecond: one environment per task balances best.
+    environments
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(scene, action, measurement, mut physics, mut outcome)| {
+            let Ok(scene) = scenes.get(scene.0) else { return };
+            let stepped = step::apply_action(scene, measurement, action, &mut physics)
+                .and_then(|()| step::simulate(scene, &mut physics));
+            *outcome = Outcome {
+                fault: stepped.err(),
+                ..default()
+            };
+        });
+}
+
+type Score<'a> = (
+    &'a InstanceOf,
+    &'a Physics,
+    &'a Observation,
+    &'a mut NextObservation,
+    &'a mut Measurement,
+    &'a mut NoiseStream,
+    &'a mut Episode,
+    &'a mut TaskProgress,
+    &'a mut Outcome,
+    &'a mut Faults,
+);
+
+/// Observes the state after the step and works out rewards, task progress and the end of episodes.
+pub fn score_all(mut environments: Query<Score>, scenes: Query<&CompiledScene>) {
+    for (
+        scene,
+        physics,
+        observation,
+        mut next,
+        mut measurement,
+        mut noise,
+        mut episode,
+        mut progress,
+        mut outcome,
+        mut faults,
+    ) in &mut environments
+    {
+        let Ok(scene) = scenes.get(scene.0) else { continue };
+        if outcome.fault.is_some() {
+            next.copy_from_slice(observation);
+            faults.0 += 1;
+        } else {
+            step::observe(scene, physics, &mut noise, &mut measurement, &mut next);
+        }
+        step::score(scene, physics, &measurement, &mut progress, &mut episode, &mut outcome);
+    }
+}

@@ -1,0 +1,495 @@
+//! Resolving the names of a scene against its model.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bevy::ecs::component::Component;
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
+
+use super::{Control, JudgedOn, ObservationTerm, Scene, SceneError, Shown, model};
+
+/// A scene with every name resolved, and its model. Environments refer to it with
+/// [`InstanceOf`](crate::sim::InstanceOf).
+#[derive(Component, Debug, Clone)]
+pub struct CompiledScene {
+    scene: Scene,
+    model: Arc<MjModel>,
+    period: f64,
+    speed: f64,
+    servos: Vec<CompiledServo>,
+    channels: Vec<Channel>,
+    start: Vec<f64>,
+    elements: Vec<CompiledElement>,
+    task: Vec<usize>,
+}
+
+/// One number of the observation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Channel {
+    /// Joint name, with the component for joints of several numbers, for example `kettle[2]`.
+    pub name: String,
+    /// Where the number comes from.
+    pub source: Source,
+    /// Amplitude of the uniform noise, after all scales; 0 for none.
+    pub noise: f64,
+}
+
+/// Where a number of the observation comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Source {
+    /// Index into `qpos`.
+    Position(usize),
+    /// Index into `qvel`.
+    Velocity(usize),
+    /// Always this number.
+    Constant(f64),
+}
+
+/// A resolved [`Servo`](super::Servo).
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompiledServo {
+    /// Channel of the observation that holds the joint's position.
+    pub channel: usize,
+    /// Index into `ctrl`.
+    pub control: usize,
+    /// Lowest target, rad or m.
+    pub low: f64,
+    /// Highest target, rad or m.
+    pub high: f64,
+}
+
+/// A resolved [`Element`](super::Element).
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompiledElement {
+    /// Name of the element.
+    pub name: String,
+    /// The numbers that are compared with the goal.
+    pub values: Vec<Source>,
+    /// Channel of each of these numbers in the observation; empty when it is not observed completely.
+    pub channels: Vec<usize>,
+    /// Goal of each of these numbers.
+    pub goal: Vec<f64>,
+    /// Done when the Euclidean distance to the goal is below this.
+    pub threshold: f64,
+}
+
+impl CompiledScene {
+    /// Loads the model and resolves all names.
+    ///
+    /// # Errors
+    /// [`SceneError`] if the model cannot be found or loaded, a name does not exist or a value makes no sense.
+    pub fn new(scene: Scene) -> Result<Self, SceneError> {
+        let model = model::load(Path::new(&scene.physics.model))?;
+        let resolver = Resolver { model: &model };
+
+        if scene.physics.frame_skip == 0 {
+            return Err(invalid("physics.frame_skip", "must be at least 1"));
+        }
+        if scene.episode.steps == 0 {
+            return Err(invalid("episode.steps", "must be at least 1"));
+        }
+        let elements = elements(&scene, &resolver)?;
+        let task = scene
+            .task
+            .elements
+            .iter()
+            .enumerate()
+            .map(|(index, name)| element_index(&elements, name, &format!("task.elements[{index}]")))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(index) = (1..task.len()).find(|&index| task[..index].contains(&task[index])) {
+            return Err(invalid(format!("task.elements[{index}]"), "stands in the list twice"));
+        }
+        let channels = channels(&scene, &resolver, &elements, &task)?;
+        let elements: Vec<_> = elements
+            .into_iter()
+            .map(|element| with_channels(element, &channels))
+            .collect();
+        if scene.task.judged_on == JudgedOn::Observation
+            && let Some(&unseen) = task.iter().find(|&&element| elements[element].channels.is_empty())
+        {
+            let reason = format!(
+                "{:?} is not observed, so it cannot be judged on the observation",
+                elements[unseen].name
+            );
+            return Err(invalid("task.judged_on", reason));
+        }
+        let (speed, servos) = servos(&scene, &resolver, &channels)?;
+        let start = start(&scene, &resolver)?;
+        let period = f64::from(scene.physics.frame_skip) * model.opt().timestep;
+        Ok(Self {
+            scene,
+            period,
+            speed,
+            servos,
+            channels,
+            start,
+            elements,
+            task,
+            model,
+        })
+    }
+
+    /// The description this was made from.
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
+    /// The model that all environments of this scene share.
+    pub fn model(&self) -> &Arc<MjModel> {
+        &self.model
+    }
+
+    /// Length of a control step, s.
+    pub fn period(&self) -> f64 {
+        self.period
+    }
+
+    /// Speed that an action of 1 asks for, rad/s or m/s.
+    pub fn speed(&self) -> f64 {
+        self.speed
+    }
+
+    /// The driven joints, in the order of the action's numbers.
+    pub fn servos(&self) -> &[CompiledServo] {
+        &self.servos
+    }
+
+    /// Numbers in an action.
+    pub fn action_len(&self) -> usize {
+        self.servos.len()
+    }
+
+    /// The numbers of the observation.
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
+    /// Numbers in an observation.
+    pub fn observation_len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Joint positions at the start of an episode, `[nq]`.
+    pub fn start(&self) -> &[f64] {
+        &self.start
+    }
+
+    /// All elements of the scene.
+    pub fn elements(&self) -> &[CompiledElement] {
+        &self.elements
+    }
+
+    /// Indices into [`Self::elements`] of the rewarded elements, in the order of the task.
+    pub fn task(&self) -> &[usize] {
+        &self.task
+    }
+
+    /// Index of an element by its name.
+    ///
+    /// # Errors
+    /// [`SceneError::UnknownName`] with the nearest name.
+    pub fn element(&self, name: &str) -> Result<usize, SceneError> {
+        element_index(&self.elements, name, "element")
+    }
+
+    /// The stretch of `qpos` that holds a joint's position.
+    ///
+    /// # Errors
+    /// [`SceneError::UnknownName`] with the nearest name.
+    pub fn joint_positions(&self, joint: &str) -> Result<Range<usize>, SceneError> {
+        Ok(Resolver { model: &self.model }.joint(joint, "joint")?.positions)
+    }
+}
+
+/// Looks names up in a model.
+struct Resolver<'m> {
+    model: &'m MjModel,
+}
+
+struct Joint {
+    positions: Range<usize>,
+    velocities: Range<usize>,
+}
+
+impl Resolver<'_> {
+    fn id(&self, object: MjtObjBase, kind: &'static str, name: &str, field: &str) -> Result<usize, SceneError> {
+        // A NUL byte cannot be part of a name in the model, and must not reach the C side.
+        let id = if name.contains('\0') {
+            None
+        } else {
+            self.model.name_to_id(object, name)
+        };
+        id.ok_or_else(|| {
+            let names = (0..).map_while(|id| match object {
+                MjtObjBase::mjOBJ_JOINT if id < self.model.njnt() as usize => Some(self.model.id_to_name(object, id)),
+                MjtObjBase::mjOBJ_ACTUATOR if id < self.model.nactuator() as usize => {
+                    Some(self.model.id_to_name(object, id))
+                }
+                _ => None,
+            });
+            unknown(field, kind, name, names.flatten())
+        })
+    }
+
+    fn joint(&self, name: &str, field: &str) -> Result<Joint, SceneError> {
+        let id = self.id(MjtObjBase::mjOBJ_JOINT, "joint", name, field)?;
+        let (positions, velocities) = match self.model.jnt_type()[id] {
+            MjtJoint::mjJNT_FREE => (7, 6),
+            MjtJoint::mjJNT_BALL => (4, 3),
+            MjtJoint::mjJNT_SLIDE | MjtJoint::mjJNT_HINGE => (1, 1),
+        };
+        let position = self.model.jnt_qposadr()[id] as usize;
+        let velocity = self.model.jnt_dofadr()[id] as usize;
+        Ok(Joint {
+            positions: position..position + positions,
+            velocities: velocity..velocity + velocities,
+        })
+    }
+
+    /// Index into `ctrl` of an actuator with one control.
+    fn control(&self, name: &str, field: &str) -> Result<usize, SceneError> {
+        let id = self.id(MjtObjBase::mjOBJ_ACTUATOR, "actuator", name, field)?;
+        match self.model.actuator_ctrlnum()[id] {
+            1 => Ok(self.model.actuator_ctrladr()[id] as usize),
+            several => Err(invalid(
+                field,
+                format!("actuator {name:?} has {several} controls, a servo needs 1"),
+            )),
+        }
+    }
+}
+
+fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, SceneError> {
+    let mut compiled: Vec<CompiledElement> = Vec::with_capacity(scene.elements.len());
+    for (index, element) in scene.elements.iter().enumerate() {
+        let field = format!("elements[{index}]");
+        if compiled.iter().any(|other| other.name == element.name) {
+            return Err(invalid(
+                format!("{field}.name"),
+                format!("a second element is named {:?}", element.name),
+            ));
+        }
+        let mut values = Vec::new();
+        for (joint, name) in element.joints.iter().enumerate() {
+            values.extend(
+                resolver
+                    .joint(name, &format!("{field}.joints[{joint}]"))?
+                    .positions
+                    .map(Source::Position),
+            );
+        }
+        if values.is_empty() {
+            return Err(invalid(format!("{field}.joints"), "must name at least one joint"));
+        }
+        if element.goal.len() != values.len() {
+            let reason = format!("has {} numbers, the joints have {}", element.goal.len(), values.len());
+            return Err(invalid(format!("{field}.goal"), reason));
+        }
+        finite(&element.goal, || format!("{field}.goal"))?;
+        if !(element.threshold.is_finite() && element.threshold > 0.0) {
+            return Err(invalid(format!("{field}.threshold"), "must be a positive number"));
+        }
+        compiled.push(CompiledElement {
+            name: element.name.clone(),
+            values,
+            channels: Vec::new(),
+            goal: element.goal.clone(),
+            threshold: element.threshold,
+        });
+    }
+    Ok(compiled)
+}
+
+fn element_index(elements: &[CompiledElement], name: &str, field: &str) -> Result<usize, SceneError> {
+    elements.iter().position(|element| element.name == name).ok_or_else(|| {
+        unknown(
+            field,
+            "element",
+            name,
+            elements.iter().map(|element| element.name.as_str()),
+        )
+    })
+}
+
+fn channels(
+    scene: &Scene,
+    resolver: &Resolver,
+    elements: &[CompiledElement],
+    task: &[usize],
+) -> Result<Vec<Channel>, SceneError> {
+    let spec = &scene.observation;
+    if !(spec.noise_scale.is_finite() && spec.noise_scale >= 0.0) {
+        return Err(invalid("observation.noise_scale", "must not be negative"));
+    }
+    let scale = if spec.noise { spec.noise_scale } else { 0.0 };
+    let mut channels: Vec<Channel> = Vec::new();
+    for (index, term) in spec.terms.iter().enumerate() {
+        let field = format!("observation.terms[{index}]");
+        let first = channels.len();
+        let (joints, noise) = match term {
+            ObservationTerm::Position { joints, noise } | ObservationTerm::Velocity { joints, noise } => {
+                (joints, noise)
+            }
+            ObservationTerm::Goal { shown } => {
+                let shown = match shown {
+                    Shown::Task => task.to_vec(),
+                    Shown::Elements(names) => names
+                        .iter()
+                        .enumerate()
+                        .map(|(at, name)| element_index(elements, name, &format!("{field}.shown[{at}]")))
+                        .collect::<Result<_, _>>()?,
+                };
+                let seen = channels
+                    .iter()
+                    .filter(|channel| !matches!(channel.source, Source::Constant(_)));
+                let goals: Vec<_> = seen.map(|channel| goal_of(channel, elements, &shown)).collect();
+                channels.extend(goals);
+                continue;
+            }
+        };
+        for (at, name) in joints.iter().enumerate() {
+            let joint = resolver.joint(name, &format!("{field}.joints[{at}]"))?;
+            let (range, source): (_, fn(usize) -> Source) = match term {
+                ObservationTerm::Velocity { .. } => (joint.velocities, Source::Velocity),
+                _ => (joint.positions, Source::Position),
+            };
+            let several = range.len() > 1;
+            channels.extend(range.enumerate().map(|(component, address)| Channel {
+                name: if several {
+                    format!("{name}[{component}]")
+                } else {
+                    name.clone()
+                },
+                source: source(address),
+                noise: 0.0,
+            }));
+        }
+        let stretch = &mut channels[first..];
+        if !(noise.len() <= 1 || noise.len() == stretch.len()) {
+            let reason = format!("has {} numbers, must have 0, 1 or {}", noise.len(), stretch.len());
+            return Err(invalid(format!("{field}.noise"), reason));
+        }
+        finite(noise, || format!("{field}.noise"))?;
+        for (channel, amplitude) in stretch.iter_mut().zip(noise.iter().cycle()) {
+            channel.noise = amplitude.abs() * scale;
+        }
+    }
+    if channels.is_empty() {
+        return Err(invalid("observation.terms", "nothing is observed"));
+    }
+    Ok(channels)
+}
+
+fn goal_of(channel: &Channel, elements: &[CompiledElement], shown: &[usize]) -> Channel {
+    let goal = shown
+        .iter()
+        .filter_map(|&element| elements.get(element))
+        .find_map(|element| {
+            element
+                .values
+                .iter()
+                .zip(&element.goal)
+                .find(|(value, _)| **value == channel.source)
+                .map(|(_, goal)| *goal)
+        });
+    Channel {
+        name: format!("goal of {}", channel.name),
+        source: Source::Constant(goal.unwrap_or(0.0)),
+        noise: 0.0,
+    }
+}
+
+fn with_channels(mut element: CompiledElement, channels: &[Channel]) -> CompiledElement {
+    let places = element
+        .values
+        .iter()
+        .map(|value| channels.iter().position(|channel| channel.source == *value));
+    element.channels = places.collect::<Option<Vec<_>>>().unwrap_or_default();
+    element
+}
+
+fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f64, Vec<CompiledServo>), SceneError> {
+    let Control::VelocityLimitedPosition { speed, servos } = &scene.control;
+    if !(speed.is_finite() && *speed > 0.0) {
+        return Err(invalid("control.speed", "must be a positive number"));
+    }
+    let mut compiled = Vec::with_capacity(servos.len());
+    for (index, servo) in servos.iter().enumerate() {
+        let field = format!("control.servos[{index}]");
+        let joint = resolver.joint(&servo.joint, &format!("{field}.joint"))?;
+        if joint.positions.len() != 1 {
+            return Err(invalid(
+                format!("{field}.joint"),
+                "a servo drives a hinge or slide joint",
+            ));
+        }
+        let source = Source::Position(joint.positions.start);
+        let channel = channels
+            .iter()
+            .position(|channel| channel.source == source)
+            .ok_or_else(|| {
+                invalid(
+                    format!("{field}.joint"),
+                    "is not observed, and the target starts from the observed position",
+                )
+            })?;
+        let (low, high) = servo.range;
+        if !(low.is_finite() && high.is_finite() && low <= high) {
+            return Err(invalid(
+                format!("{field}.range"),
+                "must be two numbers, the lower one first",
+            ));
+        }
+        let control = resolver.control(&servo.actuator, &format!("{field}.actuator"))?;
+        compiled.push(CompiledServo {
+            channel,
+            control,
+            low,
+            high,
+        });
+    }
+    Ok((*speed, compiled))
+}
+
+fn start(scene: &Scene, resolver: &Resolver) -> Result<Vec<f64>, SceneError> {
+    let mut start = resolver.model.qpos0().to_vec();
+    for (name, position) in &scene.reset.positions {
+        let field = format!("reset.positions[{name:?}]");
+        let range = resolver.joint(name, &field)?.positions;
+        if position.len() != range.len() {
+            let reason = format!("has {} numbers, the joint has {}", position.len(), range.len());
+            return Err(invalid(field, reason));
+        }
+        finite(position, || field.clone())?;
+        start[range].copy_from_slice(position);
+    }
+    Ok(start)
+}
+
+fn finite(values: &[f64], field: impl Fn() -> String) -> Result<(), SceneError> {
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(invalid(field(), "must be finite"))
+    }
+}
+
+fn invalid(field: impl Into<String>, reason: impl Into<String>) -> SceneError {
+    SceneError::Invalid {
+        field: field.into(),
+        reason: reason.into(),
+    }
+}
+
+fn unknown<'n>(field: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> SceneError {
+    let nearest = known
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .map(str::to_owned);
+    SceneError::UnknownName {
+        field: field.into(),
+        kind,
+        name: name.into(),
+        nearest,
+    }
+}

@@ -1,0 +1,88 @@
+//! Finding and loading `MuJoCo` models.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+
+use bevy::log::{debug, warn};
+use mujoco_rs::logging::set_log_handler;
+use mujoco_rs::mujoco_c::mjtDisableBit;
+use mujoco_rs::wrappers::mj_logging::{MjLogMessage, MjtLogLevel};
+use mujoco_rs::wrappers::mj_model::MjModel;
+
+use super::SceneError;
+
+/// Environment variable with further model folders, separated as in `PATH`.
+const FOLDERS_VARIABLE: &str = "APPRENTICE_MODELS";
+
+/// The folders that models are looked for in, first match wins: those of the environment variable
+/// `APPRENTICE_MODELS`, `models` and `.deps/models` beside the executable and in each folder above it, and
+/// `.deps/models` of the checkout the program was built from.
+pub fn model_folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::var_os(FOLDERS_VARIABLE)
+        .map(|list| std::env::split_paths(&list).collect())
+        .unwrap_or_default();
+    if let Ok(executable) = std::env::current_exe() {
+        for folder in executable.ancestors().skip(1) {
+            folders.extend([folder.join("models"), folder.join(".deps/models")]);
+        }
+    }
+    folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join(".deps/models"));
+    folders
+}
+
+/// Finds and loads a model, with `MuJoCo`'s automatic reset of unstable states off.
+pub(super) fn load(model: &Path) -> Result<Arc<MjModel>, SceneError> {
+    let path = find(model)?;
+    install_log_handler();
+    let mut loaded = MjModel::from_xml(&path).map_err(|cause| SceneError::Model {
+        path,
+        reason: cause.to_string(),
+    })?;
+    loaded.opt_mut().disableflags |= mjtDisableBit::mjDSBL_AUTORESET as i32;
+    Ok(Arc::new(loaded))
+}
+
+fn find(model: &Path) -> Result<PathBuf, SceneError> {
+    if model.is_absolute() && model.is_file() {
+        return Ok(model.into());
+    }
+    let folders = model_folders();
+    folders
+        .iter()
+        .map(|folder| folder.join(model))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let existing: Vec<_> = folders
+                .iter()
+                .filter(|folder| folder.is_dir())
+                .map(|folder| folder.display().to_string())
+                .collect();
+            let searched = if existing.is_empty() {
+                "no existing folder".into()
+            } else {
+                existing.join(", ")
+            };
+            SceneError::ModelNotFound {
+                model: model.into(),
+                searched,
+            }
+        })
+}
+
+/// Sends `MuJoCo`'s messages to the program's log. Without this it writes `MUJOCO_LOG.TXT` into the working directory.
+fn install_log_handler() {
+    static ONCE: Once = Once::new();
+    // SAFETY: nothing can use MuJoCo without a model, models are loaded by `load` only, and `Once` holds back every
+    // other thread that wants to load one until the handler is in place.
+    ONCE.call_once(|| unsafe { set_log_handler(handle_message) });
+}
+
+fn handle_message(message: &MjLogMessage) {
+    let subject = message.subject();
+    match message.level() {
+        // The process ends when this returns, so the reason has to reach the user whatever the log is set to.
+        MjtLogLevel::mjLOG_ERROR => eprintln!("MuJoCo cannot go on: {subject} {}", message.body().unwrap_or_default()),
+        MjtLogLevel::mjLOG_WARNING => warn!("MuJoCo: {subject}"),
+        _ => debug!("MuJoCo: {subject}"),
+    }
+}

@@ -1,0 +1,140 @@
+//! Making environments, and running one without a schedule.
+
+use std::sync::Arc;
+
+use bevy::prelude::*;
+use mujoco_rs::wrappers::mj_data::MjData;
+
+use super::{
+    Action, Episode, Faults, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
+    SimError, Slot, TaskProgress, step,
+};
+use crate::scene::CompiledScene;
+
+/// All components of an environment but [`InstanceOf`].
+///
+/// As a bundle it is spawned with `InstanceOf(scene)`. On its own it runs an environment by hand, for demonstrators and
+/// tests; the numbers are the same either way.
+#[derive(Bundle, Debug)]
+pub struct Environment {
+    /// State of the physics.
+    pub physics: Physics,
+    /// What the agent sees.
+    pub observation: Observation,
+    /// What it sees after the step.
+    pub next_observation: NextObservation,
+    /// The latest observation in double precision.
+    pub measurement: Measurement,
+    /// What the agent wants.
+    pub action: Action,
+    /// What came of the last step.
+    pub outcome: Outcome,
+    /// The running episode.
+    pub episode: Episode,
+    /// How far the task has come.
+    pub progress: TaskProgress,
+    /// Place among the environments of the same seed.
+    pub slot: Slot,
+    /// Random numbers of the observation noise.
+    pub noise: NoiseStream,
+    /// Episodes that ended with a fault.
+    pub faults: Faults,
+}
+
+impl Environment {
+    /// An environment at the start of its episode 0.
+    ///
+    /// # Errors
+    /// [`SimError::Data`] if there is not enough memory for the state of the physics.
+    pub fn new(scene: &CompiledScene, slot: usize, seed: u64) -> Result<Self, SimError> {
+        let episode = Episode { seed, ..default() };
+        let slot = Slot(slot);
+        let mut environment = Self {
+            physics: Physics(MjData::try_new(Arc::clone(scene.model()))?),
+            observation: Observation(vec![0.0; scene.observation_len()]),
+            next_observation: NextObservation(vec![0.0; scene.observation_len()]),
+            measurement: Measurement(vec![0.0; scene.observation_len()]),
+            action: Action(vec![0.0; scene.action_len()]),
+            outcome: Outcome::default(),
+            episode,
+            progress: TaskProgress {
+                done: vec![false; scene.task().len()],
+                reached: vec![false; scene.elements().len()],
+                distance: vec![0.0; scene.elements().len()],
+            },
+            slot,
+            noise: NoiseStream::of(slot, &episode),
+            faults: Faults::default(),
+        };
+        environment.begin(scene, 0, scene.start());
+        Ok(environment)
+    }
+
+    /// Begins episode `index` from joint positions `start` (`[nq]`, usually [`CompiledScene::start`]) at rest.
+    pub fn begin(&mut self, scene: &CompiledScene, index: u64, start: &[f64]) {
+        self.episode = Episode {
+            seed: self.episode.seed,
+            index,
+            step: 0,
+            return_: 0.0,
+        };
+        self.noise = NoiseStream::of(self.slot, &self.episode);
+        self.outcome = Outcome::default();
+        step::place(&mut self.physics, start);
+        step::observe(
+            scene,
+            &self.physics,
+            &mut self.noise,
+            &mut self.measurement,
+            &mut self.next_observation,
+        );
+        step::clear_progress(scene, &self.physics, &self.measurement, &mut self.progress);
+        self.observation.copy_from_slice(&self.next_observation);
+    }
+
+    /// Takes one control step with `action` (`[action_len]`).
+    ///
+    /// Afterwards `observation` and `measurement` show the state after the step, unless `outcome` has a fault: then
+    /// they still show the last good one. An ended episode is not begun anew.
+    pub fn step<A: Copy + Into<f64>>(&mut self, scene: &CompiledScene, action: &[A]) -> Outcome {
+        let stepped = step::apply_action(scene, &self.measurement, action, &mut self.physics)
+            .and_then(|()| step::simulate(scene, &mut self.physics));
+        self.outcome = Outcome {
+            fault: stepped.err(),
+            ..default()
+        };
+        if self.outcome.fault.is_some() {
+            self.faults.0 += 1;
+        } else {
+            step::observe(
+                scene,
+                &self.physics,
+                &mut self.noise,
+                &mut self.measurement,
+                &mut self.next_observation,
+            );
+            self.observation.copy_from_slice(&self.next_observation);
+        }
+        step::score(
+            scene,
+            &self.physics,
+            &self.measurement,
+            &mut self.progress,
+            &mut self.episode,
+            &mut self.outcome,
+        );
+        self.outcome
+    }
+}
+
+/// Spawns an environment of the scene entity `scene`, at the start of its episode 0.
+///
+/// `slot` and `seed` name its random streams, so no two environments should share both.
+///
+/// # Errors
+/// [`SimError::NotAScene`] if `scene` has no [`CompiledScene`], [`SimError::Data`] if memory runs out.
+pub fn spawn_environment(world: &mut World, scene: Entity, slot: usize, seed: u64) -> Result<Entity, SimError> {
+    let compiled = world.get::<CompiledScene>(scene).ok_or(SimError::NotAScene(scene))?;
+    let environment = Environment::new(compiled, slot, seed)?;
+    Ok(world.spawn((environment, InstanceOf(scene))).id())
+}
