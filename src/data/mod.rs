@@ -1,1 +1,7 @@
-//! Under construction.
+//! Demonstration files and what training draws from them.
+
+mod episode;
+mod error;
+
+pub use episode::{Column, Episode, Values};
+pub use error::DataError;
