@@ -82,13 +82,13 @@ pub struct CurrentSkill {
 #[derive(Component, Debug, Clone)]
 pub struct PolicyStream(pub Stream);
 
-/// Transitions an agent has completed in this tick and the last one's decision, waiting to enter the replay buffer.
+/// Transitions that an agent has completed in this tick, waiting to enter the replay buffer.
 #[derive(Component, Debug, Clone, Default)]
-pub struct Completed(Vec<StoredTransition>);
+pub struct Completed(Vec<OwnedTransition>);
 
-/// An owned [`Transition`].
+/// A [`Transition`] that owns its vectors.
 #[derive(Debug, Clone)]
-struct StoredTransition {
+struct OwnedTransition {
     observation: Vec<f32>,
     action: Vec<f32>,
     reward: f32,
@@ -97,16 +97,16 @@ struct StoredTransition {
     end: End,
 }
 
-impl From<Transition<'_>> for StoredTransition {
-    fn from(transition: Transition<'_>) -> Self {
-        Self {
+impl Completed {
+    fn keep(&mut self, transition: Transition<'_>) {
+        self.0.push(OwnedTransition {
             observation: transition.observation.to_vec(),
             action: transition.action.to_vec(),
             reward: transition.reward,
             next_observation: transition.next_observation.to_vec(),
             steps: transition.steps,
             end: transition.end,
-        }
+        });
     }
 }
 
@@ -115,24 +115,217 @@ pub struct AgentPlugin;
 
 impl Plugin for AgentPlugin {
     fn build(&self, app: &mut App) {
-        app.add_systems(Tick, (drop_old_skills, choose_skills, decode_actions).chain().in_set(TickSystems::Decide))
-            .add_systems(Tick, (record_steps, store_transitions).chain().in_set(TickSystems::Record));
+        app.add_systems(
+            Tick,
+            (
+                (choose_skills.pipe(stop_on_error), decode_actions.pipe(stop_on_error))
+                    .chain()
+                    .in_set(TickSystems::Decide),
+                (record_steps, store_transitions.pipe(stop_on_error)).chain().in_set(TickSystems::Record),
+            ),
+        );
     }
 }
 
-/// Everything an agent starts with.
-pub fn agent_bundle(environment: Entity, learner: Entity, behaviour: Behaviour, stream: Stream) -> impl Bundle {
+/// Agents could not decide or store what they did.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The policy failed.
+    #[error("policy: {0}")]
+    Policy(#[from] SacError),
+    /// The skill model failed.
+    #[error("skill model: {0}")]
+    Skill(#[from] SkillError),
+    /// A tensor could not be made.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A transition does not fit the replay buffer.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+}
+
+/// Everything an agent starts with. `dims` are the sizes of observation and skill.
+pub fn agent_bundle(
+    environment: Entity,
+    learner: Entity,
+    behaviour: Behaviour,
+    rule: TransitionRule,
+    stream: Stream,
+) -> impl Bundle {
     (
         ActsIn(environment),
         LearnsWith(learner),
         behaviour,
         CurrentSkill::default(),
         PolicyStream(stream),
+        SkillRecorder::new(rule),
         Completed::default(),
     )
 }
 
-/// The policy stream of the agent in slot `slot` of the learner with this seed.
-pub fn policy_stream(seed: u64, slot: u64) -> Stream {
-    rng::stream(seed, Purpose::Policy, slot, 0)
+type Deciding<'a> = (
+    &'a ActsIn,
+    &'a Behaviour,
+    &'a mut CurrentSkill,
+    &'a mut PolicyStream,
+    &'a mut SkillRecorder,
+    &'a mut Completed,
+);
+
+/// Agents whose skill has run out get a new one from their learner's policy: one forward pass per learner.
+pub fn choose_skills(
+    learners: Query<(&Sac, &SkillDecoder, &Practice, &Agents)>,
+    mut agents: Query<Deciding>,
+    observations: Query<&Observation>,
+) -> Result<(), AgentError> {
+    for (sac, decoder, practice, members) in &learners {
+        let width = decoder.0.space().width();
+        let length = decoder.0.lengths().first().copied().unwrap_or(1);
+        let mut due = Vec::new();
+        let (mut rows, mut noise) = (Vec::new(), Vec::new());
+        for member in members.iter() {
+            let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else { continue };
+            let Ok(observation) = observations.get(acts_in.0) else { continue };
+            if !skill.active.is_over() {
+                continue;
+            }
+            due.push(member);
+            rows.extend_from_slice(observation);
+            let start = noise.len();
+            noise.resize(start + width, 0.0);
+            if *behaviour != Behaviour::MostLikely {
+                stream.0.fill_normal(&mut noise[start..]);
+            }
+        }
+        if due.is_empty() {
+            continue;
+        }
+        let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
+        let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
+        let skills = sac.act(&observed, &noise)?.action.to_vec2::<f32>()?;
+        let plans = match decoder.0.decoding() {
+            Decoding::React => None,
+            Decoding::Plan => {
+                let flat: Vec<f32> = skills.iter().flatten().copied().collect();
+                let skills = Tensor::from_vec(flat, (due.len(), width), &Device::Cpu)?;
+                Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
+            }
+        };
+        for (row, (&member, mut chosen)) in due.iter().zip(skills).enumerate() {
+            let Ok((acts_in, behaviour, mut skill, mut stream, mut recorder, mut completed)) = agents.get_mut(member)
+            else {
+                continue;
+            };
+            let Ok(observation) = observations.get(acts_in.0) else { continue };
+            if *behaviour == Behaviour::Practises {
+                if practice.explores_uniformly() {
+                    let range = sac.config().squash.range();
+                    chosen.iter_mut().for_each(|value| *value = stream.0.random_range(-range..range));
+                }
+                if let Some(transition) = recorder.decide(observation, &chosen) {
+                    completed.keep(transition);
+                }
+            }
+            skill.active.begin(&chosen, length);
+            skill.plan.clear();
+            if let Some(plan) = plans.as_ref().and_then(|plans| plans.get(row)) {
+                skill.plan.extend(plan.iter().cloned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every agent takes the next action of its skill: from its plan, or from one forward pass per learner.
+pub fn decode_actions(
+    learners: Query<(&SkillDecoder, &Agents)>,
+    mut agents: Query<(&ActsIn, &mut CurrentSkill)>,
+    mut environments: Query<(&Observation, &mut Action)>,
+) -> Result<(), AgentError> {
+    for (decoder, members) in &learners {
+        let mut acting = Vec::new();
+        let (mut observed, mut skills) = (Vec::new(), Vec::new());
+        for member in members.iter() {
+            let Ok((acts_in, mut skill)) = agents.get_mut(member) else { continue };
+            let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else { continue };
+            skill.active.advance();
+            if let Some(planned) = skill.plan.pop_front() {
+                action.0.copy_from_slice(&planned);
+                continue;
+            }
+            acting.push(acts_in.0);
+            observed.extend_from_slice(observation);
+            skills.extend_from_slice(skill.active.skill());
+        }
+        if acting.is_empty() {
+            continue;
+        }
+        let rows = acting.len();
+        let observed = Tensor::from_vec(observed, (rows, decoder.0.dims().state), &Device::Cpu)?;
+        let skills = Tensor::from_vec(skills, (rows, decoder.0.space().width()), &Device::Cpu)?;
+        let actions = decoder.0.act(&observed, &skills)?.to_vec2::<f32>()?;
+        for (environment, values) in acting.into_iter().zip(actions) {
+            if let Ok((_, mut action)) = environments.get_mut(environment) {
+                action.0.copy_from_slice(&values);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the step just taken to the transition each agent is in; the skill of an ended episode is dropped.
+pub fn record_steps(
+    mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill, &mut SkillRecorder, &mut Completed)>,
+    environments: Query<(&Outcome, &NextObservation)>,
+) {
+    for (acts_in, behaviour, mut skill, mut recorder, mut completed) in &mut agents {
+        let Ok((outcome, next)) = environments.get(acts_in.0) else { continue };
+        if outcome.ended() {
+            skill.active.clear();
+            skill.plan.clear();
+        }
+        if *behaviour != Behaviour::Practises {
+            continue;
+        }
+        if outcome.fault.is_some() {
+            recorder.discard();
+            continue;
+        }
+        let end = match outcome {
+            Outcome { terminated: true, .. } => End::Terminated,
+            Outcome { truncated: true, .. } => End::TimedOut,
+            _ => End::Continues,
+        };
+        if let Some(transition) = recorder.step(outcome.reward, next, end) {
+            completed.keep(transition);
+        }
+    }
+}
+
+/// Moves completed transitions into the learners' replay buffers, in the order of the agents.
+pub fn store_transitions(
+    mut learners: Query<(&Agents, &Replays, &mut Practice)>,
+    mut buffers: Query<&mut ReplayBuffer>,
+    mut agents: Query<&mut Completed>,
+) -> Result<(), AgentError> {
+    for (members, replays, mut practice) in &mut learners {
+        let Ok(mut buffer) = buffers.get_mut(replays.0) else { continue };
+        for member in members.iter() {
+            let Ok(mut completed) = agents.get_mut(member) else { continue };
+            for transition in completed.0.drain(..) {
+                let stored = buffer.push(Transition {
+                    observation: &transition.observation,
+                    action: &transition.action,
+                    reward: transition.reward,
+                    next_observation: &transition.next_observation,
+                    steps: transition.steps,
+                    end: transition.end,
+                })?;
+                if stored {
+                    practice.count_transition();
+                }
+            }
+        }
+    }
+    Ok(())
 }
