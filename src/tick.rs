@@ -95,7 +95,18 @@ impl Plugin for TickPlugin {
                     ..default()
                 })
                 .configure_sets(
-                    (Reset, Observe, Decide, (Simulate, Learn), Score, Record, Evaluate, Checkpoint, Report).chain(),
+                    (
+                        Reset,
+                        Observe,
+                        Decide,
+                        (Simulate, Learn),
+                        Score,
+                        Record,
+                        Evaluate,
+                        Checkpoint,
+                        Report,
+                    )
+                        .chain(),
                 )
                 .add_systems(count_tick.before(Reset));
         });
