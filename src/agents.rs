@@ -16,13 +16,14 @@ use std::sync::Arc;
 use bevy::prelude::*;
 use candle_core::{Device, Tensor};
 
-use crate::learners::sac::{Noise, Sac};
-use crate::learners::skill_recorder::SkillRecorder;
-use crate::replay::{End, ReplayBuffer, Transition};
+use crate::learners::sac::{Pick, Sac, SacError};
+use crate::learners::skill_recorder::{SkillRecorder, TransitionRule};
+use crate::practice::{Practice, Replays};
+use crate::replay::{End, ReplayBuffer, ReplayError, Transition};
 use crate::rng::{self, Purpose, Stream};
-use crate::sim::{Action, Episode, Observation, Outcome};
-use crate::skills::{ActiveSkill, Decoding, SkillModel};
-use crate::tick::{Fault, Tick, TickSystems};
+use crate::sim::{Action, NextObservation, Observation, Outcome};
+use crate::skills::{ActiveSkill, Decoding, SkillError, SkillModel};
+use crate::tick::{Tick, TickSystems, stop_on_error};
 
 /// The environment an agent acts in.
 #[derive(Component, Debug)]
@@ -43,16 +44,6 @@ pub struct LearnsWith(pub Entity);
 #[derive(Component, Debug)]
 #[relationship_target(relationship = LearnsWith, linked_spawn)]
 pub struct Agents(Vec<Entity>);
-
-/// The replay buffer a learner samples from.
-#[derive(Component, Debug)]
-#[relationship(relationship_target = ReplayedBy)]
-pub struct Replays(pub Entity);
-
-/// The learners that sample from this replay buffer.
-#[derive(Component, Debug)]
-#[relationship_target(relationship = Replays)]
-pub struct ReplayedBy(Vec<Entity>);
 
 /// The model that turns a learner's skills into actions. Shared by all learners that use the same one.
 #[derive(Component, Clone)]
@@ -144,7 +135,7 @@ pub enum AgentError {
     Replay(#[from] ReplayError),
 }
 
-/// Everything an agent starts with. `dims` are the sizes of observation and skill.
+/// Everything an agent starts with.
 pub fn agent_bundle(
     environment: Entity,
     learner: Entity,
@@ -174,11 +165,11 @@ type Deciding<'a> = (
 
 /// Agents whose skill has run out get a new one from their learner's policy: one forward pass per learner.
 pub fn choose_skills(
-    learners: Query<(&Sac, &SkillDecoder, &Practice, &Agents)>,
+    mut learners: Query<(&Sac, &SkillDecoder, &mut Practice, &Agents)>,
     mut agents: Query<Deciding>,
     observations: Query<&Observation>,
 ) -> Result<(), AgentError> {
-    for (sac, decoder, practice, members) in &learners {
+    for (sac, decoder, mut practice, members) in &mut learners {
         let width = decoder.0.space().width();
         let length = decoder.0.lengths().first().copied().unwrap_or(1);
         let mut due = Vec::new();
@@ -201,8 +192,13 @@ pub fn choose_skills(
             continue;
         }
         let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
-        let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
-        let skills = sac.act(&observed, &noise)?.action.to_vec2::<f32>()?;
+        let output = if practice.explores() {
+            sac.act_at_random(&observed, &mut practice.exploration)?
+        } else {
+            let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
+            sac.act(&observed, Pick::Sample(&noise))?
+        };
+        let skills = output.action.to_vec2::<f32>()?;
         let plans = match decoder.0.decoding() {
             Decoding::React => None,
             Decoding::Plan => {
@@ -211,17 +207,13 @@ pub fn choose_skills(
                 Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
             }
         };
-        for (row, (&member, mut chosen)) in due.iter().zip(skills).enumerate() {
-            let Ok((acts_in, behaviour, mut skill, mut stream, mut recorder, mut completed)) = agents.get_mut(member)
+        for (row, (&member, chosen)) in due.iter().zip(skills).enumerate() {
+            let Ok((acts_in, behaviour, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member)
             else {
                 continue;
             };
             let Ok(observation) = observations.get(acts_in.0) else { continue };
             if *behaviour == Behaviour::Practises {
-                if practice.explores_uniformly() {
-                    let range = sac.config().squash.range();
-                    chosen.iter_mut().for_each(|value| *value = stream.0.random_range(-range..range));
-                }
                 if let Some(transition) = recorder.decide(observation, &chosen) {
                     completed.keep(transition);
                 }

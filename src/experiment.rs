@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::demos::CollectConfig;
 use crate::files::{self, FileError, FileKind, Loaded};
 use crate::learners::sac::SacConfig;
+use crate::learners::skill_recorder::TransitionRule;
 use crate::skills::bc::BcConfig;
 use crate::skills::spirl::SpirlConfig;
 
@@ -28,9 +29,9 @@ pub struct Experiment {
     /// How the skill model is trained.
     #[serde(default)]
     pub pretraining: PretrainingConfig,
-    /// What the policy acts in and where it starts.
+    /// Whether the policy chooses skills or single actions.
     #[serde(default)]
-    pub policy: PolicyConfig,
+    pub acts_in: ActsIn,
     /// The online algorithm.
     #[serde(default)]
     pub learner: SacConfig,
@@ -96,18 +97,6 @@ impl Default for PretrainingConfig {
     }
 }
 
-/// What the policy acts in and where it starts.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyConfig {
-    /// Skills (latents of the skill model) or single actions of the scene.
-    pub acts_in: ActsIn,
-    /// Whether the policy starts as a copy of the prior that came with the skill model.
-    pub start: PolicyStart,
-    /// No updates at all: roll out the prior. Tells how good a skill model is before any learning.
-    pub rollout_only: bool,
-}
-
 /// The action space of the policy.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub enum ActsIn {
@@ -118,16 +107,6 @@ pub enum ActsIn {
     Actions,
 }
 
-/// Where the policy network starts.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub enum PolicyStart {
-    /// A copy of the skill prior (or of the cloned single-step policy).
-    #[default]
-    Prior,
-    /// Fresh weights.
-    Scratch,
-}
-
 /// Budgets of practice. Counts are per seed.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -136,6 +115,8 @@ pub struct TrainingConfig {
     pub steps: u64,
     /// Transitions gathered before the first update by acting from the policy's start. Published: 5 000.
     pub warmup: u64,
+    /// Which states and rewards make up a transition.
+    pub transitions: TransitionRule,
     /// Gradient updates per stored transition. Published: 1.
     pub updates_per_transition: f64,
     /// Most updates one learner takes in one tick; what is owed beyond it waits for the next tick.
@@ -155,6 +136,7 @@ impl Default for TrainingConfig {
         Self {
             steps: 1_500_000,
             warmup: 5_000,
+            transitions: TransitionRule::default(),
             updates_per_transition: 1.0,
             updates_per_tick: 2,
             replay_capacity: 1_000_000,

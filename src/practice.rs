@@ -1,0 +1,214 @@
+//! Practice: how a learner's counters, replay and gradient updates follow the ticks of its agents.
+//!
+//! A learner first warms up: its agents act from where the policy starts, transitions are stored, nothing is learned
+//! and environment steps are not counted. Then every stored transition earns it a number of updates. Updates that are
+//! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
+//! otherwise simulate and learn in turn instead of side by side.
+
+use bevy::ecs::batching::BatchingStrategy;
+use bevy::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{ActsIn, Agents, Behaviour};
+use crate::experiment::TrainingConfig;
+use crate::learners::sac::{Sac, SacError, UpdateMetrics};
+use crate::replay::{ReplayBuffer, ReplayError};
+use crate::rng::{Purpose, Stream, stream};
+use crate::sim::{Episode, Outcome, TaskProgress};
+use crate::tick::{Faults, Tick, TickSystems};
+
+/// The replay buffer a learner samples from.
+#[derive(Component, Debug)]
+#[relationship(relationship_target = ReplayedBy)]
+pub struct Replays(pub Entity);
+
+/// The learners that sample from this replay buffer. It is despawned with them.
+#[derive(Component, Debug)]
+#[relationship_target(relationship = Replays)]
+pub struct ReplayedBy(Vec<Entity>);
+
+/// The seed of a learner: with it go all random numbers of the learner and its agents.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// How far a learner's practice has come. Everything here goes into checkpoints.
+#[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Practice {
+    /// Environment steps since the warm-up ended.
+    pub steps: u64,
+    /// Transitions stored, warm-up included.
+    pub transitions: u64,
+    /// Episodes finished since the warm-up ended.
+    pub episodes: u64,
+    /// Transitions the warm-up still needs.
+    warmup_left: u64,
+    /// Updates that transitions have earned and that are not yet made.
+    owed: f64,
+    updates_per_transition: f64,
+    updates_per_tick: u32,
+    /// Actions of the warm-up of a policy from scratch.
+    pub exploration: Stream,
+    replay: Stream,
+    update: Stream,
+}
+
+impl Practice {
+    /// The start of practice for the learner with this seed.
+    pub fn new(config: &TrainingConfig, seed: u64) -> Self {
+        Self {
+            steps: 0,
+            transitions: 0,
+            episodes: 0,
+            warmup_left: config.warmup,
+            owed: 0.0,
+            updates_per_transition: config.updates_per_transition,
+            updates_per_tick: config.updates_per_tick,
+            exploration: stream(seed, Purpose::Policy, u64::MAX, 0),
+            replay: stream(seed, Purpose::Replay, 0, 0),
+            update: stream(seed, Purpose::Update, 0, 0),
+        }
+    }
+
+    /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
+    pub fn none(seed: u64) -> Self {
+        let config = TrainingConfig { warmup: 0, updates_per_transition: 0.0, ..TrainingConfig::default() };
+        Self::new(&config, seed)
+    }
+
+    /// Whether transitions are still only gathered.
+    pub fn warms_up(&self) -> bool {
+        self.warmup_left > 0
+    }
+
+    /// Transitions the warm-up still needs.
+    pub fn warmup_left(&self) -> u64 {
+        self.warmup_left
+    }
+
+    /// Counts a stored transition and what it earns.
+    pub fn count_transition(&mut self) {
+        self.transitions += 1;
+        if self.warmup_left > 0 {
+            self.warmup_left -= 1;
+        } else {
+            self.owed += self.updates_per_transition;
+        }
+    }
+
+    /// Takes the updates that are due in this tick off the account.
+    fn take_due(&mut self) -> u32 {
+        let due = (self.owed.max(0.0) as u32).min(self.updates_per_tick);
+        self.owed -= f64::from(due);
+        due
+    }
+}
+
+/// What a learner's finished episodes looked like lately, for reports. Cleared by whoever reports.
+#[derive(Component, Debug, Clone, Default)]
+pub struct RecentEpisodes(pub Vec<EpisodeResult>);
+
+/// What a learner's latest updates looked like, for reports. Cleared by whoever reports.
+#[derive(Component, Debug, Clone, Default)]
+pub struct RecentUpdates(pub Vec<UpdateMetrics>);
+
+/// How an episode ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpisodeResult {
+    /// Sum of rewards.
+    pub return_: f32,
+    /// Control steps.
+    pub steps: u32,
+    /// For each element of the task: counted.
+    pub done: Vec<bool>,
+    /// For each element of the scene: was at its goal at some time.
+    pub reached: Vec<bool>,
+}
+
+impl EpisodeResult {
+    /// Elements of the task that were completed.
+    pub fn completed(&self) -> usize {
+        self.done.iter().filter(|done| **done).count()
+    }
+}
+
+/// Learning from replay beside the simulation, and the counting of steps and episodes.
+pub struct PracticePlugin;
+
+impl Plugin for PracticePlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            Tick,
+            (
+                learn.in_set(TickSystems::Learn),
+                count_steps.after(crate::agents::store_transitions_set()).in_set(TickSystems::Record),
+            ),
+        );
+    }
+}
+
+/// A learner could not update.
+#[derive(Debug, thiserror::Error)]
+enum LearnError {
+    #[error(transparent)]
+    Sac(#[from] SacError),
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+}
+
+type Learning<'a> = (&'a Seed, &'a mut Sac, &'a mut Practice, &'a mut RecentUpdates, &'a Replays);
+
+/// Every learner takes the updates that are due, one thread each.
+pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
+    learners.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(
+        |(seed, mut sac, mut practice, mut recent, replays)| {
+            let Ok(buffer) = buffers.get(replays.0) else { return };
+            for _ in 0..practice.take_due() {
+                match update(&mut sac, &mut practice, buffer) {
+                    Ok(metrics) => recent.0.push(metrics),
+                    Err(error) => return faults.report(format!("learner with seed {}: {error}", seed.0)),
+                }
+            }
+        },
+    );
+}
+
+fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Result<UpdateMetrics, LearnError> {
+    let size = sac.config().batch;
+    let batch = buffer.sample(&mut practice.replay, size)?;
+    let noise = sac.draw_noise(&mut practice.update, size)?;
+    Ok(sac.update(&batch, &noise)?)
+}
+
+/// Counts the steps and ended episodes of practising agents.
+pub fn count_steps(
+    mut learners: Query<(&Agents, &mut Practice, &mut RecentEpisodes)>,
+    agents: Query<(&ActsIn, &Behaviour)>,
+    environments: Query<(&Outcome, &Episode, &TaskProgress)>,
+) {
+    for (members, mut practice, mut recent) in &mut learners {
+        let counts = !practice.warms_up();
+        for (acts_in, behaviour) in agents.iter_many(members.iter()) {
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else { continue };
+            if *behaviour != Behaviour::Practises || !counts {
+                continue;
+            }
+            practice.steps += 1;
+            if outcome.ended() && outcome.fault.is_none() {
+                practice.episodes += 1;
+                recent.0.push(EpisodeResult::of(episode, progress));
+            }
+        }
+    }
+}
+
+impl EpisodeResult {
+    /// The result of an episode that has just ended.
+    pub fn of(episode: &Episode, progress: &TaskProgress) -> Self {
+        Self {
+            return_: episode.return_,
+            steps: episode.step,
+            done: progress.done.clone(),
+            reached: progress.reached.clone(),
+        }
+    }
+}
