@@ -83,6 +83,9 @@ pub struct PretrainingConfig {
     pub updates: u64,
     /// Sub-sequences in a batch.
     pub batch: usize,
+    /// Share of the updates after which the learning rate falls linearly to zero. 1 keeps it constant, as published;
+    /// a fall reaches in a tenth of the updates what a constant rate does.
+    pub constant_lr_share: f64,
     /// Updates between two validations.
     pub validate_every: u64,
     /// Share of the sequences that is trained on; the rest validates.
@@ -93,7 +96,23 @@ pub struct PretrainingConfig {
 
 impl Default for PretrainingConfig {
     fn default() -> Self {
-        Self { updates: 100_000, batch: 128, validate_every: 5_000, train_share: 0.99, seed: 0 }
+        Self {
+            updates: 100_000,
+            batch: 128,
+            constant_lr_share: 1.0,
+            validate_every: 5_000,
+            train_share: 0.99,
+            seed: 0,
+        }
+    }
+}
+
+impl PretrainingConfig {
+    /// Factor on the learning rate at the update with this number.
+    pub fn lr_scale(&self, update: u64) -> f64 {
+        let done = update as f64 / self.updates.max(1) as f64;
+        let constant = self.constant_lr_share.clamp(0.0, 1.0);
+        if done <= constant { 1.0 } else { ((1.0 - done) / (1.0 - constant)).max(0.0) }
     }
 }
 
