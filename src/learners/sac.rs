@@ -36,7 +36,7 @@ use candle_core::{D, Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{DiagGaussian, ImportError, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, OptimiserKind};
+use crate::nn::{DiagGaussian, ImportError, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
 use crate::replay::Batch;
 use crate::rng::Stream;
 use crate::skills::{GaussianNetwork, SkillError};
@@ -72,9 +72,9 @@ pub struct SacConfig {
     /// Factor on every reward. Default 1.
     pub reward_scale: f32,
     /// Step size of the policy's Adam. Default 3e-4.
-    pub policy_lr: f32,
+    pub policy_lr: f64,
     /// Step size of the critics' Adam. Default 3e-4.
-    pub critic_lr: f32,
+    pub critic_lr: f64,
     /// Largest global norm of the gradient of one network. Default: no limit.
     pub gradient_clip: Option<f32>,
     /// Largest absolute value of the critics' target. The published option is `1 / (1 - discount)`. Default: no limit.
@@ -282,7 +282,7 @@ pub enum Temperature {
         initial: f32,
         /// Step size of its Adam. Default 3e-4.
         #[serde(default = "default_lr")]
-        lr: f32,
+        lr: f64,
         /// Smallest value. Default: no limit.
         #[serde(default)]
         minimum: Option<f32>,
@@ -295,7 +295,7 @@ fn default_temperature() -> f32 {
     1.0
 }
 
-fn default_lr() -> f32 {
+fn default_lr() -> f64 {
     3e-4
 }
 
@@ -335,6 +335,7 @@ impl SacConfig {
             if good { Ok(()) } else { Err(SacError::Config { field, rule }) }
         };
         let positive = |value: f32| value > 0.0 && value.is_finite();
+        let step_size = |value: f64| value > 0.0 && value.is_finite();
         match &self.regulariser {
             Regulariser::Entropy { target } => {
                 check(target.is_none_or(f32::is_finite), "regulariser.target", "finite")?;
@@ -359,7 +360,7 @@ impl SacConfig {
         match self.temperature {
             Temperature::Learned { initial, lr, minimum } => {
                 check(positive(initial), "temperature.initial", "above zero")?;
-                check(positive(lr), "temperature.lr", "above zero")?;
+                check(step_size(lr), "temperature.lr", "above zero")?;
                 check(minimum.is_none_or(positive), "temperature.minimum", "above zero")?;
             }
             Temperature::Fixed(value) => check(value >= 0.0 && value.is_finite(), "temperature", "zero or above")?,
@@ -369,8 +370,8 @@ impl SacConfig {
         check((0.0..=1.0).contains(&self.discount), "discount", "between 0 and 1")?;
         check(self.target_rate > 0.0 && self.target_rate <= 1.0, "target_rate", "above 0, at most 1")?;
         check(self.reward_scale.is_finite(), "reward_scale", "finite")?;
-        check(positive(self.policy_lr), "policy_lr", "above zero")?;
-        check(positive(self.critic_lr), "critic_lr", "above zero")?;
+        check(step_size(self.policy_lr), "policy_lr", "above zero")?;
+        check(step_size(self.critic_lr), "critic_lr", "above zero")?;
         check(self.gradient_clip.is_none_or(positive), "gradient_clip", "above zero")?;
         check(self.target_clip.is_none_or(positive), "target_clip", "above zero")
     }
@@ -406,6 +407,9 @@ pub enum SacError {
         /// Sizes of the learner.
         expected: (usize, usize),
     },
+    /// An update with a Monte-Carlo divergence was given no random numbers for it.
+    #[error("the Monte-Carlo divergence needs random numbers, and the update was given none")]
+    NoNoise,
     /// Too many updates in a row had losses or gradients that are not finite.
     #[error("{count} updates in a row were skipped because of numbers that are not finite (first: {first})")]
     Diverged {
@@ -648,9 +652,9 @@ impl Sac {
         let CriticConfig { width, hidden } = config.critic;
         let input = dims.observation + dims.action;
         let spec = MlpSpec { input, width, output: 1, hidden, norm: Norm::None };
-        let critics = [Mlp::new(spec.clone(), rng)?, Mlp::new(spec, rng)?];
+        let critics = [Mlp::new(spec, rng)?, Mlp::new(spec, rng)?];
         let targets = [critics[0].deep_clone()?, critics[1].deep_clone()?];
-        let (policy_optimiser, critic_optimisers) = optimisers(&config, &policy, &critics)?;
+        let (policy_optimiser, critic_optimisers) = optimisers(&config, &policy, &critics);
         let temperature = LearnedTemperature::new(config.temperature);
         Ok(Self {
             config,
@@ -758,7 +762,7 @@ impl Sac {
         let prior = prior.forward_frozen(observations)?;
         let policy = DiagGaussian { mu: output.mu.clone(), log_sigma: output.log_sigma.clone() };
         let (p, q) = if *reversed { (&prior, &policy) } else { (&policy, &prior) };
-        Ok(Some(divergence(p, q, None)?.sum(D::Minus1)?))
+        Ok(Some(p.kl(q)?.sum(D::Minus1)?))
     }
 
     /// Minimum of both critics for observations `[B, S]` and actions `[B, d]`, `[B]`. For display.
@@ -855,7 +859,7 @@ impl Sac {
 
         // The three losses have no weights in common, so one backward pass gives each network its own gradient.
         let gradients = ((&policy_loss + &loss_1)? + &loss_2)?.backward()?;
-        let norm = |params: &crate::nn::Params| gradients.get(params.var()).map_or(Ok(0.0), norm);
+        let [critic_1, critic_2] = &self.critic_optimisers;
         let metrics = UpdateMetrics {
             policy_loss: policy_loss.to_scalar()?,
             critic_loss: [loss_1.to_scalar()?, loss_2.to_scalar()?],
@@ -866,8 +870,8 @@ impl Sac {
             entropy: -mean(&here.log_prob)?,
             q: [mean(&q[0])?, mean(&q[1])?],
             q_target: mean(&q_target)?,
-            policy_gradient: norm(self.policy.params())?,
-            critic_gradient: [norm(self.critics[0].params())?, norm(self.critics[1].params())?],
+            policy_gradient: self.policy_optimiser.gradient_norm(&gradients)?,
+            critic_gradient: [critic_1.gradient_norm(&gradients)?, critic_2.gradient_norm(&gradients)?],
             skipped: false,
         };
         Ok(Evaluation { here, next, value_next, q_target, q, gradients, metrics, temperature })
@@ -879,16 +883,17 @@ impl Sac {
         // The density of a re-parameterised sample depends on sigma alone: its distance from mu is sigma * noise.
         let log_prob = ((noise.action.sqr()? * -0.5)? - &policy.log_sigma)?.sum(D::Minus1)?;
         let log_prob = (log_prob - 0.5 * (std::f64::consts::TAU).ln() * self.dims.action as f64)?;
-        let log_prob = (log_prob - self.config.squash.log_volume(&sample)?)?;
+        let log_prob = self.config.squash.log_prob(log_prob, &sample)?;
         let action = self.config.squash.apply(&sample)?;
         let prior = self.prior.as_ref().map(|prior| prior.forward_frozen(observations)).transpose()?;
         let penalty = match (&self.config.regulariser, &prior) {
             (&Regulariser::PriorDivergence { estimate, clamp, reversed, .. }, Some(prior)) => {
                 let (p, q) = if reversed { (prior, &policy) } else { (&policy, prior) };
-                let per_dimension = divergence(p, q, noise.divergence.as_ref())?;
-                let divergence = match estimate {
-                    Estimate::MonteCarlo { .. } | Estimate::Analytic => per_dimension.sum(D::Minus1)?,
-                    Estimate::AnalyticMean => per_dimension.mean(D::Minus1)?,
+                let divergence = match (estimate, &noise.divergence) {
+                    (Estimate::MonteCarlo { .. }, Some(noise)) => sampled_divergence(p, q, noise)?.sum(D::Minus1)?,
+                    (Estimate::MonteCarlo { .. }, None) => return Err(SacError::NoNoise),
+                    (Estimate::Analytic, _) => p.kl(q)?.sum(D::Minus1)?,
+                    (Estimate::AnalyticMean, _) => p.kl(q)?.mean(D::Minus1)?,
                 };
                 divergence.clamp(-clamp, clamp)?
             }
@@ -952,7 +957,7 @@ impl Sac {
         let [critic_1, critic_2] = self.critics.each_ref().map(Mlp::deep_clone);
         let [target_1, target_2] = self.targets.each_ref().map(Mlp::deep_clone);
         let (critics, targets) = ([critic_1?, critic_2?], [target_1?, target_2?]);
-        let (policy_optimiser, critic_optimisers) = optimisers(&self.config, &policy, &critics)?;
+        let (policy_optimiser, critic_optimisers) = optimisers(&self.config, &policy, &critics);
         let mut fresh = Self {
             config: self.config.clone(),
             dims: self.dims,
@@ -985,7 +990,7 @@ impl Sac {
         Ok(())
     }
 
-    fn networks(&self) -> Vec<(String, crate::nn::Params)> {
+    fn networks(&self) -> Vec<(String, Params)> {
         let mut all = vec![("policy.".to_owned(), self.policy.params().clone())];
         all.extend(self.prior.iter().map(|prior| ("prior.".to_owned(), prior.params().clone())));
         for (index, (critic, target)) in self.critics.iter().zip(&self.targets).enumerate() {
@@ -1010,11 +1015,10 @@ const OPTIMISERS: [&str; 3] = ["optimiser.policy.", "optimiser.critics.0.", "opt
 const TEMPERATURE: &str = "temperature";
 const COUNTERS: &str = "counters";
 
-fn optimisers(config: &SacConfig, policy: &GaussianNetwork, critics: &[Mlp; 2]) -> Result<(Optimiser, [Optimiser; 2])> {
-    let adam = |lr: f32| OptimiserConfig { kind: OptimiserKind::Adam, lr, ..OptimiserConfig::default() };
-    let critic = |critic: &Mlp| Optimiser::new(adam(config.critic_lr), vec![critic.params().clone()]);
-    let policy = Optimiser::new(adam(config.policy_lr), vec![policy.params().clone()])?;
-    Ok((policy, [critic(&critics[0])?, critic(&critics[1])?]))
+fn optimisers(config: &SacConfig, policy: &GaussianNetwork, critics: &[Mlp; 2]) -> (Optimiser, [Optimiser; 2]) {
+    let adam = |lr: f64, params: &Params| Optimiser::new(OptimiserConfig::adam(lr), vec![params.clone()]);
+    let critics = critics.each_ref().map(|critic| adam(config.critic_lr, critic.params()));
+    (adam(config.policy_lr, policy.params()), critics)
 }
 
 fn numbers<T, const N: usize>(name: &str, values: Vec<T>) -> Result<[T; N]> {
@@ -1029,44 +1033,32 @@ fn numbers<T, const N: usize>(name: &str, values: Vec<T>) -> Result<[T; N]> {
 impl Squash {
     fn apply(self, sample: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::Tanh { range, .. } => (sample.tanh()? * f64::from(range))?,
+            Self::Tanh { range, .. } => squash::squash(sample, f64::from(range))?,
             Self::None => sample.clone(),
         })
     }
 
-    /// Logarithm of the factor by which squashing stretches volume at `sample [B, d]`, `[B]`: what the squashed
-    /// action's log-density is lower by.
-    ///
-    /// `ln (1 - tanh^2 x) = 2 (ln 2 - |x| - ln(1 + exp(-2 |x|)))`, which neither overflows nor cancels.
-    fn log_volume(self, sample: &Tensor) -> Result<Tensor> {
-        let Self::Tanh { range, single_range_correction } = self else {
-            return Ok(sample.zeros_like()?.sum(D::Minus1)?);
-        };
-        let size = sample.abs()?;
-        let per_dimension = (&size + ((size.affine(-2.0, 0.0)?.exp()? + 1.0)?.log()?))?;
-        let dimensions = sample.dim(D::Minus1)? as f64;
-        let ranges = if single_range_correction { 1.0 } else { dimensions };
-        let constant = 2.0 * std::f64::consts::LN_2 * dimensions + ranges * f64::from(range).ln();
-        Ok(per_dimension.sum(D::Minus1)?.affine(-2.0, constant)?)
+    /// The log-density of the squashed action, `[B]`, from that of its `sample [B, d]` before squashing.
+    fn log_prob(self, log_prob: Tensor, sample: &Tensor) -> Result<Tensor> {
+        let Self::Tanh { range, single_range_correction } = self else { return Ok(log_prob) };
+        let range = f64::from(range);
+        let squashed = (log_prob - squash::log_det(sample, range)?)?;
+        // `log_det` has ln(range) once.
+        let missing = if single_range_correction { 0 } else { sample.dim(D::Minus1)?.saturating_sub(1) };
+        Ok((squashed - missing as f64 * range.ln())?)
     }
 }
 
-/// `KL(p, q)` per dimension, `[B, d]`: in closed form, or estimated with the samples of `p` that `noise` stands for.
+/// `KL(p, q)` per dimension, `[B, d]`, estimated with the samples `x = mu_p + sigma_p eps` that `noise` stands for.
 ///
-/// With `x = mu_p + sigma_p eps`, `u = (mu_p - mu_q) / sigma_q` and `v = sigma_p / sigma_q`,
-/// `ln p(x) - ln q(x) = ln sigma_q - ln sigma_p + ((u + v eps)^2 - eps^2) / 2`. The expectation over a standard normal
-/// `eps` has moments 0 and 1.
-fn divergence(p: &DiagGaussian, q: &DiagGaussian, noise: Option<&NoiseMoments>) -> Result<Tensor> {
+/// With `u = (mu_p - mu_q) / sigma_q` and `v = sigma_p / sigma_q`,
+/// `ln p(x) - ln q(x) = ((u + v eps)^2 - eps^2) / 2 - ln v`.
+fn sampled_divergence(p: &DiagGaussian, q: &DiagGaussian, noise: &NoiseMoments) -> Result<Tensor> {
     let log_v = (&p.log_sigma - &q.log_sigma)?;
     let v = log_v.exp()?;
     let u = ((&p.mu - &q.mu)? * q.log_sigma.neg()?.exp()?)?;
-    let square = match noise {
-        Some(NoiseMoments { first, second }) => {
-            let mixed = ((&u * &v)? * (first * 2.0)?)?;
-            ((u.sqr()? + mixed)? + ((v.sqr()? - 1.0)? * second)?)?
-        }
-        None => ((u.sqr()? + v.sqr()?)? - 1.0)?,
-    };
+    let mixed = ((&u * &v)? * (&noise.first * 2.0)?)?;
+    let square = ((u.sqr()? + mixed)? + ((v.sqr()? - 1.0)? * &noise.second)?)?;
     Ok(((square * 0.5)? - log_v)?)
 }
 
@@ -1083,10 +1075,6 @@ fn smaller(critics: &[Mlp; 2], input: &Tensor) -> Result<Tensor> {
 
 fn mean(values: &Tensor) -> Result<f32> {
     Ok(values.mean_all()?.to_scalar()?)
-}
-
-fn norm(gradient: &Tensor) -> Result<f32> {
-    Ok(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt())
 }
 
 /// Logarithm of the temperature and its Adam (betas 0.9 and 0.999, epsilon 1e-8), in double precision: one number needs
@@ -1123,5 +1111,244 @@ impl LearnedTemperature {
         // Clamped itself, not only where it is used: otherwise it would wind down and take long to come back.
         let floor = minimum.map_or(f64::NEG_INFINITY, |minimum| f64::from(minimum).ln());
         Self { log_alpha: if log_alpha < floor { floor } else { log_alpha }, first, second, steps, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+    use super::*;
+    use crate::replay::{End, ReplayBuffer, Transition};
+    use crate::rng::{Purpose, stream};
+
+    const DIMS: SacDims = SacDims { observation: 3, action: 2 };
+
+    fn prior(outputs: usize) -> GaussianNetwork {
+        let spec = MlpSpec { input: 3, width: 8, output: outputs, hidden: 1, norm: Norm::Batch };
+        GaussianNetwork::new(Mlp::new(spec, &mut stream(5, Purpose::Weights, 1, 0)).unwrap(), None)
+    }
+
+    fn small() -> SacConfig {
+        SacConfig {
+            policy: PolicyStart::Scratch { width: 16, hidden: 1 },
+            regulariser: Regulariser::Entropy { target: None },
+            critic: CriticConfig { width: 16, hidden: 1 },
+            squash: Squash::Tanh { range: 1.0, single_range_correction: false },
+            batch: 16,
+            ..SacConfig::default()
+        }
+    }
+
+    fn learner(config: SacConfig) -> Sac {
+        Sac::new(config, DIMS, Some(&prior(4)), &mut stream(5, Purpose::Weights, 0, 0)).unwrap()
+    }
+
+    fn regularised() -> SacConfig {
+        SacConfig { policy: PolicyStart::Prior, regulariser: Regulariser::default(), ..small() }
+    }
+
+    fn replay(rows: usize) -> ReplayBuffer {
+        let mut buffer = ReplayBuffer::new(rows, 3, 2).unwrap();
+        let mut draws = stream(5, Purpose::Batches, 0, 0);
+        for row in 0..rows {
+            let mut values = [0.0; 9];
+            draws.fill_normal(&mut values);
+            let transition = Transition {
+                observation: &values[..3],
+                action: &values[3..5],
+                reward: values[5],
+                next_observation: &values[6..],
+                steps: 10,
+                end: [End::Continues, End::Terminated, End::TimedOut][row % 3],
+            };
+            buffer.push(transition).unwrap();
+        }
+        buffer
+    }
+
+    fn weights(sac: &Sac) -> Vec<Vec<f32>> {
+        sac.networks().iter().map(|(_, params)| params.var().to_vec1().unwrap()).collect()
+    }
+
+    /// One step, reward `1 - |a - goal|^2`: the policy must find the goal.
+    #[test]
+    fn solves_a_one_step_task() {
+        let goal = [0.5_f32, -0.3];
+        let config = SacConfig {
+            policy_lr: 3e-3,
+            critic_lr: 3e-3,
+            temperature: Temperature::Fixed(0.01),
+            batch: 64,
+            ..small()
+        };
+        let mut sac = learner(config);
+        let mut draws = stream(6, Purpose::Policy, 0, 0);
+        let mut buffer = ReplayBuffer::new(2000, 3, 2).unwrap();
+        let observation = Tensor::new(&[[0.1_f32, -0.2, 0.3]], &Device::Cpu).unwrap();
+        for step in 0..800 {
+            let output = if step < 100 {
+                sac.act_at_random(&observation, &mut draws).unwrap()
+            } else {
+                let noise = draws.normal_tensor((1, 2)).unwrap();
+                sac.act(&observation, Pick::Sample(&noise)).unwrap()
+            };
+            let action: Vec<f32> = output.action.flatten_all().unwrap().to_vec1().unwrap();
+            let distance: f32 = action.iter().zip(goal).map(|(a, g)| (a - g).powi(2)).sum();
+            let seen = [0.1, -0.2, 0.3];
+            let transition = Transition {
+                observation: &seen,
+                action: &action,
+                reward: 1.0 - distance,
+                next_observation: &seen,
+                steps: 1,
+                end: End::Terminated,
+            };
+            buffer.push(transition).unwrap();
+            if step >= 100 {
+                let batch = buffer.sample(&mut draws, 64).unwrap();
+                let noise = sac.draw_noise(&mut draws, 64).unwrap();
+                assert!(!sac.update(&batch, &noise).unwrap().skipped);
+            }
+        }
+        let best = sac.act(&observation, Pick::Mean).unwrap().action.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (found, goal) in best.iter().zip(goal) {
+            assert!((found - goal).abs() < 0.1, "found {best:?}");
+        }
+    }
+
+    #[test]
+    fn a_policy_equal_to_the_prior_has_no_divergence() {
+        let estimates = [Estimate::MonteCarlo { samples: 10 }, Estimate::Analytic, Estimate::AnalyticMean];
+        for (estimate, reversed) in estimates.into_iter().flat_map(|estimate| [(estimate, false), (estimate, true)]) {
+            let regulariser =
+                Regulariser::PriorDivergence { target: Schedule::Constant(5.0), estimate, clamp: 100.0, reversed };
+            let sac = learner(SacConfig { regulariser, ..regularised() });
+            let mut draws = stream(1, Purpose::Update, 0, 0);
+            let batch = replay(16).sample(&mut draws, 16).unwrap();
+            let noise = sac.draw_noise(&mut draws, 16).unwrap();
+            let metrics = sac.evaluate(&batch, &noise).unwrap().metrics;
+            assert!(metrics.penalty.abs() < 1e-6, "{estimate:?}: {}", metrics.penalty);
+            assert_eq!(metrics.penalty_target, 5.0);
+        }
+    }
+
+    /// The moments stand for the samples: the average over them, written out, is the same.
+    #[test]
+    fn the_sampled_divergence_is_the_average_over_its_samples() {
+        let mut draws = stream(2, Purpose::Update, 0, 0);
+        let mut gaussian = || DiagGaussian::from_raw(&draws.normal_tensor((7, 6)).unwrap()).unwrap();
+        let (p, q) = (gaussian(), gaussian());
+        let noise = draws.normal_tensor((10, 7, 3)).unwrap();
+        let x = p.sample(&noise).unwrap();
+        let written_out = (p.log_prob(&x).unwrap() - q.log_prob(&x).unwrap()).unwrap().mean(0).unwrap();
+        let moments = NoiseMoments::of(&noise).unwrap();
+        let short = sampled_divergence(&p, &q, &moments).unwrap().sum(D::Minus1).unwrap();
+        let error = (written_out - short).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        assert!(error < 1e-4, "{error}");
+    }
+
+    #[test]
+    fn squash_none_executes_samples_of_the_prior() {
+        let sac = learner(SacConfig { squash: Squash::None, ..regularised() });
+        let mut draws = stream(1, Purpose::Policy, 0, 0);
+        let (observation, noise) = (draws.normal_tensor((4, 3)).unwrap(), draws.normal_tensor((4, 2)).unwrap());
+        let action = sac.act(&observation, Pick::Sample(&noise)).unwrap().action;
+        let expected = prior(4).forward_frozen(&observation).unwrap().sample(&noise).unwrap();
+        assert_eq!(action.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+    }
+
+    #[test]
+    fn time_outs_and_lengths_weigh_the_next_value() {
+        let batch = replay(3).gather(&[0, 1, 2]).unwrap();
+        let discounts = |time_outs, discounting| {
+            let config = SacConfig { time_outs, discounting, discount: 0.5, ..small() };
+            learner(config).discounts(&batch).unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(discounts(TimeOuts::Bootstrap, Discounting::PerTransition), [0.5, 0.0, 0.5]);
+        assert_eq!(discounts(TimeOuts::Terminal, Discounting::PerTransition), [0.5, 0.0, 0.0]);
+        let per_step = discounts(TimeOuts::Bootstrap, Discounting::PerStep);
+        assert!((per_step[0] - 0.5_f32.powi(10)).abs() < 1e-8);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_change_nothing_and_end_in_an_error() {
+        let mut sac = learner(SacConfig { skip_limit: 2, ..regularised() });
+        let mut draws = stream(1, Purpose::Update, 0, 0);
+        let noise = sac.draw_noise(&mut draws, 16).unwrap();
+        let good = replay(16).sample(&mut draws, 16).unwrap();
+        let bad = Batch { reward: (&good.reward * f64::NAN).unwrap(), ..good.clone() };
+        let before = (weights(&sac), sac.temperature);
+        assert!(sac.update(&bad, &noise).unwrap().skipped);
+        assert!(sac.update(&bad, &noise).unwrap().skipped);
+        assert_eq!((weights(&sac), sac.temperature), before);
+        assert!(!sac.update(&good, &noise).unwrap().skipped);
+        assert_ne!(weights(&sac), before.0);
+        assert!(sac.update(&bad, &noise).is_ok() && sac.update(&bad, &noise).is_ok());
+        assert!(matches!(sac.update(&bad, &noise), Err(SacError::Diverged { count: 3, .. })));
+        assert_eq!((sac.skipped(), sac.updates()), (5, 1));
+    }
+
+    #[test]
+    fn a_restored_learner_goes_on_with_the_same_bits() {
+        let buffer = replay(64);
+        let mut draws = stream(1, Purpose::Update, 0, 0);
+        let mut step = |sac: &mut Sac| {
+            let batch = buffer.sample(&mut draws, 16).unwrap();
+            let noise = sac.draw_noise(&mut draws, 16).unwrap();
+            sac.update(&batch, &noise).unwrap()
+        };
+        let mut first = learner(regularised());
+        for _ in 0..3 {
+            step(&mut first);
+        }
+        let state = first.export().unwrap();
+        let mut second = Sac::new(regularised(), DIMS, Some(&prior(4)), &mut stream(99, Purpose::Weights, 0, 0)).unwrap();
+        second.import(&state).unwrap();
+        let mut again = stream(1, Purpose::Batches, 0, 0);
+        let batch = buffer.sample(&mut again, 16).unwrap();
+        let noise = first.draw_noise(&mut again, 16).unwrap();
+        assert_eq!(first.update(&batch, &noise).unwrap(), second.update(&batch, &noise).unwrap());
+        assert_eq!(weights(&first), weights(&second));
+        assert_eq!((first.updates(), second.updates()), (4, 4));
+
+        let mut broken = state.clone();
+        broken.remove("critics.1.head.linear.bias");
+        let before = weights(&second);
+        assert!(second.import(&broken).is_err());
+        assert_eq!(weights(&second), before);
+    }
+
+    #[test]
+    fn settings_are_checked_and_unknown_fields_refused() {
+        let new = |config, prior: Option<&GaussianNetwork>| {
+            Sac::new(config, DIMS, prior, &mut stream(0, Purpose::Weights, 0, 0)).map(|_| ())
+        };
+        let wrong = SacConfig { target_rate: 0.0, ..small() };
+        assert!(matches!(new(wrong, None), Err(SacError::Config { field: "target_rate", .. })));
+        assert!(matches!(new(SacConfig::default(), None), Err(SacError::NoPrior(_))));
+        assert!(matches!(new(regularised(), Some(&prior(6))), Err(SacError::PriorSize { .. })));
+        assert!(new(small(), None).is_ok());
+
+        let text = "(regulariser: PriorDivergence(target: Constant(1.0)), squash: Tanh(range: 1.0), discount: 0.98)";
+        let config: SacConfig = ron::from_str(text).unwrap();
+        assert_eq!(config.batch, 256);
+        assert!(ron::from_str::<SacConfig>("(discont: 0.98)").is_err());
+        assert!(ron::from_str::<SacConfig>("(squash: Tanh(rnge: 1.0))").is_err());
+    }
+
+    #[test]
+    fn schedules_and_the_temperature_keep_their_limits() {
+        let schedule = Schedule::Linear { from: 1.0, to: 5.0, updates: 4, delay: 2 };
+        assert_eq!([0, 2, 3, 6, 99].map(|updates| schedule.at(updates)), [1.0, 1.0, 2.0, 5.0, 5.0]);
+        let setting = Temperature::Learned { initial: 1.0, lr: 0.1, minimum: Some(0.5) };
+        let mut temperature = LearnedTemperature::new(setting);
+        for _ in 0..100 {
+            temperature = temperature.stepped(1.0);
+        }
+        assert!((temperature.value() - 0.5).abs() < 1e-6);
+        temperature = temperature.stepped(-1e4);
+        assert!(temperature.value() > 0.5, "it comes back at once");
+        assert_eq!(LearnedTemperature::new(Temperature::Fixed(0.2)).stepped(1.0).value(), 0.2);
     }
 }
