@@ -30,10 +30,25 @@ pub(super) struct Fault {
 
 #[derive(Debug)]
 enum Problem {
-    Wrong { field: Option<String>, found: String, expected: String },
-    Missing { field: &'static str, within: Option<String> },
-    UnknownField { field: String, within: Option<String>, valid: &'static [&'static str] },
-    UnknownVariant { variant: String, within: Option<String>, valid: &'static [&'static str] },
+    Wrong {
+        field: Option<String>,
+        found: String,
+        expected: String,
+    },
+    Missing {
+        field: &'static str,
+        within: Option<String>,
+    },
+    UnknownField {
+        field: String,
+        within: Option<String>,
+        valid: &'static [&'static str],
+    },
+    UnknownVariant {
+        variant: String,
+        within: Option<String>,
+        valid: &'static [&'static str],
+    },
     Other(String),
 }
 
@@ -65,12 +80,19 @@ impl fmt::Display for Problem {
 
 impl Fault {
     fn new(problem: Problem) -> Self {
-        Self { problem: Box::new(problem), span: None }
+        Self {
+            problem: Box::new(problem),
+            span: None,
+        }
     }
 
     fn wrong(node: &Node, expected: &str) -> Self {
-        Self::new(Problem::Wrong { field: None, found: node.describe(), expected: expected.to_owned() })
-            .within(&node.span)
+        Self::new(Problem::Wrong {
+            field: None,
+            found: node.describe(),
+            expected: expected.to_owned(),
+        })
+        .within(&node.span)
     }
 
     /// The place, unless a more exact one is known.
@@ -113,7 +135,11 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(Problem::Wrong { field: None, found: found.to_string(), expected: expected.to_string() })
+        Self::new(Problem::Wrong {
+            field: None,
+            found: found.to_string(),
+            expected: expected.to_string(),
+        })
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -122,15 +148,27 @@ impl de::Error for Fault {
 
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
         let found = format!("{length} value{}", if length == 1 { "" } else { "s" });
-        Self::new(Problem::Wrong { field: None, found, expected: expected.to_string() })
+        Self::new(Problem::Wrong {
+            field: None,
+            found,
+            expected: expected.to_string(),
+        })
     }
 
     fn unknown_field(field: &str, valid: &'static [&'static str]) -> Self {
-        Self::new(Problem::UnknownField { field: field.to_owned(), within: None, valid })
+        Self::new(Problem::UnknownField {
+            field: field.to_owned(),
+            within: None,
+            valid,
+        })
     }
 
     fn unknown_variant(variant: &str, valid: &'static [&'static str]) -> Self {
-        Self::new(Problem::UnknownVariant { variant: variant.to_owned(), within: None, valid })
+        Self::new(Problem::UnknownVariant {
+            variant: variant.to_owned(),
+            within: None,
+            valid,
+        })
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -212,12 +250,19 @@ impl<'a> De<'a> {
     fn items<'de, V: Visitor<'de>>(&self, items: &'a [Node], visitor: V) -> Result<V::Value, Fault> {
         let expected = expectation(&visitor);
         let mut access = Items { items: items.iter() };
-        let value = visitor.visit_seq(&mut access).map_err(|fault| fault.within(&self.node.span))?;
+        let value = visitor
+            .visit_seq(&mut access)
+            .map_err(|fault| fault.within(&self.node.span))?;
         match access.items.next() {
             None => Ok(value),
             Some(extra) => {
                 let found = format!("{} values", items.len());
-                Err(Fault::new(Problem::Wrong { field: None, found, expected }).within(&extra.span))
+                Err(Fault::new(Problem::Wrong {
+                    field: None,
+                    found,
+                    expected,
+                })
+                .within(&extra.span))
             }
         }
     }
@@ -246,10 +291,16 @@ impl<'a> De<'a> {
             let fault = Fault::unknown_field(&field.text, valid).within(&field.span);
             return Err(name.into_iter().fold(fault, Fault::of));
         }
-        visitor.visit_map(FieldsAccess { fields: fields.iter(), value: None, name }).map_err(|fault| {
-            let fault = fault.within(&self.node.span);
-            name.into_iter().fold(fault, Fault::of)
-        })
+        visitor
+            .visit_map(FieldsAccess {
+                fields: fields.iter(),
+                value: None,
+                name,
+            })
+            .map_err(|fault| {
+                let fault = fault.within(&self.node.span);
+                name.into_iter().fold(fault, Fault::of)
+            })
     }
 }
 
@@ -303,7 +354,10 @@ impl<'de> de::Deserializer<'de> for De<'_> {
                 None => visitor.visit_str(name),
             },
             Value::Struct { fields, .. } => return self.visit_fields(fields, None, None, visitor),
-            Value::Tuple { name: Some(name), items } if name.text == "Some" && items.len() == 1 => {
+            Value::Tuple {
+                name: Some(name),
+                items,
+            } if name.text == "Some" && items.len() == 1 => {
                 return self.deserialize_option(visitor);
             }
             Value::Tuple { items, .. } if items.is_empty() => visitor.visit_unit(),
@@ -315,7 +369,9 @@ impl<'de> de::Deserializer<'de> for De<'_> {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
-            Value::Bool(value) => visitor.visit_bool(*value).map_err(|fault: Fault| fault.within(&self.node.span)),
+            Value::Bool(value) => visitor
+                .visit_bool(*value)
+                .map_err(|fault: Fault| fault.within(&self.node.span)),
             _ => Err(self.wrong("`true` or `false`")),
         }
     }
@@ -330,9 +386,9 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         match &self.node.value {
             Value::Number(text) if integer(text).is_none() && float(text).is_some_and(f64::is_finite) => {
                 match text.parse::<f32>() {
-                    Ok(value) if value.is_finite() => {
-                        visitor.visit_f32(value).map_err(|fault: Fault| fault.within(&self.node.span))
-                    }
+                    Ok(value) if value.is_finite() => visitor
+                        .visit_f32(value)
+                        .map_err(|fault: Fault| fault.within(&self.node.span)),
                     _ => Err(self.wrong("a 32-bit floating-point number")),
                 }
             }
@@ -351,7 +407,9 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             _ => None,
         };
         match value {
-            Some(value) => visitor.visit_f64(value).map_err(|fault: Fault| fault.within(&self.node.span)),
+            Some(value) => visitor
+                .visit_f64(value)
+                .map_err(|fault: Fault| fault.within(&self.node.span)),
             None => Err(self.wrong("a number")),
         }
     }
@@ -365,14 +423,18 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             }),
         };
         match value {
-            Some(value) => visitor.visit_char(value).map_err(|fault: Fault| fault.within(&self.node.span)),
+            Some(value) => visitor
+                .visit_char(value)
+                .map_err(|fault: Fault| fault.within(&self.node.span)),
             None => Err(self.wrong("a character such as 'a'")),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.text() {
-            Some(text) => visitor.visit_str(text).map_err(|fault: Fault| fault.within(&self.node.span)),
+            Some(text) => visitor
+                .visit_str(text)
+                .map_err(|fault: Fault| fault.within(&self.node.span)),
             None => Err(self.wrong_text(&visitor)),
         }
     }
@@ -393,7 +455,10 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         let span = &self.node.span;
         match &self.node.value {
             Value::Name(name) if name == "None" => visitor.visit_none(),
-            Value::Tuple { name: Some(name), items } if name.text == "Some" => match items.as_slice() {
+            Value::Tuple {
+                name: Some(name),
+                items,
+            } if name.text == "Some" => match items.as_slice() {
                 [inner] => visitor.visit_some(De::new(inner)),
                 _ => Err(self.wrong("`Some(value)` with one value")),
             },
@@ -463,7 +528,10 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::Map(entries) => visitor
-                .visit_map(Entries { entries: entries.iter(), value: None })
+                .visit_map(Entries {
+                    entries: entries.iter(),
+                    value: None,
+                })
                 .map_err(|fault| fault.within(&self.node.span)),
             // Types with flattened parts ask for a map although they are written as structs.
             Value::Struct { fields, .. } if self.name().is_none() => self.visit_fields(fields, None, None, visitor),
@@ -491,25 +559,37 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let (variant, span) = match &self.node.value {
-            Value::Struct { name: Some(variant), .. } | Value::Tuple { name: Some(variant), .. } if !self.bare => {
-                (variant.text.as_str(), &variant.span)
+            Value::Struct {
+                name: Some(variant), ..
             }
+            | Value::Tuple {
+                name: Some(variant), ..
+            } if !self.bare => (variant.text.as_str(), &variant.span),
             Value::Name(variant) if !self.bare => (variant.as_str(), &self.node.span),
             _ => {
-                let hint = if matches!(self.node.value, Value::Text(_)) { ", without quotes" } else { "" };
+                let hint = if matches!(self.node.value, Value::Text(_)) {
+                    ", without quotes"
+                } else {
+                    ""
+                };
                 return Err(self.wrong(&format!("a variant of `{name}` (one of: {}){hint}", valid.join(", "))));
             }
         };
         visitor
-            .visit_enum(Variant { node: self.node, variant, span, name })
+            .visit_enum(Variant {
+                node: self.node,
+                variant,
+                span,
+                name,
+            })
             .map_err(|fault| fault.of(name).within(&self.node.span))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
-            Value::Name(text) | Value::Text(text) => {
-                visitor.visit_str(text).map_err(|fault: Fault| fault.within(&self.node.span))
-            }
+            Value::Name(text) | Value::Text(text) => visitor
+                .visit_str(text)
+                .map_err(|fault: Fault| fault.within(&self.node.span)),
             _ => Err(self.wrong("a name")),
         }
     }
@@ -530,7 +610,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(item) = self.items.next() else {
             return Ok(None);
         };
-        seed.deserialize(De::new(item)).map(Some).map_err(|fault| fault.within(&item.span))
+        seed.deserialize(De::new(item))
+            .map(Some)
+            .map_err(|fault| fault.within(&item.span))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -563,7 +645,8 @@ impl<'de> MapAccess<'de> for FieldsAccess<'_> {
         let Some((field, value)) = self.value.take() else {
             return Err(Fault::custom("a value was asked for before its key"));
         };
-        seed.deserialize(De::new(value)).map_err(|fault| fault.for_field(&field.text).within(&value.span))
+        seed.deserialize(De::new(value))
+            .map_err(|fault| fault.for_field(&field.text).within(&value.span))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -584,14 +667,17 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             return Ok(None);
         };
         self.value = Some(value);
-        seed.deserialize(De::new(key)).map(Some).map_err(|fault| fault.within(&key.span))
+        seed.deserialize(De::new(key))
+            .map(Some)
+            .map_err(|fault| fault.within(&key.span))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let Some(value) = self.value.take() else {
             return Err(Fault::custom("a value was asked for before its key"));
         };
-        seed.deserialize(De::new(value)).map_err(|fault| fault.within(&value.span))
+        seed.deserialize(De::new(value))
+            .map_err(|fault| fault.within(&value.span))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -613,7 +699,9 @@ impl<'de, 'a> EnumAccess<'de> for Variant<'a> {
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Fault> {
         let key: StrDeserializer<'_, Fault> = self.variant.into_deserializer();
-        let value = seed.deserialize(key).map_err(|fault| fault.of(self.name).within(self.span))?;
+        let value = seed
+            .deserialize(key)
+            .map_err(|fault| fault.of(self.name).within(self.span))?;
         Ok((value, self))
     }
 }
@@ -624,7 +712,10 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     fn unit_variant(self) -> Result<(), Fault> {
         match De::bare(self.node).fields() {
             Some([]) => Ok(()),
-            _ => Err(Fault::wrong(self.node, &format!("`{}` alone: it holds nothing", self.variant))),
+            _ => Err(Fault::wrong(
+                self.node,
+                &format!("`{}` alone: it holds nothing", self.variant),
+            )),
         }
     }
 
@@ -643,19 +734,21 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::Tuple { items, .. } => De::bare(self.node).items(items, visitor),
-            _ => Err(Fault::wrong(self.node, &format!("`{}(...)` with {length} values", self.variant))),
+            _ => Err(Fault::wrong(
+                self.node,
+                &format!("`{}(...)` with {length} values", self.variant),
+            )),
         }
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        valid: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
+    fn struct_variant<V: Visitor<'de>>(self, valid: &'static [&'static str], visitor: V) -> Result<V::Value, Fault> {
         let bare = De::bare(self.node);
         match bare.fields() {
             Some(fields) => bare.visit_fields(fields, Some(self.variant), Some(valid), visitor),
-            None => Err(Fault::wrong(self.node, &format!("`{}(field: value, ...)`", self.variant))),
+            None => Err(Fault::wrong(
+                self.node,
+                &format!("`{}(field: value, ...)`", self.variant),
+            )),
         }
     }
 }

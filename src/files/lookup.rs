@@ -35,7 +35,9 @@ impl FileKind {
 /// was built from, and the folder of the executable.
 pub fn roots() -> Vec<PathBuf> {
     let built_from = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
-    let beside = std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_path_buf));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_path_buf));
     let mut roots = vec![PathBuf::new()];
     let mut seen: BTreeSet<PathBuf> = std::env::current_dir().into_iter().collect();
     for root in [built_from, beside].into_iter().flatten() {
@@ -67,7 +69,11 @@ fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<Strin
         let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
         };
-        let name = if prefix.is_empty() { stem.to_owned() } else { format!("{prefix}/{stem}") };
+        let name = if prefix.is_empty() {
+            stem.to_owned()
+        } else {
+            format!("{prefix}/{stem}")
+        };
         if path.is_dir() {
             collect(&path, &name, depth + 1, found);
         } else if path.extension().is_some_and(|extension| extension == "ron") {
@@ -78,17 +84,19 @@ fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<Strin
 
 /// The file meant by `name`: a path (with or without `.ron`, relative to `beside` or the current folder), or the name
 /// of a file in the folder of its kind. `beside` is the folder of the file that asks.
-pub(super) fn find(
-    kind: FileKind,
-    name: &str,
-    beside: Option<&Path>,
-    roots: &[PathBuf],
-) -> Result<PathBuf, FileError> {
+pub(super) fn find(kind: FileKind, name: &str, beside: Option<&Path>, roots: &[PathBuf]) -> Result<PathBuf, FileError> {
     if name.trim().is_empty() {
         return Err(FileError::plain(format!("the name of the {} is empty", kind.noun())));
     }
-    let file_name = if name.ends_with(".ron") { name.to_owned() } else { format!("{name}.ron") };
-    let by_path = [beside.map(|folder| folder.join(&file_name)), Some(PathBuf::from(&file_name))];
+    let file_name = if name.ends_with(".ron") {
+        name.to_owned()
+    } else {
+        format!("{name}.ron")
+    };
+    let by_path = [
+        beside.map(|folder| folder.join(&file_name)),
+        Some(PathBuf::from(&file_name)),
+    ];
     let by_kind = roots.iter().map(|root| root.join(kind.folder()).join(&file_name));
     if let Some(path) = by_path.into_iter().flatten().chain(by_kind).find(|path| path.is_file()) {
         return Ok(path);
@@ -97,9 +105,14 @@ pub(super) fn find(
     let wanted = name.trim_end_matches(".ron");
     let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
     // A near whole name, else a near last part (`spirl_cl` for `kitchen/spirl_cl`).
-    let hint = nearest(wanted, known.keys().map(String::as_str)).map(str::to_owned).or_else(|| {
-        known.keys().find(|name| nearest(&last(wanted), [last(name).as_str()]).is_some()).cloned()
-    });
+    let hint = nearest(wanted, known.keys().map(String::as_str))
+        .map(str::to_owned)
+        .or_else(|| {
+            known
+                .keys()
+                .find(|name| nearest(&last(wanted), [last(name).as_str()]).is_some())
+                .cloned()
+        });
     let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     let names: Vec<&str> = known.keys().map(String::as_str).take(40).collect();
     let names = if names.is_empty() {
@@ -111,6 +124,9 @@ pub(super) fn find(
 }
 
 fn folders(kind: FileKind, roots: &[PathBuf]) -> String {
-    let shown: Vec<String> = roots.iter().map(|root| root.join(kind.folder()).display().to_string()).collect();
+    let shown: Vec<String> = roots
+        .iter()
+        .map(|root| root.join(kind.folder()).display().to_string())
+        .collect();
     shown.join(", ")
 }

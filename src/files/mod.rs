@@ -100,7 +100,10 @@ pub fn load_text<T: DeserializeOwned + Serialize>(
     text: &str,
     overrides: &[String],
 ) -> Result<Loaded<T>, FileError> {
-    let source = Arc::new(Source::File { path: path.to_path_buf(), text: text.to_owned() });
+    let source = Arc::new(Source::File {
+        path: path.to_path_buf(),
+        text: text.to_owned(),
+    });
     finish(kind, path.to_path_buf(), parse::parse(&source)?, overrides, &roots())
 }
 
@@ -120,14 +123,22 @@ pub fn to_text<T: Serialize>(value: &T) -> Result<String, FileError> {
 }
 
 fn read(path: &Path) -> Result<Arc<Source>, FileError> {
-    let length = std::fs::metadata(path).map_err(|error| FileError::file(path, error))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| FileError::file(path, error))?
+        .len();
     if length > parse::MAX_BYTES as u64 {
-        return Err(FileError::file(path, format!("has {length} bytes; at most {} are read", parse::MAX_BYTES)));
+        return Err(FileError::file(
+            path,
+            format!("has {length} bytes; at most {} are read", parse::MAX_BYTES),
+        ));
     }
     let bytes = std::fs::read(path).map_err(|error| FileError::file(path, error))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| FileError::file(path, format!("is no text: {}", error.utf8_error())))?;
-    Ok(Arc::new(Source::File { path: path.to_path_buf(), text }))
+    Ok(Arc::new(Source::File {
+        path: path.to_path_buf(),
+        text,
+    }))
 }
 
 /// Resolves `extends`, lays the overrides on top and reads the typed value.
@@ -149,14 +160,21 @@ fn finish<T: DeserializeOwned + Serialize>(
             _ => *path == parent,
         };
         let chain = || {
-            let shown: Vec<String> = sources.iter().chain([&parent]).map(|path| path.display().to_string()).collect();
+            let shown: Vec<String> = sources
+                .iter()
+                .chain([&parent])
+                .map(|path| path.display().to_string())
+                .collect();
             shown.join(" -> ")
         };
         if sources.iter().any(same) {
             return Err(FileError::at(&span, format!("this file extends itself: {}", chain())));
         }
         if sources.len() == MAX_CHAIN {
-            return Err(FileError::at(&span, format!("more than {MAX_CHAIN} files extend each other: {}", chain())));
+            return Err(FileError::at(
+                &span,
+                format!("more than {MAX_CHAIN} files extend each other: {}", chain()),
+            ));
         }
         let under = parse::parse(&read(&parent)?)?;
         layers.push(std::mem::replace(&mut tree, under));
@@ -170,7 +188,12 @@ fn finish<T: DeserializeOwned + Serialize>(
     }
     let value: T = de::from_node(&tree)?;
     let resolved_text = to_text(&value)?;
-    Ok(Loaded { value, sources, resolved_text, tree })
+    Ok(Loaded {
+        value,
+        sources,
+        resolved_text,
+        tree,
+    })
 }
 
 /// Lays one `path=value` on the tree.
@@ -191,9 +214,15 @@ fn apply(tree: &mut Node, text: &str) -> Result<(), FileError> {
             return Err(FileError::at(&whole, "the path before `=` has an empty part"));
         }
         if parts.len() == MAX_PARTS {
-            return Err(FileError::at(&whole, format!("the path has more than {MAX_PARTS} parts")));
+            return Err(FileError::at(
+                &whole,
+                format!("the path has more than {MAX_PARTS} parts"),
+            ));
         }
-        parts.push(Ident { span: Span::new(&source, start, start + part.len()), text: name.to_owned() });
+        parts.push(Ident {
+            span: Span::new(&source, start, start + part.len()),
+            text: name.to_owned(),
+        });
         start += part.len() + 1;
     }
     let node = match parse::parse_from(&source, path.len() + 1) {
@@ -204,7 +233,10 @@ fn apply(tree: &mut Node, text: &str) -> Result<(), FileError> {
             if word.is_empty() || word.contains(['(', ')', '[', ']', '{', '}', '"', '\'', ',', '\n']) {
                 return Err(error);
             }
-            Node { span: Span::new(&source, path.len() + 1, text.len()), value: Value::Text(word.to_owned()) }
+            Node {
+                span: Span::new(&source, path.len() + 1, text.len()),
+                value: Value::Text(word.to_owned()),
+            }
         }
     };
     tree.set(&parts, node)

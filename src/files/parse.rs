@@ -22,7 +22,12 @@ pub(super) fn parse(source: &Arc<Source>) -> Result<Node, FileError> {
 
 /// Reads the text from byte `start` to its end.
 pub(super) fn parse_from(source: &Arc<Source>, start: usize) -> Result<Node, FileError> {
-    let mut parser = Parser { source, text: source.text(), at: start, depth: 0 };
+    let mut parser = Parser {
+        source,
+        text: source.text(),
+        at: start,
+        depth: 0,
+    };
     if parser.text.len() > MAX_BYTES {
         return Err(FileError::at(
             &Span::new(source, 0, 0),
@@ -96,7 +101,10 @@ impl<'a> Parser<'a> {
     }
 
     fn node(&self, start: usize, value: Value) -> Node {
-        Node { span: self.span(start), value }
+        Node {
+            span: self.span(start),
+            value,
+        }
     }
 
     /// Skips white space and comments.
@@ -173,12 +181,10 @@ impl<'a> Parser<'a> {
             '{' => self.map(start),
             '"' => self.string(start).map(|text| self.node(start, Value::Text(text))),
             '\'' => self.character(start),
-            'r' if self.rest().starts_with("r\"") || self.rest().starts_with("r#") => {
-                match self.raw(start)? {
-                    Raw::Text(text) => Ok(self.node(start, Value::Text(text))),
-                    Raw::Name(name) => self.named(start, name),
-                }
-            }
+            'r' if self.rest().starts_with("r\"") || self.rest().starts_with("r#") => match self.raw(start)? {
+                Raw::Text(text) => Ok(self.node(start, Value::Text(text))),
+                Raw::Name(name) => self.named(start, name),
+            },
             '0'..='9' | '+' | '-' | '.' => self.number(start),
             c if is_ident_start(c) => {
                 let name = self.take_while(is_ident_rest).to_owned();
@@ -270,7 +276,13 @@ impl<'a> Parser<'a> {
                     format!("the field `{field}` is given twice"),
                 ));
             }
-            fields.push((Ident { span: Span::new(parser.source, at, end), text: field }, value));
+            fields.push((
+                Ident {
+                    span: Span::new(parser.source, at, end),
+                    text: field,
+                },
+                value,
+            ));
             Ok(())
         })?;
         Ok(self.node(start, Value::Struct { name, fields }))
@@ -315,7 +327,10 @@ impl<'a> Parser<'a> {
         self.items(start, "}", |parser| {
             let key = parser.value()?;
             let Some(text) = key.key() else {
-                return Err(FileError::at(&key.span, format!("{} cannot be the key of a map", key.describe())));
+                return Err(FileError::at(
+                    &key.span,
+                    format!("{} cannot be the key of a map", key.describe()),
+                ));
             };
             if !seen.insert(text) {
                 return Err(FileError::at(&key.span, "this key is given twice"));
@@ -373,13 +388,20 @@ impl<'a> Parser<'a> {
             }
             'u' if self.eat("{") => {
                 let digits = self.take_while(|c| c.is_ascii_hexdigit());
-                if self.eat("}") { u32::from_str_radix(digits, 16).ok() } else { None }
+                if self.eat("}") {
+                    u32::from_str_radix(digits, 16).ok()
+                } else {
+                    None
+                }
             }
             _ => None,
         };
         match code.and_then(char::from_u32) {
             Some(c) => Ok(Some(c)),
-            None => Err(self.error(start, "unknown escape; use \\n \\t \\r \\0 \\\\ \\\" \\' \\x41 or \\u{1F600}")),
+            None => Err(self.error(
+                start,
+                "unknown escape; use \\n \\t \\r \\0 \\\\ \\\" \\' \\x41 or \\u{1F600}",
+            )),
         }
     }
 
@@ -395,7 +417,10 @@ impl<'a> Parser<'a> {
         };
         match value {
             Some(c) if self.eat("'") => Ok(self.node(start, Value::Char(c))),
-            _ => Err(self.error(start, "a character is one letter between `'`; strings stand between `\"`")),
+            _ => Err(self.error(
+                start,
+                "a character is one letter between `'`; strings stand between `\"`",
+            )),
         }
     }
 

@@ -40,7 +40,11 @@ pub(super) struct Span {
 
 impl Span {
     pub(super) fn new(source: &Arc<Source>, start: usize, end: usize) -> Self {
-        Self { source: Arc::clone(source), start, end }
+        Self {
+            source: Arc::clone(source),
+            start,
+            end,
+        }
     }
 
     /// The text of the stretch.
@@ -73,11 +77,20 @@ impl Location {
         let start = floor_char_boundary(text, span.start);
         let before = text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line_text = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+        let line_text = text
+            .get(line_start..)
+            .unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default();
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let stretch = text.get(start..floor_char_boundary(text, span.end)).unwrap_or_default();
         // A value of several lines is marked at its first character only.
-        let marked = if stretch.contains('\n') { 1 } else { stretch.chars().count().max(1) };
+        let marked = if stretch.contains('\n') {
+            1
+        } else {
+            stretch.chars().count().max(1)
+        };
         Some(Self {
             path: path.clone(),
             line: before.matches('\n').count() + 1,
@@ -89,7 +102,10 @@ impl Location {
 }
 
 fn floor_char_boundary(text: &str, index: usize) -> usize {
-    (0..=index.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
+    (0..=index.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 /// Why a scene or experiment file could not be loaded.
@@ -105,7 +121,10 @@ pub struct FileError {
 impl FileError {
     /// An error without a place.
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        Self { message: message.into().into_boxed_str(), location: None }
+        Self {
+            message: message.into().into_boxed_str(),
+            location: None,
+        }
     }
 
     /// An error at a place.
@@ -113,9 +132,10 @@ impl FileError {
         let message = message.into();
         match &*span.source {
             Source::Override(text) => Self::plain(format!("override `{text}`: {message}")),
-            Source::File { .. } => {
-                Self { message: message.into_boxed_str(), location: Location::of(span).map(Box::new) }
-            }
+            Source::File { .. } => Self {
+                message: message.into_boxed_str(),
+                location: Location::of(span).map(Box::new),
+            },
         }
     }
 
@@ -137,7 +157,14 @@ impl FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Location { path, line, column, line_text, marked }) = self.location() else {
+        let Some(Location {
+            path,
+            line,
+            column,
+            line_text,
+            marked,
+        }) = self.location()
+        else {
             return f.write_str(&self.message);
         };
         writeln!(f, "{}:{line}:{column}: {}", path.display(), self.message)?;
@@ -148,8 +175,11 @@ impl fmt::Display for FileError {
         let shown: String = line_text.chars().skip(skipped).take(WIDTH).collect();
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        let padding: String =
-            shown.chars().take(column - 1 - skipped).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let padding: String = shown
+            .chars()
+            .take(column - 1 - skipped)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
         let room = shown.chars().count().saturating_sub(column - 1 - skipped).max(1);
         writeln!(f, "{number} | {shown}")?;
         write!(f, "{margin} | {padding}{}", "^".repeat((*marked).min(room)))

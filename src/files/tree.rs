@@ -108,9 +108,16 @@ impl Node {
                 merge_by_key(under, entries, Node::key);
                 self.span = over.span;
             }
-            (Value::Tuple { name: Some(old), items: under }, Value::Tuple { name: Some(new), mut items })
-                if old.text == new.text && under.len() == 1 && items.len() == 1 =>
-            {
+            (
+                Value::Tuple {
+                    name: Some(old),
+                    items: under,
+                },
+                Value::Tuple {
+                    name: Some(new),
+                    mut items,
+                },
+            ) if old.text == new.text && under.len() == 1 && items.len() == 1 => {
                 if let (Some(under), Some(item)) = (under.first_mut(), items.pop()) {
                     under.merge(item);
                 }
@@ -125,10 +132,18 @@ impl Node {
         match &self.value {
             Value::Struct { name, .. } => Some(name.as_ref().map(|name| name.text.as_str())),
             Value::Name(name) if name != "None" => Some(Some(name)),
-            Value::Tuple { name: Some(name), items } => match items.as_slice() {
+            Value::Tuple {
+                name: Some(name),
+                items,
+            } => match items.as_slice() {
                 [] => Some(Some(&name.text)),
                 [inner] if name.text == "Some" => inner.holder(),
-                [Node { value: Value::Struct { name: None, .. }, .. }] => Some(Some(&name.text)),
+                [
+                    Node {
+                        value: Value::Struct { name: None, .. },
+                        ..
+                    },
+                ] => Some(Some(&name.text)),
                 _ => None,
             },
             Value::Tuple { name: None, items } if items.is_empty() => Some(None),
@@ -140,18 +155,27 @@ impl Node {
     fn fields_mut(&mut self) -> Option<(&mut Option<Ident>, &mut Fields)> {
         self.holder()?;
         let bare = match &mut self.value {
-            Value::Name(name) => Some(Some(Ident { span: self.span.clone(), text: std::mem::take(name) })),
+            Value::Name(name) => Some(Some(Ident {
+                span: self.span.clone(),
+                text: std::mem::take(name),
+            })),
             Value::Tuple { name, items } if items.is_empty() => Some(name.take()),
             _ => None,
         };
         if let Some(name) = bare {
-            self.value = Value::Struct { name, fields: Vec::new() };
+            self.value = Value::Struct {
+                name,
+                fields: Vec::new(),
+            };
         }
         match &mut self.value {
             Value::Struct { name, fields } => Some((name, fields)),
             Value::Tuple { name, items } => match items.first_mut() {
                 Some(inner) if name.as_ref().is_some_and(|name| name.text == "Some") => inner.fields_mut(),
-                Some(Node { value: Value::Struct { fields, .. }, .. }) => Some((name, fields)),
+                Some(Node {
+                    value: Value::Struct { fields, .. },
+                    ..
+                }) => Some((name, fields)),
                 _ => None,
             },
             _ => None,
@@ -160,7 +184,8 @@ impl Node {
 
     /// The owned form of [`Node::fields_mut`].
     fn into_fields(mut self) -> Option<(Option<Ident>, Fields)> {
-        self.fields_mut().map(|(name, fields)| (name.take(), std::mem::take(fields)))
+        self.fields_mut()
+            .map(|(name, fields)| (name.take(), std::mem::take(fields)))
     }
 
     /// Lays one override on the tree: `path` holds the parts of `a.0.b`, `over` the value.
@@ -196,7 +221,10 @@ impl Node {
                 if let Some((_, value)) = entries.iter_mut().find(|(key, _)| same(key)) {
                     return value.set(rest, over);
                 }
-                let key = Node { span: part.span.clone(), value: Value::Text(part.text.clone()) };
+                let key = Node {
+                    span: part.span.clone(),
+                    value: Value::Text(part.text.clone()),
+                };
                 entries.push((key, nested(rest, over)));
                 Ok(())
             }
@@ -207,13 +235,21 @@ impl Node {
                     None if count == 0 => Err(FileError::at(&part.span, "the list is empty: give it as a whole")),
                     None => Err(FileError::at(
                         &part.span,
-                        format!("`{}` is no element of a list of {count}: use 0 to {}", part.text, count - 1),
+                        format!(
+                            "`{}` is no element of a list of {count}: use 0 to {}",
+                            part.text,
+                            count - 1
+                        ),
                     )),
                 }
             }
             _ => Err(FileError::at(
                 &part.span,
-                format!("there is no `{}` here: the value is {}, which has no parts", part.text, self.describe()),
+                format!(
+                    "there is no `{}` here: the value is {}, which has no parts",
+                    part.text,
+                    self.describe()
+                ),
             )),
         }
     }
@@ -229,9 +265,10 @@ impl Node {
                 node = inner;
             }
             let next = match &node.value {
-                Value::Struct { fields, .. } => {
-                    fields.iter().find(|(name, _)| name.text == part).map(|(_, value)| value)
-                }
+                Value::Struct { fields, .. } => fields
+                    .iter()
+                    .find(|(name, _)| name.text == part)
+                    .map(|(_, value)| value),
                 Value::Map(entries) => entries
                     .iter()
                     .find(|(key, _)| matches!(&key.value, Value::Text(text) | Value::Name(text) if text == part))
@@ -264,7 +301,10 @@ impl Node {
                 &node.span,
                 format!("`{name}` wants a string: write \"{word}\" with quotes"),
             )),
-            _ => Err(FileError::at(&node.span, format!("`{name}` wants a string, found {}", node.describe()))),
+            _ => Err(FileError::at(
+                &node.span,
+                format!("`{name}` wants a string, found {}", node.describe()),
+            )),
         }
     }
 }
@@ -273,13 +313,20 @@ impl Node {
 fn nested(path: &[Ident], over: Node) -> Node {
     path.iter().rev().fold(over, |value, part| Node {
         span: part.span.clone(),
-        value: Value::Struct { name: None, fields: vec![(part.clone(), value)] },
+        value: Value::Struct {
+            name: None,
+            fields: vec![(part.clone(), value)],
+        },
     })
 }
 
 /// Lays entries over entries: those with equal keys merge, the others are added at the end.
 fn merge_by_key<K, I: Eq + Hash>(under: &mut Vec<(K, Node)>, over: Vec<(K, Node)>, identity: impl Fn(&K) -> I) {
-    let mut index: HashMap<I, usize> = under.iter().enumerate().map(|(at, (key, _))| (identity(key), at)).collect();
+    let mut index: HashMap<I, usize> = under
+        .iter()
+        .enumerate()
+        .map(|(at, (key, _))| (identity(key), at))
+        .collect();
     for (key, node) in over {
         match index.get(&identity(&key)).and_then(|&at| under.get_mut(at)) {
             Some((place, value)) => {
@@ -306,5 +353,8 @@ pub(super) fn shorten(text: &str) -> String {
 pub(super) fn unknown(kind: &str, word: &str, place: &str, valid_kind: &str, valid: &[&str]) -> String {
     let hint = did_you_mean(word, valid.iter().copied());
     let joined = valid.join(", ");
-    format!("unknown {kind} `{}`{place}{hint} ({valid_kind}: {joined})", shorten(word))
+    format!(
+        "unknown {kind} `{}`{place}{hint} ({valid_kind}: {joined})",
+        shorten(word)
+    )
 }
