@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::DataError;
+use super::{DataError, NonFinite};
 
 /// One episode of `T` steps: row `t` of every array belongs to the step that starts in `observations[t]`.
 ///
@@ -52,7 +52,9 @@ impl Episode {
             Err(DataError::Episode(what))
         };
         if rows == 0 {
-            return Err(DataError::Episode("the episode has no steps (`rewards` is empty)".to_owned()));
+            return Err(DataError::Episode(
+                "the episode has no steps (`rewards` is empty)".to_owned(),
+            ));
         }
         for (name, width, found) in [
             ("observations", observation_dim, self.observations.len()),
@@ -83,15 +85,36 @@ impl Episode {
         }
         Ok(())
     }
+
+    /// Checks that the last step, and no other, is marked as terminal or timeout, so that a reader finds the end.
+    ///
+    /// # Errors
+    /// [`DataError::Episode`] naming the step.
+    pub fn check_end(&self) -> Result<(), DataError> {
+        let first_end = self
+            .terminals
+            .iter()
+            .zip(&self.timeouts)
+            .position(|(terminal, timeout)| *terminal || *timeout);
+        let last = self.len().saturating_sub(1);
+        match first_end {
+            Some(step) if step == last => Ok(()),
+            Some(step) => Err(DataError::Episode(format!(
+                "step {step} of {} is marked as terminal or timeout, but only the last one may be",
+                self.len()
+            ))),
+            None => Err(DataError::Episode(
+                "no step is marked as terminal or timeout".to_owned(),
+            )),
+        }
+    }
 }
 
 fn check_finite<T: Copy + Into<f64>>(name: &str, values: &[T], width: usize) -> Result<(), DataError> {
-    match values.iter().position(|&value| !value.into().is_finite()) {
+    match NonFinite::find(values, width) {
         None => Ok(()),
-        Some(at) => Err(DataError::Episode(format!(
-            "`{name}` is not finite at step {}, column {}",
-            at / width.max(1),
-            at % width.max(1)
+        Some(problem) => Err(DataError::Episode(format!(
+            "`{name}` should be finite, found {problem}"
         ))),
     }
 }
@@ -108,22 +131,34 @@ pub struct Column {
 impl Column {
     /// A column of single-precision numbers.
     pub fn f32(width: usize, values: Vec<f32>) -> Self {
-        Self { width, values: Values::F32(values) }
+        Self {
+            width,
+            values: Values::F32(values),
+        }
     }
 
     /// A column of double-precision numbers, for states that must be restored exactly.
     pub fn f64(width: usize, values: Vec<f64>) -> Self {
-        Self { width, values: Values::F64(values) }
+        Self {
+            width,
+            values: Values::F64(values),
+        }
     }
 
     /// A column of integers.
     pub fn i64(width: usize, values: Vec<i64>) -> Self {
-        Self { width, values: Values::I64(values) }
+        Self {
+            width,
+            values: Values::I64(values),
+        }
     }
 
     /// A column of bytes or flags.
     pub fn u8(width: usize, values: Vec<u8>) -> Self {
-        Self { width, values: Values::U8(values) }
+        Self {
+            width,
+            values: Values::U8(values),
+        }
     }
 
     /// Number of complete rows.
@@ -131,10 +166,31 @@ impl Column {
         self.values.len() / self.width.max(1)
     }
 
+    /// Appends `other` if width and type agree; tells whether it did.
+    pub(super) fn append(&mut self, other: &Self) -> bool {
+        if self.width != other.width {
+            return false;
+        }
+        match (&mut self.values, &other.values) {
+            (Values::F32(values), Values::F32(more)) => values.extend_from_slice(more),
+            (Values::F64(values), Values::F64(more)) => values.extend_from_slice(more),
+            (Values::I64(values), Values::I64(more)) => values.extend_from_slice(more),
+            (Values::U8(values), Values::U8(more)) => values.extend_from_slice(more),
+            _ => return false,
+        }
+        true
+    }
+
     /// Rows `rows` as a column of its own; rows that do not exist are left out.
     pub fn slice(&self, rows: std::ops::Range<usize>) -> Self {
         fn cut<T: Copy>(values: &[T], width: usize, rows: std::ops::Range<usize>) -> Vec<T> {
-            values.chunks(width.max(1)).take(rows.end).skip(rows.start).flatten().copied().collect()
+            values
+                .chunks(width.max(1))
+                .take(rows.end)
+                .skip(rows.start)
+                .flatten()
+                .copied()
+                .collect()
         }
         let values = match &self.values {
             Values::F32(values) => Values::F32(cut(values, self.width, rows)),
@@ -142,7 +198,10 @@ impl Column {
             Values::I64(values) => Values::I64(cut(values, self.width, rows)),
             Values::U8(values) => Values::U8(cut(values, self.width, rows)),
         };
-        Self { width: self.width, values }
+        Self {
+            width: self.width,
+            values,
+        }
     }
 }
 
