@@ -1,0 +1,277 @@
+//! Element-wise loops, compiled for AVX-512, AVX2 and the baseline of the build; the best one is chosen at run time.
+//!
+//! No loop re-orders a sum or contracts a product, so all variants give the same bits.
+
+use super::optimiser::Rule;
+
+macro_rules! dispatch {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
+            fn body($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+                #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
+                fn avx512($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
+                fn avx2($($arg: $ty),*) {
+                    body($($arg),*);
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                {
+                    // SAFETY: the features were detected just now.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the features were detected just now.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*);
+        }
+    )*};
+}
+
+/// Slope of the leaky ReLU for negative inputs.
+pub(crate) const SLOPE: f32 = 0.2;
+
+/// exp(x), relative error below 2e-7; saturates outside +-87.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 87.0 { 87.0 } else { x };
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low mantissa bits.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    // ln 2 in two parts: the first has few bits, so n times it is exact.
+    let r = x - n * 0.693_359_4;
+    let r = r - n * -2.121_944_4e-4;
+    let p = 1.987_569_2e-4;
+    let p = p * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    let power = (shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127)) << 23;
+    p * f32::from_bits(power)
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// tanh(x): a polynomial near zero, where the exponential form would cancel.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    let a = x.abs();
+    let z = x * x;
+    let p = -5.704_988_7e-3;
+    let p = p * z + 2.063_908_8e-2;
+    let p = p * z - 5.373_971_5e-2;
+    let p = p * z + 1.333_144_2e-1;
+    let p = p * z - 3.333_328_2e-1;
+    let small = p * z * x + x;
+    let large = (1.0 - 2.0 / (exp(2.0 * a) + 1.0)).copysign(x);
+    if a < 0.625 { small } else { large }
+}
+
+#[inline(always)]
+fn leaky(x: f32) -> f32 {
+    if x < 0.0 { x * SLOPE } else { x }
+}
+
+dispatch! {
+    /// `target <- tau * source + (1 - tau) * target`.
+    pub(crate) fn lerp(target: &mut [f32], source: &[f32], tau: f32) {
+        for (t, s) in target.iter_mut().zip(source) {
+            *t = tau * s + (1.0 - tau) * *t;
+        }
+    }
+
+    /// Adds `bias [w]` to every row of `y [rows, w]`.
+    pub(crate) fn add_bias(y: &mut [f32], bias: &[f32]) {
+        for row in y.chunks_exact_mut(bias.len()) {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+    }
+
+    /// Adds `bias [w]` to every row of `y [rows, w]`, then applies the leaky ReLU.
+    pub(crate) fn add_bias_leaky(y: &mut [f32], bias: &[f32]) {
+        for row in y.chunks_exact_mut(bias.len()) {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y = leaky(*y + b);
+            }
+        }
+    }
+
+    /// `y <- leaky(u * scale + shift)` per column.
+    pub(crate) fn scale_shift_leaky(u: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
+        let w = scale.len();
+        for (row, u) in y.chunks_exact_mut(w).zip(u.chunks_exact(w)) {
+            for (((y, u), a), b) in row.iter_mut().zip(u).zip(scale).zip(shift) {
+                *y = leaky(u * a + b);
+            }
+        }
+    }
+
+    /// As [`scale_shift_leaky`], in place.
+    pub(crate) fn scale_shift_leaky_in_place(y: &mut [f32], scale: &[f32], shift: &[f32]) {
+        for row in y.chunks_exact_mut(scale.len()) {
+            for ((y, a), b) in row.iter_mut().zip(scale).zip(shift) {
+                *y = leaky(*y * a + b);
+            }
+        }
+    }
+
+    /// Gradient through the leaky ReLU, from the sign of its output `y`.
+    pub(crate) fn leaky_backward(d: &mut [f32], y: &[f32]) {
+        for (d, y) in d.iter_mut().zip(y) {
+            *d *= if *y < 0.0 { SLOPE } else { 1.0 };
+        }
+    }
+
+    /// Multiplies every row of `d [rows, w]` by `scale [w]`.
+    pub(crate) fn scale_rows(d: &mut [f32], scale: &[f32]) {
+        for row in d.chunks_exact_mut(scale.len()) {
+            for (d, s) in row.iter_mut().zip(scale) {
+                *d *= s;
+            }
+        }
+    }
+
+    /// Column sums over columns `first..first + out.len()` of `d [rows, width]`.
+    pub(crate) fn column_sums(d: &[f32], width: usize, first: usize, out: &mut [f32]) {
+        out.fill(0.0);
+        for row in d.chunks_exact(width) {
+            for (sum, d) in out.iter_mut().zip(&row[first..]) {
+                *sum += d;
+            }
+        }
+    }
+
+    /// Adds the square of element `i` to lane `i % 16`.
+    fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
+        for chunk in values.chunks(LANES) {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
+        }
+    }
+
+    /// One optimiser step, see [`Rule`].
+    pub(crate) fn adam(weights: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32], rule: &Rule) {
+        let Rule { betas, rest, step, root, eps, adaptive, scale } = *rule;
+        for (((w, g), m), v) in weights.iter_mut().zip(grad).zip(first).zip(second) {
+            let g = g * scale;
+            *m = *m * betas.0 + g * rest.0;
+            *v = *v * betas.1 + g * g * rest.1;
+            let change = if adaptive { *m / (v.sqrt() * root + eps) } else { *m };
+            *w -= step * change;
+        }
+    }
+
+    /// Mean and biased variance of columns `first..` of `u [rows, width]`, as pairs in `out [columns, 2]`.
+    ///
+    /// Sums run in `f32` over 32 rows and in `f64` beyond, so that long batches lose no precision.
+    pub(crate) fn column_moments(u: &[f32], width: usize, first: usize, out: &mut [f32]) {
+        let rows = (u.len() / width) as f64;
+        for (index, out) in out.chunks_mut(2 * TILE).enumerate() {
+            let (from, columns) = (first + index * TILE, out.len() / 2);
+            let mut mean = [0.0_f32; TILE];
+            let mut total = [0.0_f64; TILE];
+            for block in u.chunks(BLOCK * width) {
+                let mut sum = [0.0_f32; TILE];
+                for row in block.chunks_exact(width) {
+                    for (sum, u) in sum.iter_mut().zip(&row[from..from + columns]) {
+                        *sum += u;
+                    }
+                }
+                for (total, sum) in total.iter_mut().zip(sum) {
+                    *total += f64::from(sum);
+                }
+            }
+            for (mean, total) in mean.iter_mut().zip(total) {
+                *mean = (total / rows) as f32;
+            }
+            let mut total = [0.0_f64; TILE];
+            for block in u.chunks(BLOCK * width) {
+                let mut sum = [0.0_f32; TILE];
+                for row in block.chunks_exact(width) {
+                    for ((sum, u), mean) in sum.iter_mut().zip(&row[from..from + columns]).zip(mean) {
+                        let distance = u - mean;
+                        *sum += distance * distance;
+                    }
+                }
+                for (total, sum) in total.iter_mut().zip(sum) {
+                    *total += f64::from(sum);
+                }
+            }
+            for ((out, mean), total) in out.chunks_exact_mut(2).zip(mean).zip(total) {
+                out.copy_from_slice(&[mean, (total / rows) as f32]);
+            }
+        }
+    }
+
+    /// Sums of `d` and of `d * x` per column, `x = (u - mean) * inv_std`, for columns `first..` of `d, u [rows, width]`,
+    /// as pairs in `out [columns, 2]`.
+    pub(crate) fn norm_sums(
+        d: &[f32], u: &[f32], mean: &[f32], inv_std: &[f32], first: usize, out: &mut [f32],
+    ) {
+        let width = mean.len();
+        for (index, out) in out.chunks_mut(2 * TILE).enumerate() {
+            let from = first + index * TILE;
+            let columns = from..from + out.len() / 2;
+            let (mean, inv_std) = (&mean[columns.clone()], &inv_std[columns.clone()]);
+            let (mut plain, mut weighted) = ([0.0_f32; TILE], [0.0_f32; TILE]);
+            for (d, u) in d.chunks_exact(width).zip(u.chunks_exact(width)) {
+                let (d, u) = (&d[columns.clone()], &u[columns.clone()]);
+                for i in 0..d.len().min(TILE) {
+                    plain[i] += d[i];
+                    weighted[i] += d[i] * ((u[i] - mean[i]) * inv_std[i]);
+                }
+            }
+            for ((out, plain), weighted) in out.chunks_exact_mut(2).zip(plain).zip(weighted) {
+                out.copy_from_slice(&[plain, weighted]);
+            }
+        }
+    }
+
+    /// Gradient through batch statistics: `d <- scale * (d - offset - x * slope)`, with `x` as in [`norm_sums`], where
+    /// `offset` and `slope` are its two sums divided by the number of rows of the batch.
+    pub(crate) fn norm_backward(
+        d: &mut [f32], u: &[f32], mean: &[f32], inv_std: &[f32], scale: &[f32], offset: &[f32], slope: &[f32],
+    ) {
+        let w = mean.len();
+        for (d, u) in d.chunks_exact_mut(w).zip(u.chunks_exact(w)) {
+            for i in 0..w {
+                d[i] = scale[i] * (d[i] - offset[i] - (u[i] - mean[i]) * inv_std[i] * slope[i]);
+            }
+        }
+    }
+}
+
+/// Sum of squares in `f64` over 16 interleaved lanes.
+pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    add_squares(values, &mut lanes);
+    lanes.iter().sum()
+}
+
+const LANES: usize = 16;
+const TILE: usize = 32;
+const BLOCK: usize = 32;
