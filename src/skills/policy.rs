@@ -1,5 +1,7 @@
 //! The Gaussian network behind skill priors, flat priors and the policies that learners start from them.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
 
 use super::{Result, SkillError, check_shape};
@@ -8,6 +10,8 @@ use crate::nn::{DiagGaussian, Mlp, Mode, Params};
 /// A dimension that moves less than this over a data set is centred but not scaled: dividing by next to nothing would
 /// turn the first deviation in use into a huge input.
 const SMALLEST_SCALE: f32 = 1e-4;
+const MEAN: &str = "standardise.mean";
+const SCALE: &str = "standardise.scale";
 
 /// Fixed, per-dimension standardisation of observations: `(x - mean) / scale`.
 ///
@@ -43,11 +47,34 @@ impl Standardiser {
         Self::new(&vec![0.0; state], &vec![1.0; state])
     }
 
-    /// From the tensors of [`Standardiser::tensors`], each `[S]`.
-    pub(crate) fn from_tensors(mean: &Tensor, scale: &Tensor, state: usize) -> Result<Self> {
-        check_shape("standardise.mean", mean, &[Some(state)])?;
-        check_shape("standardise.scale", scale, &[Some(state)])?;
-        Self::new(&mean.to_vec1::<f32>()?, &scale.to_vec1::<f32>()?)
+    /// Adds the numbers of a standardiser, if there is one, to a model's weights.
+    pub(crate) fn export(this: Option<&Self>, out: &mut BTreeMap<String, Tensor>) {
+        if let Some(Self { mean, scale }) = this {
+            out.insert(MEAN.into(), mean.clone());
+            out.insert(SCALE.into(), scale.clone());
+        }
+    }
+
+    /// Reads what [`Standardiser::export`] wrote, if the model is one that standardises (`wanted`).
+    ///
+    /// # Errors
+    /// If the weights belong to a model with the other setting, or to another number of states.
+    pub(crate) fn import(wanted: bool, from: &BTreeMap<String, Tensor>, state: usize) -> Result<Option<Self>> {
+        let problem = match (wanted, from.get(MEAN), from.get(SCALE)) {
+            (false, None, None) => return Ok(None),
+            (true, Some(mean), Some(scale)) => {
+                check_shape(MEAN, mean, &[Some(state)])?;
+                check_shape(SCALE, scale, &[Some(state)])?;
+                return Ok(Some(Self::new(&mean.to_vec1::<f32>()?, &scale.to_vec1::<f32>()?)?));
+            }
+            (true, _, _) => {
+                format!("no tensors `{MEAN}` and `{SCALE}`: the weights are those of a model without `standardise`")
+            }
+            (false, _, _) => {
+                format!("unexpected tensors `{MEAN}` and `{SCALE}`: the weights are those of a model with `standardise`")
+            }
+        };
+        Err(SkillError::Weights(vec![problem]))
     }
 
     /// Mean and scale, each `[S]`.

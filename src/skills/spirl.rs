@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::policy::standardised;
@@ -87,8 +87,14 @@ pub struct SpirlConfig {
     /// Train only the prior: posterior and decoder keep the weights they were loaded with. Default false.
     pub freeze_embedding: bool,
 
-    /// Default: `RAdam`, learning rate 1e-3, betas 0.9 and 0.999, epsilon 1e-8.
-    pub optimiser: OptimiserConfig,
+    /// Update rule. Default: `RAdam`.
+    pub optimiser: OptimiserKind,
+    /// Default 1e-3.
+    pub learning_rate: f64,
+    /// Decay of first and second moments. Default (0.9, 0.999).
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment. Default 1e-8.
+    pub epsilon: f64,
     /// Small gradient clip while `RAdam` still takes unadapted steps. Default: norm 0.001 for 100 updates (added to the
     /// original in 2022, against rare divergence).
     pub early_clip: Option<EarlyClip>,
@@ -118,12 +124,10 @@ impl Default for SpirlConfig {
             prior_members: 1,
             prior_training: PriorTraining::Nll,
             freeze_embedding: false,
-            optimiser: OptimiserConfig {
-                kind: OptimiserKind::RAdam,
-                lr: 1e-3,
-                betas: (0.9, 0.999),
-                eps: 1e-8,
-            },
+            optimiser: OptimiserKind::RAdam,
+            learning_rate: 1e-3,
+            betas: (0.9, 0.999),
+            epsilon: 1e-8,
             early_clip: Some(EarlyClip::default()),
         }
     }
@@ -155,8 +159,8 @@ pub struct AutoBeta {
     pub target: f32,
     /// Start of log beta. Default 0.
     pub start: f32,
-    /// Learning rate of log beta (`RAdam`). Default 3e-4.
-    pub lr: f32,
+    /// Learning rate of log beta, which has its own `RAdam`. Default 3e-4.
+    pub learning_rate: f64,
     /// Step log beta a second time with the model's optimiser, and count its gradient in the clip, as happens in the
     /// original where it is also registered as a model parameter. Default false.
     pub double_step: bool,
@@ -164,7 +168,7 @@ pub struct AutoBeta {
 
 impl Default for AutoBeta {
     fn default() -> Self {
-        Self { target: 1.0, start: 0.0, lr: 3e-4, double_step: false }
+        Self { target: 1.0, start: 0.0, learning_rate: 3e-4, double_step: false }
     }
 }
 
@@ -239,7 +243,7 @@ pub struct StepMetrics {
     pub kl_weight: f32,
     /// Global gradient norm before clipping; zero in validation.
     pub gradient_norm: f32,
-    /// The loss was not finite, and nothing was changed.
+    /// The loss or its gradient was not finite, and the weights were left alone.
     pub skipped: bool,
 }
 
@@ -359,19 +363,33 @@ impl Spirl {
             .collect::<Result<Vec<_>>>()?;
         let beta = match config.auto_beta {
             Some(settings) => {
-                let log_beta = Params::single("t", &[1], settings.start)?;
-                let optimiser = OptimiserConfig { kind: OptimiserKind::RAdam, lr: settings.lr, ..config.optimiser };
-                let optimiser = Optimiser::new(optimiser, vec![log_beta.clone()])?;
+                let log_beta = Params::single("t", settings.start)?;
+                let optimiser = Optimiser::new(OptimiserConfig::radam(settings.learning_rate), vec![log_beta.clone()]);
                 Some(Beta { log_beta, optimiser, settings })
             }
             None => None,
         };
         let standardiser = if config.standardise { Some(Standardiser::identity(state)?) } else { None };
-        let optimiser = Optimiser::new(config.optimiser, Vec::new())?;
+        let optimiser = OptimiserConfig {
+            kind: config.optimiser,
+            lr: config.learning_rate,
+            betas: config.betas,
+            eps: config.epsilon,
+        };
         let lengths = [config.length];
-        let mut model =
-            Self { config, dims, lengths, posterior, decoder, priors, standardiser, beta, optimiser, updates: 0 };
-        model.optimiser = Optimiser::new(model.config.optimiser, model.trained())?;
+        let mut model = Self {
+            config,
+            dims,
+            lengths,
+            posterior,
+            decoder,
+            priors,
+            standardiser,
+            beta,
+            optimiser: Optimiser::new(optimiser, Vec::new()),
+            updates: 0,
+        };
+        model.optimiser = Optimiser::new(optimiser, model.trained());
         Ok(model)
     }
 
@@ -480,7 +498,7 @@ impl Spirl {
 
     /// One update of all networks on a batch; `noise` is `[B, nz]`, standard normal.
     ///
-    /// A loss that is not finite leaves the weights and optimisers alone and sets [`StepMetrics::skipped`].
+    /// A loss or gradient that is not finite leaves weights and optimisers alone and sets [`StepMetrics::skipped`].
     pub fn train_step(&mut self, batch: &SkillBatch, noise: &Tensor) -> Result<StepMetrics> {
         let losses = self.loss(batch, noise, Mode::Train)?;
         let mut metrics = StepMetrics::of(&losses)?;
@@ -493,11 +511,16 @@ impl Spirl {
             objective = (objective + beta.objective(&losses.kl)?)?;
         }
         let gradients = objective.backward()?;
+        metrics.gradient_norm = self.optimiser.gradient_norm(&gradients)?;
+        if !metrics.gradient_norm.is_finite() {
+            metrics.skipped = true;
+            return Ok(metrics);
+        }
         if let Some(beta) = &mut self.beta {
             beta.optimiser.step(&gradients, None)?;
         }
         let clip = self.config.early_clip.filter(|clip| self.updates < clip.updates).map(|clip| clip.norm);
-        metrics.gradient_norm = self.optimiser.step(&gradients, clip)?;
+        self.optimiser.step(&gradients, clip)?;
         self.updates += 1;
         Ok(metrics)
     }
@@ -561,14 +584,12 @@ impl Spirl {
                 Ok(actions.reshape((rows, length, self.dims.action))?)
             }
             Decoder::Open { lstm, start } => {
-                let start = match start {
-                    Some(networks) => {
-                        let first = states.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
-                        Some((networks.input.forward(&first, mode)?, networks.hidden.forward(&first, mode)?))
-                    }
-                    None => None,
+                let Some(networks) = start else {
+                    return Ok(lstm.forward(skills, None, self.config.length)?);
                 };
-                Ok(lstm.forward(skills, start.as_ref(), self.config.length)?)
+                let first = states.narrow(1, 0, 1)?.squeeze(1)?;
+                let (input, hidden) = (networks.input.forward(&first, mode)?, networks.hidden.forward(&first, mode)?);
+                Ok(lstm.forward(skills, Some((&input, &hidden)), self.config.length)?)
             }
         }
     }
@@ -622,19 +643,18 @@ impl Spirl {
             return Err(SkillError::Config("a closed-loop decoder does not plan ahead".into()));
         };
         check_shape("skills", skills, &[None, Some(self.config.latent)])?;
-        let start = match (start, observations) {
-            (None, _) => None,
-            (Some(_), None) => {
-                return Err(SkillError::Config("a conditioned decoder needs the observations".into()));
-            }
-            (Some(networks), Some(observations)) => {
-                check_shape("observations", observations, &[Some(skills.dim(0)?), Some(self.dims.state)])?;
-                let states = standardised(self.standardiser.as_ref(), observations)?;
-                let input = networks.input.forward_frozen(&states, Mode::Eval)?;
-                Some((input, networks.hidden.forward_frozen(&states, Mode::Eval)?))
-            }
+        let (skills, length) = (skills.detach(), self.config.length);
+        let Some(networks) = start else {
+            return Ok(lstm.forward_frozen(&skills, None, length)?);
         };
-        Ok(lstm.forward_frozen(&skills.detach(), start.as_ref(), self.config.length)?)
+        let Some(observations) = observations else {
+            return Err(SkillError::Config("a conditioned decoder needs the observations".into()));
+        };
+        check_shape("observations", observations, &[Some(skills.dim(0)?), Some(self.dims.state)])?;
+        let states = standardised(self.standardiser.as_ref(), &observations.detach())?;
+        let input = networks.input.forward_frozen(&states, Mode::Eval)?;
+        let hidden = networks.hidden.forward_frozen(&states, Mode::Eval)?;
+        Ok(lstm.forward_frozen(&skills, Some((&input, &hidden)), length)?)
     }
 
     /// The next actions `[B, A]` for observations `[B, S]` and skills `[B, nz]`. Evaluation mode, no gradients, no tanh.
@@ -674,6 +694,8 @@ impl Spirl {
             Decoder::Closed(net) => parts.push(("decoder.".into(), net.params())),
             Decoder::Open { lstm, start } => {
                 parts.push(("decoder.cell.".into(), lstm.params()));
+                // Its entries carry their whole names.
+                parts.extend(lstm.start_params().map(|params| (String::new(), params)));
                 if let Some(networks) = start {
                     parts.push(("decoder_input_initalizer.".into(), networks.input.params()));
                     parts.push(("decoder_hidden_initalizer.".into(), networks.hidden.params()));
@@ -703,11 +725,7 @@ impl Spirl {
         for (prefix, params) in self.parts() {
             params.export(&prefix, &mut out)?;
         }
-        if let Some(standardiser) = &self.standardiser {
-            let (mean, scale) = standardiser.tensors();
-            out.insert("standardise.mean".into(), mean.clone());
-            out.insert("standardise.scale".into(), scale.clone());
-        }
+        Standardiser::export(self.standardiser.as_ref(), &mut out);
         Ok(out)
     }
 
@@ -718,22 +736,7 @@ impl Spirl {
     /// Names every tensor that is missing or has another shape; nothing has changed then.
     pub fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
         let from = one_name_each(from);
-        let standardiser = match (&self.standardiser, from.get("standardise.mean"), from.get("standardise.scale")) {
-            (Some(_), Some(mean), Some(scale)) => Some(Standardiser::from_tensors(mean, scale, self.dims.state)?),
-            (Some(_), _, _) => {
-                return Err(SkillError::Weights(vec![
-                    "no `standardise.mean` and `standardise.scale`: these weights belong to a model without \
-                     standardised states"
-                        .into(),
-                ]));
-            }
-            (None, None, None) => None,
-            (None, _, _) => {
-                return Err(SkillError::Weights(vec![
-                    "`standardise.mean` is present: these weights belong to a model with standardised states".into(),
-                ]));
-            }
-        };
+        let standardiser = Standardiser::import(self.standardiser.is_some(), &from, self.dims.state)?;
         import_all(&self.parts(), &from)?;
         self.standardiser = standardiser;
         Ok(())
@@ -741,31 +744,16 @@ impl Spirl {
 
     /// The rest of the training state, for resuming: optimiser moments and the number of updates.
     pub fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut out = BTreeMap::new();
-        for (name, tensor) in self.optimiser.export()? {
-            out.insert(format!("optimiser.{name}"), tensor);
-        }
-        if let Some(beta) = &self.beta {
-            for (name, tensor) in beta.optimiser.export()? {
-                out.insert(format!("beta_optimiser.{name}"), tensor);
-            }
-        }
-        out.insert("updates".into(), Tensor::new(self.updates as i64, &Device::Cpu)?);
-        Ok(out)
+        let mut optimisers = vec![("optimiser.", &self.optimiser)];
+        optimisers.extend(self.beta.as_ref().map(|beta| ("beta_optimiser.", &beta.optimiser)));
+        trained_state::export(&optimisers, self.updates)
     }
 
     /// Takes what [`Spirl::export_optimiser`] gave.
     pub fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        let Some(updates) = from.get("updates") else {
-            return Err(SkillError::Weights(vec!["no `updates`: this is not the training state of a model".into()]));
-        };
-        let updates = updates.to_dtype(DType::I64)?.to_scalar::<i64>()?;
-        self.optimiser.import(&below(from, "optimiser."))?;
-        if let Some(beta) = &mut self.beta {
-            beta.optimiser.import(&below(from, "beta_optimiser."))?;
-        }
-        self.updates = u64::try_from(updates)
-            .map_err(|_| SkillError::Weights(vec![format!("`updates` is {updates}, expected a count")]))?;
+        let mut optimisers = vec![("optimiser.", &mut self.optimiser)];
+        optimisers.extend(self.beta.as_mut().map(|beta| ("beta_optimiser.", &mut beta.optimiser)));
+        self.updates = trained_state::import(&mut optimisers, from)?;
         Ok(())
     }
 
@@ -938,9 +926,39 @@ pub(super) fn import_all(parts: &[(String, &Params)], from: &BTreeMap<String, Te
     Ok(())
 }
 
-/// The entries of `from` whose names begin with `prefix`, without it.
-pub(super) fn below(from: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String, Tensor> {
-    from.iter()
-        .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
-        .collect()
+/// Optimiser moments and the number of updates as named tensors.
+pub(super) mod trained_state {
+    use std::collections::BTreeMap;
+
+    use candle_core::{DType, Device, Tensor};
+
+    use super::super::{Result, SkillError};
+    use crate::nn::Optimiser;
+
+    const UPDATES: &str = "updates";
+
+    pub(crate) fn export(optimisers: &[(&str, &Optimiser)], updates: u64) -> Result<BTreeMap<String, Tensor>> {
+        let mut out = BTreeMap::new();
+        for (prefix, optimiser) in optimisers {
+            for (name, tensor) in optimiser.export()? {
+                out.insert(format!("{prefix}{name}"), tensor);
+            }
+        }
+        out.insert(UPDATES.into(), Tensor::from_vec(vec![updates as i64], (), &Device::Cpu)?);
+        Ok(out)
+    }
+
+    pub(crate) fn import(optimisers: &mut [(&str, &mut Optimiser)], from: &BTreeMap<String, Tensor>) -> Result<u64> {
+        let problem = |text: String| SkillError::Weights(vec![text]);
+        let Some(updates) = from.get(UPDATES) else {
+            return Err(problem(format!("no tensor `{UPDATES}`: this is not the training state of a model")));
+        };
+        let updates = updates.to_dtype(DType::I64)?.to_scalar::<i64>()?;
+        let updates = u64::try_from(updates).map_err(|_| problem(format!("`{UPDATES}` is {updates}")))?;
+        for (prefix, optimiser) in optimisers {
+            let own = from.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(*prefix)?.into(), tensor.clone())));
+            optimiser.import(&own.collect())?;
+        }
+        Ok(updates)
+    }
 }
