@@ -20,7 +20,7 @@ use crate::learners::sac::{Pick, Sac, SacError};
 use crate::learners::skill_recorder::{SkillRecorder, TransitionRule};
 use crate::practice::{Practice, Replays};
 use crate::replay::{End, ReplayBuffer, ReplayError, Transition};
-use crate::rng::{self, Purpose, Stream};
+use crate::rng::Stream;
 use crate::sim::{Action, NextObservation, Observation, Outcome};
 use crate::skills::{ActiveSkill, Decoding, SkillError, SkillModel};
 use crate::tick::{Tick, TickSystems, stop_on_error};
@@ -112,7 +112,7 @@ impl Plugin for AgentPlugin {
                 (choose_skills.pipe(stop_on_error), decode_actions.pipe(stop_on_error))
                     .chain()
                     .in_set(TickSystems::Decide),
-                (record_steps, store_transitions.pipe(stop_on_error)).chain().in_set(TickSystems::Record),
+                record_steps.in_set(TickSystems::Record),
             ),
         );
     }
@@ -192,7 +192,7 @@ pub fn choose_skills(
             continue;
         }
         let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
-        let output = if practice.explores() {
+        let output = if practice.warms_up() {
             sac.act_at_random(&observed, &mut practice.exploration)?
         } else {
             let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
@@ -207,18 +207,18 @@ pub fn choose_skills(
                 Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
             }
         };
-        for (row, (&member, chosen)) in due.iter().zip(skills).enumerate() {
+        for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
             let Ok((acts_in, behaviour, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member)
             else {
                 continue;
             };
             let Ok(observation) = observations.get(acts_in.0) else { continue };
             if *behaviour == Behaviour::Practises {
-                if let Some(transition) = recorder.decide(observation, &chosen) {
+                if let Some(transition) = recorder.decide(observation, chosen) {
                     completed.keep(transition);
                 }
             }
-            skill.active.begin(&chosen, length);
+            skill.active.begin(chosen, length);
             skill.plan.clear();
             if let Some(plan) = plans.as_ref().and_then(|plans| plans.get(row)) {
                 skill.plan.extend(plan.iter().cloned());

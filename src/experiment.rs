@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Split;
 use crate::demos::CollectConfig;
 use crate::files::{self, FileError, FileKind, Loaded};
 use crate::learners::sac::SacConfig;
 use crate::learners::skill_recorder::TransitionRule;
-use crate::skills::bc::BcConfig;
-use crate::skills::spirl::SpirlConfig;
+use crate::pretraining::Pretrain;
+use crate::rng::Stream;
+use crate::skills::{Bc, BcConfig, SkillDims, SkillError, Spirl, SpirlConfig, Standardiser};
 
 /// One experiment: scene, demonstrations, skill model, learner, budgets and seeds.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -88,8 +90,8 @@ pub struct PretrainingConfig {
     pub constant_lr_share: f64,
     /// Updates between two validations.
     pub validate_every: u64,
-    /// Share of the sequences that is trained on; the rest validates.
-    pub train_share: f64,
+    /// Which sequences are trained on and which validate.
+    pub split: Split,
     /// Seed of weights, batches and latent noise.
     pub seed: u64,
 }
@@ -101,9 +103,38 @@ impl Default for PretrainingConfig {
             batch: 128,
             constant_lr_share: 1.0,
             validate_every: 5_000,
-            train_share: 0.99,
+            split: Split::default(),
             seed: 0,
         }
+    }
+}
+
+impl SkillModelConfig {
+    /// A model with fresh weights for these sizes; `None` if the experiment has none. `statistics` gives mean and
+    /// deviation of the observations to models that standardise them.
+    pub fn build(
+        &self,
+        dims: SkillDims,
+        statistics: impl FnOnce() -> Result<Standardiser, SkillError>,
+        rng: &mut Stream,
+    ) -> Result<Option<Box<dyn Pretrain>>, SkillError> {
+        Ok(match self {
+            Self::None => None,
+            Self::Spirl(config) => {
+                let mut model = Spirl::new(config.clone(), dims, rng)?;
+                if config.standardise {
+                    model.set_standardiser(statistics()?)?;
+                }
+                Some(Box::new(model))
+            }
+            Self::Bc(config) => {
+                let mut model = Bc::new(config.clone(), dims, rng)?;
+                if config.standardise {
+                    model.set_standardiser(statistics()?)?;
+                }
+                Some(Box::new(model))
+            }
+        })
     }
 }
 

@@ -9,13 +9,13 @@ use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::agents::{ActsIn, Agents, Behaviour};
+use crate::agents::{ActsIn, Agents, Behaviour, record_steps, store_transitions};
 use crate::experiment::TrainingConfig;
 use crate::learners::sac::{Sac, SacError, UpdateMetrics};
 use crate::replay::{ReplayBuffer, ReplayError};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickSystems};
+use crate::tick::{Faults, Tick, TickSystems, stop_on_error};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -140,7 +140,10 @@ impl Plugin for PracticePlugin {
             Tick,
             (
                 learn.in_set(TickSystems::Learn),
-                count_steps.after(crate::agents::store_transitions_set()).in_set(TickSystems::Record),
+                (store_transitions.pipe(stop_on_error), count_steps)
+                    .chain()
+                    .after(record_steps)
+                    .in_set(TickSystems::Record),
             ),
         );
     }

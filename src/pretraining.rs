@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DataError, WindowSampler};
+use crate::data::WindowSampler;
 use crate::experiment::PretrainingConfig;
 use crate::rng::{Purpose, Stream, stream};
 use crate::skills::{GaussianNetwork, SkillError, SkillModel};
@@ -139,7 +139,7 @@ enum TrainError {
     #[error(transparent)]
     Model(#[from] SkillError),
     #[error(transparent)]
-    Data(#[from] DataError),
+    Tensor(#[from] candle_core::Error),
 }
 
 type Training<'a> =
@@ -149,9 +149,9 @@ type Training<'a> =
 pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
     trainers.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(
         |(mut trainer, mut batches, mut progress, mut averages, settings)| {
-            let step = || -> Result<Numbers, TrainError> {
+            let mut step = || -> Result<Numbers, TrainError> {
                 let progress = &mut *progress;
-                let (states, actions) = batches.training.sample(&mut progress.batches, settings.0.batch)?;
+                let (states, actions) = batches.training.sample(settings.0.batch, &mut progress.batches, &Device::Cpu)?;
                 let scale = settings.0.lr_scale(progress.updates);
                 let numbers = trainer.0.train(states, actions, &mut progress.noise, scale)?;
                 progress.updates += 1;
@@ -173,7 +173,7 @@ pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
         let Some(windows) = batches.validation.as_mut().filter(|_| due) else { continue };
         let mut step = || -> Result<Numbers, TrainError> {
             let progress = &mut *progress;
-            let (states, actions) = windows.sample(&mut progress.validation, config.batch)?;
+            let (states, actions) = windows.sample(config.batch, &mut progress.validation, &Device::Cpu)?;
             Ok(trainer.0.validate(states, actions, &mut progress.validation)?)
         };
         match step() {

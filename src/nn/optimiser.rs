@@ -88,6 +88,11 @@ impl Optimiser {
         Self { config, slots }
     }
 
+    /// Changes the learning rate of the steps to come, for schedules.
+    pub fn set_lr(&mut self, lr: f64) {
+        self.config.lr = lr;
+    }
+
     /// The settings.
     pub fn config(&self) -> &OptimiserConfig {
         &self.config

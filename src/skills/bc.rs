@@ -4,14 +4,16 @@
 //! One checkpoint serves two baselines: SAC held close to this prior, and behaviour cloning with fine-tuning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::policy::standardised;
 use super::spirl::{EarlyClip, import_all, trained_state};
-use super::{GaussianNetwork, Result, SkillDims, SkillError, Standardiser, check_shape, scalar};
+use super::{SkillModel, GaussianNetwork, Result, SkillDims, SkillError, Standardiser, check_shape, scalar};
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, OptimiserKind, Params};
+use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 
 /// Settings of a flat prior. Defaults: the published model of the kitchen (`kitchen/flat`).
@@ -205,5 +207,55 @@ impl Bc {
     pub fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
         self.updates = trained_state::import(&mut [("optimiser.", &mut self.optimiser)], from)?;
         Ok(())
+    }
+}
+
+impl Pretrain for Bc {
+    fn window(&self) -> usize {
+        2
+    }
+
+    fn train(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
+        self.optimiser.set_lr(self.config.learning_rate * lr_scale);
+        let metrics = self.train_step(&states.get_on_dim(1, 0)?.contiguous()?, &actions.get_on_dim(1, 0)?)?;
+        Ok(vec![
+            ("nll", metrics.nll),
+            ("gradient_norm", metrics.gradient_norm),
+            ("skipped", f32::from(u8::from(metrics.skipped))),
+        ])
+    }
+
+    fn validate(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream) -> Result<Numbers> {
+        let metrics = Self::validate(self, &states.get_on_dim(1, 0)?.contiguous()?, &actions.get_on_dim(1, 0)?)?;
+        Ok(vec![("nll", metrics.nll)])
+    }
+
+    fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.export()
+    }
+
+    fn optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.export_optimiser()
+    }
+
+    fn restore(
+        &mut self,
+        weights: &BTreeMap<String, Tensor>,
+        optimiser: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<()> {
+        self.import(weights)?;
+        optimiser.map_or(Ok(()), |optimiser| self.import_optimiser(optimiser))
+    }
+
+    fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    fn policy_prior(&self) -> Result<GaussianNetwork> {
+        self.network()
+    }
+
+    fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {
+        None
     }
 }

@@ -18,6 +18,7 @@
 //! them; see [`Spirl::losses`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ use crate::nn::{
     DiagGaussian, ImportError, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Optimiser,
     OptimiserConfig, OptimiserKind, Params,
 };
+use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 
 /// Settings of a SPiRL skill model. Defaults: the published closed-loop model of the kitchen
@@ -808,6 +810,74 @@ impl SkillModel for Spirl {
     fn act(&self, observations: &Tensor, skills: &Tensor) -> Result<Tensor> {
         let actions = self.decode_closed(observations, skills)?;
         Ok(if self.config.tanh_actions { actions.tanh()? } else { actions })
+    }
+}
+
+/// Draws of random skills per validated sequence, as in the original evaluator.
+const VALIDATION_DRAWS: usize = 100;
+
+impl Pretrain for Spirl {
+    fn window(&self) -> usize {
+        self.config.length + 1
+    }
+
+    fn train(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
+        let noise = noise.normal_tensor((states.dim(0)?, self.config.latent))?;
+        self.optimiser.set_lr(self.config.learning_rate * lr_scale);
+        let metrics = self.train_step(&SkillBatch { states, actions }, &noise)?;
+        Ok(vec![
+            ("reconstruction", metrics.reconstruction),
+            ("kl", metrics.kl),
+            ("prior", metrics.prior),
+            ("total", metrics.total),
+            ("gradient_norm", metrics.gradient_norm),
+            ("skipped", f32::from(u8::from(metrics.skipped))),
+        ])
+    }
+
+    fn validate(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream) -> Result<Numbers> {
+        let (rows, latent) = (states.dim(0)?, self.config.latent);
+        let posterior = noise.normal_tensor((rows, latent))?;
+        let draws = noise.normal_tensor((VALIDATION_DRAWS, rows, latent))?;
+        let (metrics, top) = Self::validate(self, &SkillBatch { states, actions }, &posterior, &draws)?;
+        let top = top.summary();
+        Ok(vec![
+            ("reconstruction", metrics.reconstruction),
+            ("kl", metrics.kl),
+            ("prior", metrics.prior),
+            ("total", metrics.total),
+            ("top100_mse", top.best_mean as f32),
+            ("all100_mse", top.all_mean as f32),
+        ])
+    }
+
+    fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.export()
+    }
+
+    fn optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.export_optimiser()
+    }
+
+    fn restore(
+        &mut self,
+        weights: &BTreeMap<String, Tensor>,
+        optimiser: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<()> {
+        self.import(weights)?;
+        optimiser.map_or(Ok(()), |optimiser| self.import_optimiser(optimiser))
+    }
+
+    fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    fn policy_prior(&self) -> Result<GaussianNetwork> {
+        self.prior_network()
+    }
+
+    fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {
+        Some(Arc::new(*self))
     }
 }
 
