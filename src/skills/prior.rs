@@ -229,8 +229,8 @@ impl Mixture {
         let index: Vec<u32> = chosen.iter().enumerate().map(|(row, pick)| (row * count + pick) as u32).collect();
         let index = Tensor::from_vec(index, rows, self.weights.device())?;
         let gauss = DiagGaussian {
-            mu: self.components.mu.index_select(&index, 0)?,
-            log_sigma: self.components.log_sigma.index_select(&index, 0)?,
+            mu: self.components.mu.contiguous()?.index_select(&index, 0)?,
+            log_sigma: self.components.log_sigma.contiguous()?.index_select(&index, 0)?,
         };
         Ok(gauss.sample(noise)?)
     }
