@@ -28,20 +28,31 @@ impl Case {
     fn load(name: &str) -> Self {
         let path = |extension: &str| {
             let file = format!("{name}.{extension}");
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spirl").join(file)
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/golden/spirl")
+                .join(file)
         };
         let json = std::fs::read_to_string(path("json")).unwrap();
         let tensors = read_weights(&path("safetensors")).unwrap();
-        Self { tensors, json: serde_json::from_str(&json).unwrap() }
+        Self {
+            tensors,
+            json: serde_json::from_str(&json).unwrap(),
+        }
     }
 
     fn get(&self, name: &str) -> Tensor {
-        self.tensors.get(name).unwrap_or_else(|| panic!("no {name}")).to_dtype(DType::F32).unwrap()
+        self.tensors
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_dtype(DType::F32)
+            .unwrap()
     }
 
     fn group(&self, group: &str) -> impl Iterator<Item = (&str, &Tensor)> {
         let prefix = format!("{group}/");
-        self.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
+        self.tensors
+            .iter()
+            .filter_map(move |(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
     }
 
     fn has(&self, group: &str) -> bool {
@@ -49,7 +60,9 @@ impl Case {
     }
 
     fn weights(&self) -> BTreeMap<String, Tensor> {
-        self.group("w0").map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect()
+        self.group("w0")
+            .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
+            .collect()
     }
 
     fn tolerance(&self, name: &str) -> f32 {
@@ -63,10 +76,6 @@ impl Case {
 
     /// Largest error over the largest fixture value, held against the fixture's tolerance.
     fn check(&self, name: &str, mine: &Tensor) {
-        self.check_scaled(name, mine, 1.0);
-    }
-
-    fn check_scaled(&self, name: &str, mine: &Tensor, slack: f32) {
         let wanted = self.get(name);
         assert_eq!(mine.dims(), wanted.dims(), "shape of {name}");
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -76,8 +85,12 @@ impl Case {
             assert!(a.is_finite(), "{name} is not finite");
             worst.max((a - b).abs())
         });
-        let tolerance = self.tolerance(name) * slack;
-        assert!(error / largest <= tolerance, "{name}: {} > {tolerance}", error / largest);
+        let tolerance = self.tolerance(name);
+        assert!(
+            error / largest <= tolerance,
+            "{name}: {} > {tolerance}",
+            error / largest
+        );
     }
 
     /// A tensor of a group that may be stored whole, or as every s-th entry and its norm.
@@ -93,7 +106,9 @@ impl Case {
             let tensor = mine(name).unwrap().flatten_all().unwrap();
             let step = (tensor.elem_count() / 512) | 1;
             let index: Vec<u32> = (0..probe.elem_count()).map(|i| (i * step) as u32).collect();
-            let picked = tensor.index_select(&Tensor::new(index, &Device::Cpu).unwrap(), 0).unwrap();
+            let picked = tensor
+                .index_select(&Tensor::new(index, &Device::Cpu).unwrap(), 0)
+                .unwrap();
             self.check(&format!("{group}_probe/{name}"), &picked);
             let norm = tensor.sqr().unwrap().sum_all().unwrap().sqrt().unwrap();
             let wanted = self.get(&format!("{group}_l2/{name}"));
@@ -105,11 +120,19 @@ impl Case {
 
     fn curve(&self, name: &str) -> Vec<f32> {
         let value = name.split('/').fold(&self.json["scalars"], |value, key| &value[key]);
-        value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_f64().unwrap() as f32)
+            .collect()
     }
 
     fn spirl_batch(&self) -> SkillBatch {
-        SkillBatch { states: self.get("in/states"), actions: self.get("in/actions") }
+        SkillBatch {
+            states: self.get("in/states"),
+            actions: self.get("in/actions"),
+        }
     }
 
     fn train_noise(&self, step: usize) -> Tensor {
@@ -129,12 +152,19 @@ impl Case {
 fn gradient(parts: &[(String, &Params)], grads: &GradStore, name: &str) -> Option<Tensor> {
     parts.iter().find_map(|(prefix, params)| {
         let own = name.strip_prefix(prefix.as_str())?;
-        params.entries().iter().any(|entry| entry.name == own).then(|| params.gradient(grads, own).unwrap())?
+        params
+            .entries()
+            .iter()
+            .any(|entry| entry.name == own)
+            .then(|| params.gradient(grads, own).unwrap())?
     })
 }
 
 fn close(mine: f32, wanted: f32, tolerance: f32, what: &str) {
-    assert!((mine - wanted).abs() <= tolerance * wanted.abs(), "{what}: {mine} instead of {wanted}");
+    assert!(
+        (mine - wanted).abs() <= tolerance * wanted.abs(),
+        "{what}: {mine} instead of {wanted}"
+    );
 }
 
 /// The names that belong to a model but not to its computation.
@@ -146,7 +176,10 @@ fn ignored(name: &str) -> bool {
 
 /// Settings of the original runs: everything is read from shapes but this.
 fn settings() -> SpirlConfig {
-    SpirlConfig { early_clip: None, ..SpirlConfig::default() }
+    SpirlConfig {
+        early_clip: None,
+        ..SpirlConfig::default()
+    }
 }
 
 fn check_spirl(case: &Case, settings: &SpirlConfig) {
@@ -155,7 +188,10 @@ fn check_spirl(case: &Case, settings: &SpirlConfig) {
     let steps = if case.has("w10") { 10 } else { 3 };
     check_training(case, settings, steps, "");
     if case.has("w10_clip") {
-        let clipped = SpirlConfig { early_clip: Some(EarlyClip::default()), ..settings.clone() };
+        let clipped = SpirlConfig {
+            early_clip: Some(EarlyClip::default()),
+            ..settings.clone()
+        };
         check_training(case, &clipped, 10, "_clip");
     }
 }
@@ -180,7 +216,10 @@ fn check_pass(case: &Case, model: &Spirl, group: &str, noise: &Tensor, mode: Mod
         let (rows, count) = mixture.weights.dims2().unwrap();
         check("prior_pi", &mixture.weights);
         check("prior_mu", &mixture.components.mu.reshape((rows, count, ())).unwrap());
-        check("prior_log_sigma", &mixture.components.log_sigma.reshape((rows, count, ())).unwrap());
+        check(
+            "prior_log_sigma",
+            &mixture.components.log_sigma.reshape((rows, count, ())).unwrap(),
+        );
     }
     let losses = model.losses(&pass, &batch).unwrap();
     let loss_group = if group == "out" { "loss" } else { "eval_loss" };
@@ -195,11 +234,19 @@ fn check_pass(case: &Case, model: &Spirl, group: &str, noise: &Tensor, mode: Mod
 
 fn check_evaluation(case: &Case, settings: &SpirlConfig) {
     let model = case.spirl(settings);
-    check_pass(case, &model, "eval", &case.get("noise/eval").get(0).unwrap(), Mode::Eval);
+    check_pass(
+        case,
+        &model,
+        "eval",
+        &case.get("noise/eval").get(0).unwrap(),
+        Mode::Eval,
+    );
     let before = model.export().unwrap();
     if case.has("topn") {
         let noise = case.get("noise/eval").get(0).unwrap();
-        let (metrics, top) = model.validate(&case.spirl_batch(), &noise, &case.get("noise/topn")).unwrap();
+        let (metrics, top) = model
+            .validate(&case.spirl_batch(), &noise, &case.get("noise/topn"))
+            .unwrap();
         let errors = Tensor::new(top.errors.clone(), &Device::Cpu).unwrap();
         case.check("topn/mse", &errors);
         let wanted = &case.json["scalars"]["topn_metrics"];
@@ -212,20 +259,36 @@ fn check_evaluation(case: &Case, settings: &SpirlConfig) {
         ] {
             close(mine as f32, wanted[name].as_f64().unwrap() as f32, 2e-5, name);
         }
-        close(metrics.total, case.get("eval_loss/total").to_scalar().unwrap(), 5e-6, "validation loss");
+        close(
+            metrics.total,
+            case.get("eval_loss/total").to_scalar().unwrap(),
+            5e-6,
+            "validation loss",
+        );
         assert_eq!(metrics.gradient_norm, 0.0);
     }
     check_acting(case, &model);
     // Nothing of this may move a weight or a running statistic.
     for (name, tensor) in model.export().unwrap() {
-        let same = tensor.eq(&before[&name]).unwrap().to_dtype(DType::F32).unwrap().mean_all().unwrap();
+        let same = tensor
+            .eq(&before[&name])
+            .unwrap()
+            .to_dtype(DType::F32)
+            .unwrap()
+            .mean_all()
+            .unwrap();
         assert_eq!(same.to_scalar::<f32>().unwrap(), 1.0, "{name} moved in evaluation");
     }
 }
 
 fn check_acting(case: &Case, model: &Spirl) {
     let (state, latent) = (SkillModel::dims(model).state, model.space().width());
-    let split = |rows: &Tensor| (rows.narrow(1, 0, state).unwrap(), rows.narrow(1, state, latent).unwrap());
+    let split = |rows: &Tensor| {
+        (
+            rows.narrow(1, 0, state).unwrap(),
+            rows.narrow(1, state, latent).unwrap(),
+        )
+    };
     let first = case.get("in/states").narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
     match model.decoding() {
         Decoding::Plan if case.has("rl") => {
@@ -273,14 +336,28 @@ fn check_acting(case: &Case, model: &Spirl) {
         let rows = first.dim(0).unwrap() / model.config().prior_members;
         let prior = model.prior(&first.narrow(0, 0, rows).unwrap()).unwrap();
         let wanted = case.get("eval/prior_mu").narrow(0, 0, rows).unwrap();
-        let error = (&prior.mu - wanted).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let error = (&prior.mu - wanted)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(error < 2e-5, "prior when acting: {error}");
         assert!(!prior.mu.track_op());
         let network = model.prior_network().unwrap();
         let policy = network.forward(&first).unwrap();
         assert!(policy.mu.track_op());
         let same = network.forward_frozen(&first).unwrap();
-        let error = (policy.mu - same.mu).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let error = (policy.mu - same.mu)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(error < 1e-5, "policy and prior: {error}");
     }
 }
@@ -290,7 +367,9 @@ fn check_first_step(case: &Case, settings: &SpirlConfig) {
     let grads = check_pass(case, &model, "out", &case.train_noise(0), Mode::Train);
     let parts = model.parts();
     let log_beta = |name: &str| name == "_log_beta.t";
-    case.check_group("grad", |name| (!log_beta(name)).then(|| gradient(&parts, &grads, name).expect(name)));
+    case.check_group("grad", |name| {
+        (!log_beta(name)).then(|| gradient(&parts, &grads, name).expect(name))
+    });
 }
 
 fn check_training(case: &Case, settings: &SpirlConfig, steps: usize, suffix: &str) {
@@ -299,14 +378,27 @@ fn check_training(case: &Case, settings: &SpirlConfig, steps: usize, suffix: &st
     let (losses, norms) = if suffix.is_empty() {
         (case.curve("loss_curve/total"), case.curve("grad_norm_curve"))
     } else {
-        (case.curve("loss_curve_with_clip_0.001/total"), case.curve("grad_norm_before_clip_curve"))
+        (
+            case.curve("loss_curve_with_clip_0.001/total"),
+            case.curve("grad_norm_before_clip_curve"),
+        )
     };
     for step in 0..steps {
         let metrics = model.train_step(&batch, &case.train_noise(step)).unwrap();
         assert!(!metrics.skipped);
         let tolerance = if step < 3 { 2e-5 } else { 2e-3 };
-        close(metrics.total, losses[step], tolerance, &format!("loss of step {step}{suffix}"));
-        close(metrics.gradient_norm, norms[step], 5.0 * tolerance, &format!("gradient norm of step {step}{suffix}"));
+        close(
+            metrics.total,
+            losses[step],
+            tolerance,
+            &format!("loss of step {step}{suffix}"),
+        );
+        close(
+            metrics.gradient_norm,
+            norms[step],
+            5.0 * tolerance,
+            &format!("gradient norm of step {step}{suffix}"),
+        );
         let group = format!("w{}{suffix}", step + 1);
         if case.has(&group) {
             let weights = model.export().unwrap();
@@ -324,7 +416,10 @@ fn open_loop_kitchen() {
     let case = Case::load("ol_kitchen");
     let (config, dims) = infer_spirl(&case.weights(), &settings()).unwrap();
     // The open-loop model of the paper is the default but for its decoder.
-    let paper = SpirlConfig { decoder: DecoderKind::OpenLoop, ..settings() };
+    let paper = SpirlConfig {
+        decoder: DecoderKind::OpenLoop,
+        ..settings()
+    };
     assert_eq!((config, dims), (paper, SkillDims { state: 60, action: 9 }));
     check_spirl(&case, &settings());
 }
@@ -359,7 +454,10 @@ fn flow_prior() {
 
 #[test]
 fn prior_trained_by_kl() {
-    let settings = SpirlConfig { prior_training: PriorTraining::Kl, ..settings() };
+    let settings = SpirlConfig {
+        prior_training: PriorTraining::Kl,
+        ..settings()
+    };
     check_spirl(&Case::load("variant_prior_kl"), &settings);
 }
 
@@ -381,24 +479,21 @@ fn two_lstm_layers() {
 #[test]
 fn automatic_beta_as_in_the_original() {
     let case = Case::load("variant_auto_beta");
-    let beta = AutoBeta { target: 0.05, double_step: true, ..AutoBeta::default() };
-    let settings = SpirlConfig { auto_beta: Some(beta), ..settings() };
-    // `loss` does not contain the objective of log beta, so its gradient is checked through the steps.
-    check_evaluation_with_fixed_weight(&case, &settings);
-    check_first_step_with_beta(&case, &settings);
+    let beta = AutoBeta {
+        target: 0.05,
+        double_step: true,
+        ..AutoBeta::default()
+    };
+    let settings = SpirlConfig {
+        auto_beta: Some(beta),
+        ..settings()
+    };
+    check_evaluation(&case, &settings);
+    check_first_step(&case, &settings);
     check_training(&case, &settings, 3, "");
-}
-
-/// In evaluation the original leaves the KL weight at its configured value.
-fn check_evaluation_with_fixed_weight(case: &Case, settings: &SpirlConfig) {
-    check_evaluation(case, settings);
-}
-
-fn check_first_step_with_beta(case: &Case, settings: &SpirlConfig) {
-    check_first_step(case, settings);
-    let mut model = case.spirl(settings);
-    let betas = case.curve("beta_after_each_step");
-    for (step, wanted) in betas.iter().enumerate() {
+    // The gradient of log beta shows in what the two optimisers make of it.
+    let mut model = case.spirl(&settings);
+    for (step, wanted) in case.curve("beta_after_each_step").iter().enumerate() {
         model.train_step(&case.spirl_batch(), &case.train_noise(step)).unwrap();
         let log_beta = model.export().unwrap()["_log_beta.t"].to_vec1::<f32>().unwrap()[0];
         close(log_beta.exp(), *wanted, 1e-6, "beta");
@@ -408,7 +503,13 @@ fn check_first_step_with_beta(case: &Case, settings: &SpirlConfig) {
 #[test]
 fn automatic_beta_steps_once_by_default() {
     let case = Case::load("variant_auto_beta");
-    let settings = SpirlConfig { auto_beta: Some(AutoBeta { target: 0.05, ..AutoBeta::default() }), ..settings() };
+    let settings = SpirlConfig {
+        auto_beta: Some(AutoBeta {
+            target: 0.05,
+            ..AutoBeta::default()
+        }),
+        ..settings()
+    };
     let mut model = case.spirl(&settings);
     let before = model.export().unwrap()["_log_beta.t"].to_vec1::<f32>().unwrap()[0];
     let metrics = model.train_step(&case.spirl_batch(), &case.train_noise(0)).unwrap();
@@ -426,9 +527,14 @@ fn behaviour_cloning() {
     let fresh = |early_clip| {
         let imported = import_model(&case.weights(), &settings()).unwrap();
         assert!(imported.unused.is_empty());
-        let ImportedModel::Bc(model) = imported.model else { panic!("not a flat prior") };
+        let ImportedModel::Bc(model) = imported.model else {
+            panic!("not a flat prior")
+        };
         assert_eq!(model.config(), &BcConfig::default());
-        let config = BcConfig { early_clip, ..model.config().clone() };
+        let config = BcConfig {
+            early_clip,
+            ..model.config().clone()
+        };
         let mut model = Bc::new(config, model.dims(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
         model.import(&case.weights()).unwrap();
         model
@@ -439,7 +545,13 @@ fn behaviour_cloning() {
         let prediction = model.forward(&states, mode).unwrap();
         case.check(&format!("{group}/pred_mu"), &prediction.mu);
         case.check(&format!("{group}/pred_log_sigma"), &prediction.log_sigma);
-        let loss = prediction.log_prob(&actions).unwrap().mean_all().unwrap().neg().unwrap();
+        let loss = prediction
+            .log_prob(&actions)
+            .unwrap()
+            .mean_all()
+            .unwrap()
+            .neg()
+            .unwrap();
         case.check(&format!("{loss_group}/nll"), &loss);
     }
     let model = fresh(None);
@@ -450,7 +562,11 @@ fn behaviour_cloning() {
 
     for (clip, suffix) in [(None, ""), (Some(EarlyClip::default()), "_clip")] {
         let mut model = fresh(clip);
-        let curve = if clip.is_none() { "loss_curve/total" } else { "loss_curve_with_clip_0.001/total" };
+        let curve = if clip.is_none() {
+            "loss_curve/total"
+        } else {
+            "loss_curve_with_clip_0.001/total"
+        };
         let losses = case.curve(curve);
         for (step, wanted) in losses.iter().enumerate() {
             let metrics = model.train_step(&states, &actions).unwrap();
@@ -494,11 +610,18 @@ fn mixture_head() {
             case.check(&format!("grad/{name}.{}", entry.name), &mine);
         }
     }
-    let chosen: Vec<usize> =
-        case.tensors["noise/component"].to_vec1::<i64>().unwrap().into_iter().map(|pick| pick as usize).collect();
+    let chosen: Vec<usize> = case.tensors["noise/component"]
+        .to_vec1::<i64>()
+        .unwrap()
+        .into_iter()
+        .map(|pick| pick as usize)
+        .collect();
     let noise = case.get("noise/eps");
-    let own: Vec<Tensor> =
-        chosen.iter().enumerate().map(|(row, pick)| noise.get(row).unwrap().get(*pick).unwrap()).collect();
+    let own: Vec<Tensor> = chosen
+        .iter()
+        .enumerate()
+        .map(|(row, pick)| noise.get(row).unwrap().get(*pick).unwrap())
+        .collect();
     let sample = mixture.sample_of(&chosen, &Tensor::stack(&own, 0).unwrap()).unwrap();
     case.check("out/sample", &sample);
     assert_eq!(mixture.sample(&mut rng).unwrap().dims(), &[12, 6]);
@@ -508,7 +631,13 @@ fn mixture_head() {
 fn conditional_flow() {
     let case = Case::load("dist_realnvp");
     let mut rng = stream(0, Purpose::Weights, 0, 0);
-    let spec = MlpSpec { input: 7, width: 16, output: 16, hidden: 2, norm: Norm::Batch };
+    let spec = MlpSpec {
+        input: 7,
+        width: 16,
+        output: 16,
+        hidden: 2,
+        norm: Norm::Batch,
+    };
     let flow = ConditionalFlow::new(Mlp::new(spec, &mut rng).unwrap(), 10, 6, &mut rng).unwrap();
     let weights = case.weights();
     for (prefix, params) in flow.parts() {
@@ -536,8 +665,14 @@ fn parameter_counts_are_the_published_ones() {
     let mut rng = stream(0, Purpose::Weights, 0, 0);
     let kitchen = SkillDims { state: 60, action: 9 };
     let office = SkillDims { state: 97, action: 8 };
-    let open = SpirlConfig { decoder: DecoderKind::OpenLoop, ..SpirlConfig::default() };
-    let office_config = SpirlConfig { encoder_output: 32, ..SpirlConfig::default() };
+    let open = SpirlConfig {
+        decoder: DecoderKind::OpenLoop,
+        ..SpirlConfig::default()
+    };
+    let office_config = SpirlConfig {
+        encoder_output: 32,
+        ..SpirlConfig::default()
+    };
     for (config, dims, counts) in [
         (open, kitchen, [152_468, 135_817, 265, 110_228]),
         (SpirlConfig::default(), kitchen, [160_148, 93_449, 0, 110_228]),
@@ -547,16 +682,32 @@ fn parameter_counts_are_the_published_ones() {
         let count = |prefixes: &[&str]| -> usize {
             let parts = model.parts();
             let entries = parts.iter().flat_map(|(prefix, params)| {
-                let weights = params.entries().iter().filter(|entry| entry.kind == apprentice::nn::Kind::Weight);
+                let weights = params
+                    .entries()
+                    .iter()
+                    .filter(|entry| entry.kind == apprentice::nn::Kind::Weight);
                 weights.map(move |entry| (format!("{prefix}{}", entry.name), entry.elements()))
             });
-            entries.filter(|(name, _)| prefixes.iter().any(|p| name.starts_with(p))).map(|(_, count)| count).sum()
+            entries
+                .filter(|(name, _)| prefixes.iter().any(|p| name.starts_with(p)))
+                .map(|(_, count)| count)
+                .sum()
         };
-        let mine = [count(&["q."]), count(&["decoder."]), count(&["decoder_"]), count(&["p."])];
+        let mine = [
+            count(&["q."]),
+            count(&["decoder."]),
+            count(&["decoder_"]),
+            count(&["p."]),
+        ];
         assert_eq!(mine, counts);
         assert_eq!(model.parameter_count(), counts.iter().sum::<usize>());
     }
-    assert_eq!(Bc::new(BcConfig::default(), kitchen, &mut rng).unwrap().parameter_count(), 93_330);
+    assert_eq!(
+        Bc::new(BcConfig::default(), kitchen, &mut rng)
+            .unwrap()
+            .parameter_count(),
+        93_330
+    );
 }
 
 fn tiny() -> (SpirlConfig, SkillDims) {
@@ -575,22 +726,40 @@ fn tiny() -> (SpirlConfig, SkillDims) {
 
 fn tiny_batch(seed: u64) -> (SkillBatch, Tensor) {
     let mut rng = stream(seed, Purpose::Batches, 0, 0);
-    let batch =
-        SkillBatch { states: rng.normal_tensor((7, 6, 6)).unwrap(), actions: rng.normal_tensor((7, 5, 3)).unwrap() };
+    let batch = SkillBatch {
+        states: rng.normal_tensor((7, 6, 6)).unwrap(),
+        actions: rng.normal_tensor((7, 5, 3)).unwrap(),
+    };
     (batch, rng.normal_tensor((7, 4)).unwrap())
 }
 
 fn bits(weights: &BTreeMap<String, Tensor>) -> Vec<u32> {
-    weights.values().flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap()).map(f32::to_bits).collect()
+    weights
+        .values()
+        .flat_map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        .map(f32::to_bits)
+        .collect()
 }
 
 #[test]
 fn a_resumed_training_goes_on_bit_for_bit() {
     let (config, dims) = tiny();
-    for auto_beta in [None, Some(AutoBeta { double_step: true, ..AutoBeta::default() })] {
-        let config = SpirlConfig { auto_beta, standardise: true, ..config.clone() };
+    for auto_beta in [
+        None,
+        Some(AutoBeta {
+            double_step: true,
+            ..AutoBeta::default()
+        }),
+    ] {
+        let config = SpirlConfig {
+            auto_beta,
+            standardise: true,
+            ..config.clone()
+        };
         let mut first = Spirl::new(config.clone(), dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
-        first.set_standardiser(Standardiser::new(&[0.5; 6], &[2.0; 6]).unwrap()).unwrap();
+        first
+            .set_standardiser(Standardiser::new(&[0.5; 6], &[2.0; 6]).unwrap())
+            .unwrap();
         let train = |model: &mut Spirl, steps: std::ops::Range<u64>| {
             for step in steps {
                 let (batch, noise) = tiny_batch(step);
@@ -616,7 +785,10 @@ fn weights_that_do_not_fit_are_named_and_change_nothing() {
     let mut weights = model.export().unwrap();
     let moved = weights.remove("q.1.weight").unwrap();
     weights.insert("q.1.wieght".into(), (moved * 2.0).unwrap());
-    weights.insert("decoder.head.linear.bias".into(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap());
+    weights.insert(
+        "decoder.head.linear.bias".into(),
+        Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap(),
+    );
     for tensor in weights.values_mut() {
         *tensor = (&*tensor + 1.0).unwrap();
     }
@@ -631,11 +803,22 @@ fn weights_that_do_not_fit_are_named_and_change_nothing() {
 fn a_loss_that_is_not_finite_changes_no_weight() {
     let (config, dims) = tiny();
     let mut model = Spirl::new(config, dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
-    let weights: Vec<_> = model.parts().iter().map(|(_, params)| params.var().to_vec1::<f32>().unwrap()).collect();
+    let weights: Vec<_> = model
+        .parts()
+        .iter()
+        .map(|(_, params)| params.var().to_vec1::<f32>().unwrap())
+        .collect();
     let (batch, noise) = tiny_batch(0);
-    let broken = SkillBatch { actions: (batch.actions * f64::NAN).unwrap(), ..batch };
+    let broken = SkillBatch {
+        actions: (batch.actions * f64::NAN).unwrap(),
+        ..batch
+    };
     assert!(model.train_step(&broken, &noise).unwrap().skipped);
-    let after: Vec<_> = model.parts().iter().map(|(_, params)| params.var().to_vec1::<f32>().unwrap()).collect();
+    let after: Vec<_> = model
+        .parts()
+        .iter()
+        .map(|(_, params)| params.var().to_vec1::<f32>().unwrap())
+        .collect();
     assert_eq!(weights, after);
     assert_eq!(model.updates(), 0);
 }
@@ -643,47 +826,96 @@ fn a_loss_that_is_not_finite_changes_no_weight() {
 #[test]
 fn a_frozen_embedding_keeps_its_weights() {
     let (config, dims) = tiny();
-    let config = SpirlConfig { freeze_embedding: true, early_clip: None, ..config };
+    let config = SpirlConfig {
+        freeze_embedding: true,
+        early_clip: None,
+        ..config
+    };
     let mut model = Spirl::new(config, dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
     let before = model.export().unwrap();
     let (batch, noise) = tiny_batch(0);
     model.train_step(&batch, &noise).unwrap();
     for (name, tensor) in model.export().unwrap() {
-        let moved = (tensor - &before[&name]).unwrap().abs().unwrap().max(D::Minus1).unwrap();
+        let moved = (tensor - &before[&name])
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max(D::Minus1)
+            .unwrap();
         let moved = moved.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap() > 0.0;
         assert_eq!(moved, name.starts_with("p."), "{name}");
     }
+    let mut other = Spirl::new(model.config().clone(), dims, &mut stream(2, Purpose::Weights, 0, 0)).unwrap();
+    other.import_embedding(&before).unwrap();
+    for (name, tensor) in other.export().unwrap() {
+        let same = bits(&BTreeMap::from([(name.clone(), tensor)]))
+            == bits(&BTreeMap::from([(name.clone(), before[&name].clone())]));
+        // Fresh biases and normalisation layers are equal anyway.
+        assert!(same || name.starts_with("p."), "{name}");
+    }
+    assert_ne!(bits(&other.export().unwrap()), bits(&before));
 }
 
 #[test]
 fn standardised_states_reach_every_network() {
     let (config, dims) = tiny();
     let plain = Spirl::new(config.clone(), dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
-    let config = SpirlConfig { standardise: true, ..config };
+    let config = SpirlConfig {
+        standardise: true,
+        ..config
+    };
     let mut model = Spirl::new(config, dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
     let (mean, deviation) = ([1.0, -2.0, 0.0, 3.0, 0.5, 7.0], [0.1, 2.0, 1.0, 4.0, 0.5, 0.0]);
-    model.set_standardiser(Standardiser::new(&mean, &deviation).unwrap()).unwrap();
+    model
+        .set_standardiser(Standardiser::new(&mean, &deviation).unwrap())
+        .unwrap();
     let (batch, noise) = tiny_batch(3);
     // A dimension that never moves is centred only.
     let scale = Tensor::new(&[0.1_f32, 2.0, 1.0, 4.0, 0.5, 1.0], &Device::Cpu).unwrap();
     let mean = Tensor::new(&mean.map(|value| value as f32), &Device::Cpu).unwrap();
-    let raw = batch.states.broadcast_mul(&scale).unwrap().broadcast_add(&mean).unwrap();
+    let raw = batch
+        .states
+        .broadcast_mul(&scale)
+        .unwrap()
+        .broadcast_add(&mean)
+        .unwrap();
     let total = |model: &Spirl, states: &Tensor| {
-        let batch = SkillBatch { states: states.clone(), actions: batch.actions.clone() };
-        model.loss(&batch, &noise, Mode::Eval).unwrap().total.to_scalar::<f32>().unwrap()
+        let batch = SkillBatch {
+            states: states.clone(),
+            actions: batch.actions.clone(),
+        };
+        model
+            .loss(&batch, &noise, Mode::Eval)
+            .unwrap()
+            .total
+            .to_scalar::<f32>()
+            .unwrap()
     };
     close(total(&model, &raw), total(&plain, &batch.states), 1e-5, "loss");
     let first = |states: &Tensor| states.narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
     let skills = noise.clone();
     for (mine, wanted) in [
-        (model.prior_network().unwrap().forward(&first(&raw)).unwrap().mu, plain.prior(&first(&batch.states)).unwrap().mu),
-        (model.prior(&first(&raw)).unwrap().mu, plain.prior(&first(&batch.states)).unwrap().mu),
+        (
+            model.prior_network().unwrap().forward(&first(&raw)).unwrap().mu,
+            plain.prior(&first(&batch.states)).unwrap().mu,
+        ),
+        (
+            model.prior(&first(&raw)).unwrap().mu,
+            plain.prior(&first(&batch.states)).unwrap().mu,
+        ),
         (
             model.act(&first(&raw), &skills).unwrap(),
             plain.act(&first(&batch.states), &skills).unwrap(),
         ),
     ] {
-        let error = (mine - wanted).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let error = (mine - wanted)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(error < 1e-4, "{error}");
     }
     let mut back = Spirl::new(model.config().clone(), dims, &mut stream(5, Purpose::Weights, 0, 0)).unwrap();
@@ -698,28 +930,52 @@ fn impossible_settings_and_shapes_are_errors() {
     let (config, dims) = tiny();
     let mut rng = stream(1, Purpose::Weights, 0, 0);
     for wrong in [
-        SpirlConfig { conditioned_start: true, ..config.clone() },
-        SpirlConfig { latent: 0, ..config.clone() },
-        SpirlConfig { prior_training: PriorTraining::Kl, prior: PriorKind::Flow, ..config.clone() },
-        SpirlConfig { prior: PriorKind::Gmm { components: 0 }, ..config.clone() },
+        SpirlConfig {
+            conditioned_start: true,
+            ..config.clone()
+        },
+        SpirlConfig {
+            latent: 0,
+            ..config.clone()
+        },
+        SpirlConfig {
+            prior_training: PriorTraining::Kl,
+            prior: PriorKind::Flow,
+            ..config.clone()
+        },
+        SpirlConfig {
+            prior: PriorKind::Gmm { components: 0 },
+            ..config.clone()
+        },
     ] {
         assert!(Spirl::new(wrong, dims, &mut rng).is_err());
     }
     let model = Spirl::new(config, dims, &mut rng).unwrap();
     let (batch, noise) = tiny_batch(0);
-    let short = SkillBatch { states: batch.states.narrow(1, 0, 4).unwrap(), actions: batch.actions.clone() };
+    let short = SkillBatch {
+        states: batch.states.narrow(1, 0, 4).unwrap(),
+        actions: batch.actions.clone(),
+    };
     let message = model.loss(&short, &noise, Mode::Eval).err().unwrap().to_string();
-    assert!(message.contains("states") && message.contains("at least 5"), "{message}");
+    assert!(
+        message.contains("states") && message.contains("at least 5"),
+        "{message}"
+    );
     assert!(model.prior(&batch.actions).is_err());
     let read = serde_json::from_str::<SpirlConfig>(r#"{"latent": 3, "kl_wieght": 1.0}"#);
     assert!(read.unwrap_err().to_string().contains("kl_wieght"));
-    assert_eq!(serde_json::from_str::<SpirlConfig>("{}").unwrap(), SpirlConfig::default());
+    assert_eq!(
+        serde_json::from_str::<SpirlConfig>("{}").unwrap(),
+        SpirlConfig::default()
+    );
 }
 
 // ------------------------------------------------------------------------------------------------------- PyTorch files
 
 fn torch_file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/torch")
+        .join(name)
 }
 
 #[test]
@@ -727,15 +983,35 @@ fn pytorch_checkpoints_load() {
     let wanted = read_weights(&torch_file("tiny.safetensors")).unwrap();
     for name in ["tiny_zip.pth", "tiny_zip_bare.pth", "tiny_stream.pth"] {
         let weights = read_weights(&torch_file(name)).unwrap();
-        assert_eq!(weights.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{name}");
+        assert_eq!(
+            weights.keys().collect::<Vec<_>>(),
+            wanted.keys().collect::<Vec<_>>(),
+            "{name}"
+        );
         for (key, tensor) in &wanted {
             assert_eq!(tensor.dims(), weights[key].dims(), "{name}: {key}");
-            let values = |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let values = |t: &Tensor| {
+                t.to_dtype(DType::F64)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f64>()
+                    .unwrap()
+            };
             assert_eq!(values(tensor), values(&weights[key]), "{name}: {key}");
         }
-        let imported = import_model(&weights, &SpirlConfig { length: 4, ..settings() }).unwrap();
+        let imported = import_model(
+            &weights,
+            &SpirlConfig {
+                length: 4,
+                ..settings()
+            },
+        )
+        .unwrap();
         assert!(imported.unused.is_empty(), "{:?}", imported.unused);
-        let ImportedModel::Spirl(model) = imported.model else { panic!("not a skill model") };
+        let ImportedModel::Spirl(model) = imported.model else {
+            panic!("not a skill model")
+        };
         assert_eq!(model.config().decoder, DecoderKind::OpenLoop);
         assert_eq!(model.dims(), SkillDims { state: 3, action: 2 });
         let skills = Tensor::ones((1, model.config().latent), DType::F32, &Device::Cpu).unwrap();
@@ -747,7 +1023,13 @@ fn pytorch_checkpoints_load() {
 fn files_that_are_no_weights_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights_ep3.pth");
-    assert!(read_weights(&path).err().unwrap().to_string().contains("weights_ep3.pth"));
+    assert!(
+        read_weights(&path)
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("weights_ep3.pth")
+    );
     std::fs::write(&path, "hello, this is text").unwrap();
     assert!(read_weights(&path).err().unwrap().to_string().contains("neither"));
     for name in ["tiny_zip.pth", "tiny_stream.pth", "tiny.safetensors"] {
@@ -755,6 +1037,15 @@ fn files_that_are_no_weights_say_so() {
         std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
         assert!(read_weights(&path).is_err(), "{name} cut off");
     }
-    let other = BTreeMap::from([("conv.weight".to_owned(), Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap())]);
-    assert!(import_model(&other, &settings()).err().unwrap().to_string().contains("conv.weight"));
+    let other = BTreeMap::from([(
+        "conv.weight".to_owned(),
+        Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap(),
+    )]);
+    assert!(
+        import_model(&other, &settings())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("conv.weight")
+    );
 }

@@ -26,8 +26,9 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// The dictionary entry of a training checkpoint that holds the weights.
 const STATE_DICT: &str = "state_dict";
 /// First bytes of a PyTorch file older than version 1.6: a pickled magic number.
-const STREAM_MAGIC: [u8; 15] =
-    [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
+const STREAM_MAGIC: [u8; 15] = [
+    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e,
+];
 
 /// A model built from weights.
 pub enum ImportedModel {
@@ -50,7 +51,10 @@ pub struct Imported {
 /// # Errors
 /// If the file cannot be read, is neither kind, or holds no tensors.
 pub fn read_weights(path: &Path) -> Result<Weights> {
-    let fail = |reason: String| SkillError::File { path: path.display().to_string(), reason };
+    let fail = |reason: String| SkillError::File {
+        path: path.display().to_string(),
+        reason,
+    };
     let mut head = [0_u8; 15];
     let count = {
         let mut file = File::open(path).map_err(|error| fail(error.to_string()))?;
@@ -62,13 +66,17 @@ pub fn read_weights(path: &Path) -> Result<Weights> {
     } else if head == STREAM_MAGIC {
         read_stream(path)
     } else if head.get(8) == Some(&b'{') {
-        Ok(candle_core::safetensors::load(path, &Device::Cpu)?.into_iter().collect())
+        Ok(candle_core::safetensors::load(path, &Device::Cpu)?
+            .into_iter()
+            .collect())
     } else {
         return Err(fail("neither a PyTorch checkpoint nor a safetensors file".into()));
     };
     let weights = weights.map_err(|error| fail(error.to_string()))?;
     if weights.is_empty() {
-        return Err(fail("no tensors found, neither at the top nor below `state_dict`".into()));
+        return Err(fail(
+            "no tensors found, neither at the top nor below `state_dict`".into(),
+        ));
     }
     Ok(weights)
 }
@@ -108,7 +116,12 @@ pub fn import_model(weights: &Weights, settings: &SpirlConfig) -> Result<Importe
 fn names(parts: &[(String, &crate::nn::Params)]) -> BTreeSet<String> {
     parts
         .iter()
-        .flat_map(|(prefix, params)| params.entries().iter().map(move |entry| format!("{prefix}{}", entry.name)))
+        .flat_map(|(prefix, params)| {
+            params
+                .entries()
+                .iter()
+                .map(move |entry| format!("{prefix}{}", entry.name))
+        })
         .collect()
 }
 
@@ -130,7 +143,13 @@ pub fn infer_bc(weights: &Weights) -> Result<(BcConfig, SkillDims)> {
         standardise: weights.contains_key("standardise.mean"),
         ..BcConfig::default()
     };
-    Ok((config, SkillDims { state: net.input, action: net.output / 2 }))
+    Ok((
+        config,
+        SkillDims {
+            state: net.input,
+            action: net.output / 2,
+        },
+    ))
 }
 
 /// Sizes of a SPiRL skill model from its weights; everything else from `settings`.
@@ -143,21 +162,34 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
             some.join(", ")
         )]));
     }
-    if weights.iter().any(|(name, tensor)| name.ends_with(".weight") && tensor.rank() == 4) {
-        return Err(SkillError::Weights(vec!["this is a model with image input, which is not supported".into()]));
+    if weights
+        .iter()
+        .any(|(name, tensor)| name.ends_with(".weight") && tensor.rank() == 4)
+    {
+        return Err(SkillError::Weights(vec![
+            "this is a model with image input, which is not supported".into(),
+        ]));
     }
     let (lstm_width, posterior_input) = matrix(weights, "q.0.cell.embed.weight")?;
     let (double_latent, encoder_output) = matrix(weights, "q.1.weight")?;
     let latent = double_latent / 2;
 
     let (prior, prior_net, mixture_features) = if weights.contains_key("p.0._cond_net.input.linear.weight") {
-        (PriorKind::Flow, MlpShape::read(weights, "p.0._cond_net.")?, settings.mixture_features)
+        (
+            PriorKind::Flow,
+            MlpShape::read(weights, "p.0._cond_net.")?,
+            settings.mixture_features,
+        )
     } else if weights.contains_key("p.0.1.mu.weight") {
         let net = MlpShape::read(weights, "p.0.0.")?;
         let (components, features) = matrix(weights, "p.0.1.pi.0.weight")?;
         (PriorKind::Gmm { components }, net, features)
     } else {
-        (PriorKind::Gauss, MlpShape::read(weights, "p.0.")?, settings.mixture_features)
+        (
+            PriorKind::Gauss,
+            MlpShape::read(weights, "p.0.")?,
+            settings.mixture_features,
+        )
     };
     let members = count(weights, "p.", ".");
 
@@ -166,16 +198,26 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
         let net = MlpShape::read(weights, "decoder.")?;
         (net.output, net.hidden)
     } else {
-        (matrix(weights, "decoder.cell.output.weight")?.0, settings.decoder_hidden_layers)
+        (
+            matrix(weights, "decoder.cell.output.weight")?.0,
+            settings.decoder_hidden_layers,
+        )
     };
     let auto_beta = if weights.contains_key("_log_beta.t") {
         Some(settings.auto_beta.unwrap_or(AutoBeta::default()))
     } else {
         None
     };
-    let dims = SkillDims { state: prior_net.input, action };
+    let dims = SkillDims {
+        state: prior_net.input,
+        action,
+    };
     let conditioned_start = weights.contains_key("decoder_input_initalizer.input.linear.weight");
-    let expected = if closed || conditioned_start { action + dims.state } else { action };
+    let expected = if closed || conditioned_start {
+        action + dims.state
+    } else {
+        action
+    };
     if posterior_input != expected {
         return Err(SkillError::Weights(vec![format!(
             "tensor `q.0.cell.embed.weight` has {posterior_input} inputs, expected {expected} for {action} action and \
@@ -184,7 +226,11 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
         )]));
     }
     let config = SpirlConfig {
-        decoder: if closed { DecoderKind::ClosedLoop } else { DecoderKind::OpenLoop },
+        decoder: if closed {
+            DecoderKind::ClosedLoop
+        } else {
+            DecoderKind::OpenLoop
+        },
         latent,
         encoder_output,
         lstm_width,
@@ -220,7 +266,13 @@ impl MlpShape {
         let hidden = count(weights, &format!("{prefix}pyramid-"), ".linear.weight");
         let plain = hidden > 0 && !weights.contains_key(&format!("{prefix}pyramid-0.norm.weight"));
         let norm = if plain { Norm::None } else { Norm::Batch };
-        Ok(Self { input, width, output, hidden, norm })
+        Ok(Self {
+            input,
+            width,
+            output,
+            hidden,
+            norm,
+        })
     }
 }
 
@@ -283,21 +335,35 @@ fn read_stream(path: &Path) -> candle_core::Result<Weights> {
     let mut widths = HashMap::new();
     collect_storages(&object, &mut widths);
     let mut storages = HashMap::new();
-    let Object::List(keys) = keys else { candle_core::bail!("the list of storages is missing") };
+    let Object::List(keys) = keys else {
+        candle_core::bail!("the list of storages is missing")
+    };
     for key in keys {
-        let Object::Unicode(key) = key else { candle_core::bail!("a storage has no name") };
-        let Some(width) = widths.get(&key) else { candle_core::bail!("storage {key} is of an unknown type") };
+        let Object::Unicode(key) = key else {
+            candle_core::bail!("a storage has no name")
+        };
+        let Some(width) = widths.get(&key) else {
+            candle_core::bail!("storage {key} is of an unknown type")
+        };
         let mut elements = [0_u8; 8];
         reader.read_exact(&mut elements)?;
-        let bytes = u64::from_le_bytes(elements).checked_mul(*width).filter(|bytes| *bytes <= size);
-        let Some(bytes) = bytes else { candle_core::bail!("storage {key} is longer than the file") };
+        let bytes = u64::from_le_bytes(elements)
+            .checked_mul(*width)
+            .filter(|bytes| *bytes <= size);
+        let Some(bytes) = bytes else {
+            candle_core::bail!("storage {key} is longer than the file")
+        };
         let mut data = vec![0; bytes as usize];
         reader.read_exact(&mut data)?;
         storages.insert(key, data);
     }
 
-    let Object::Dict(entries) = object else { candle_core::bail!("not a dictionary of tensors") };
-    let inner = entries.iter().position(|(key, _)| *key == Object::Unicode(STATE_DICT.into()));
+    let Object::Dict(entries) = object else {
+        candle_core::bail!("not a dictionary of tensors")
+    };
+    let inner = entries
+        .iter()
+        .position(|(key, _)| *key == Object::Unicode(STATE_DICT.into()));
     let mut entries = entries;
     let entries = match inner.map(|index| entries.swap_remove(index).1) {
         Some(Object::Dict(inner)) => inner,
@@ -306,7 +372,9 @@ fn read_stream(path: &Path) -> candle_core::Result<Weights> {
     };
     let mut weights = Weights::new();
     for (name, value) in entries {
-        let Some(info) = value.into_tensor_info(name, Path::new(""))? else { continue };
+        let Some(info) = value.into_tensor_info(name, Path::new(""))? else {
+            continue;
+        };
         let key = info.path.trim_start_matches('/');
         let width = info.dtype.size_in_bytes();
         // The reader gives the start in bytes.
