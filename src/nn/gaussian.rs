@@ -88,10 +88,10 @@ impl DiagGaussian {
     }
 }
 
-/// Clamps log standard deviations to [-10, 2]; the gradient passes inside and at the limits, as in `PyTorch`.
+/// Clamps log standard deviations to [-10, 2]; the gradient passes strictly inside the limits only (the golden numbers
+/// of the original say so; candle's own clamp would halve it at a limit).
 pub(super) fn clamp_log_sigma(x: &Tensor) -> Result<Tensor> {
-    // candle's own clamp halves the gradient at the limits; a mask with the limits' values added keeps it whole.
-    let inside = (x.ge(LOG_SIGMA_MIN)? * x.le(LOG_SIGMA_MAX)?)?;
+    let inside = (x.gt(LOG_SIGMA_MIN)? * x.lt(LOG_SIGMA_MAX)?)?;
     let limited = x.detach().clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX)?;
     inside.where_cond(x, &limited)
 }

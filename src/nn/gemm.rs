@@ -22,6 +22,14 @@ impl<'a> Mat<'a> {
         }
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// Transposed view.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -210,6 +218,49 @@ mod tests {
         };
         for threads in 2..5 {
             assert!(run(1) == run(threads), "{threads} threads");
+        }
+    }
+}
+#[cfg(test)]
+mod bench {
+    use super::*;
+    #[test]
+    #[ignore]
+    fn speed() {
+        for (m, k, n) in [
+            (128, 128, 512),
+            (64, 128, 512),
+            (128, 512, 128),
+            (64, 512, 128),
+            (256, 256, 256),
+            (1280, 128, 128),
+            (1280, 70, 512),
+            (256, 70, 256),
+            (256, 256, 1),
+            (128, 128, 128),
+        ] {
+            let x = vec![0.1_f32; m * k];
+            let w = vec![0.1_f32; k * n];
+            let mut y = vec![0.0_f32; m * n];
+            let mut time = |name: &str, a: Mat<'_>, b: Mat<'_>, y: &mut [f32]| {
+                let reps = (200_000_000 / (m * k * n)).max(20);
+                let mut best = f64::MAX;
+                for _ in 0..5 {
+                    let t = std::time::Instant::now();
+                    for _ in 0..reps {
+                        product(a, b, Into::Replace, y);
+                    }
+                    best = best.min(t.elapsed().as_secs_f64() / reps as f64);
+                }
+                println!(
+                    "{m}x{k}x{n} {name}: {:.1} us {:.0} GF",
+                    best * 1e6,
+                    2.0 * (m * k * n) as f64 / best / 1e9
+                );
+            };
+            time("x . W^T (W [n,k])", Mat::new(&x, m, k), Mat::new(&w, n, k).t(), &mut y);
+            time("x . V   (V [k,n])", Mat::new(&x, m, k), Mat::new(&w, k, n), &mut y);
+            time("x^T . V (x [k,m])", Mat::new(&x, k, m).t(), Mat::new(&w, k, n), &mut y);
         }
     }
 }

@@ -9,19 +9,16 @@ macro_rules! dispatch {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
             fn body($($arg: $ty),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-                #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
-                fn avx512($($arg: $ty),*) {
+                    fn avx512($($arg: $ty),*) {
                     body($($arg),*);
                 }
                 #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments, reason = "a flat loop over many rows")]
-                fn avx2($($arg: $ty),*) {
+                    fn avx2($($arg: $ty),*) {
                     body($($arg),*);
                 }
                 if is_x86_feature_detected!("avx512f")
@@ -98,6 +95,87 @@ dispatch! {
     pub(crate) fn lerp(target: &mut [f32], source: &[f32], tau: f32) {
         for (t, s) in target.iter_mut().zip(source) {
             *t = tau * s + (1.0 - tau) * *t;
+        }
+    }
+
+    /// `target += source`.
+    pub(crate) fn add(target: &mut [f32], source: &[f32]) {
+        for (t, s) in target.iter_mut().zip(source) {
+            *t += s;
+        }
+    }
+
+    /// `out [columns, rows]` becomes the transpose of `values [rows, columns]`.
+    pub(crate) fn transpose(values: &[f32], columns: usize, out: &mut [f32]) {
+        let rows = values.len() / columns;
+        // Tiles of one cache line each way.
+        for first_row in (0..rows).step_by(LANES) {
+            for first in (0..columns).step_by(LANES) {
+                for column in first..columns.min(first + LANES) {
+                    let out = &mut out[column * rows + first_row..][..LANES.min(rows - first_row)];
+                    for (row, out) in out.iter_mut().enumerate() {
+                        *out = values[(first_row + row) * columns + column];
+                    }
+                }
+            }
+        }
+    }
+
+    /// One LSTM step: `gates [rows, 4 h]` holds the pre-activations of input, forget, cell and output without `bias`, and
+    /// becomes the activations; `c`, `tanh_c` and `h [rows, h]` are written.
+    pub(crate) fn lstm_forward(
+        gates: &mut [f32], bias: &[f32], c_before: &[f32], c: &mut [f32], tanh_c: &mut [f32], h: &mut [f32],
+    ) {
+        let width = bias.len() / 4;
+        let (bias_i, rest) = bias.split_at(width);
+        let (bias_f, rest) = rest.split_at(width);
+        let (bias_g, bias_o) = rest.split_at(width);
+        for (row, gates) in gates.chunks_exact_mut(4 * width).enumerate() {
+            let at = row * width;
+            let (i, rest) = gates.split_at_mut(width);
+            let (f, rest) = rest.split_at_mut(width);
+            let (g, o) = rest.split_at_mut(width);
+            // Slices of one known length, so that the loop has no bounds checks.
+            let (o, bias_o) = (&mut o[..width], &bias_o[..width]);
+            let (c_before, c) = (&c_before[at..][..width], &mut c[at..][..width]);
+            let (tanh_c, h) = (&mut tanh_c[at..][..width], &mut h[at..][..width]);
+            for n in 0..width {
+                i[n] = sigmoid(i[n] + bias_i[n]);
+                f[n] = sigmoid(f[n] + bias_f[n]);
+                g[n] = tanh(g[n] + bias_g[n]);
+                o[n] = sigmoid(o[n] + bias_o[n]);
+                c[n] = f[n] * c_before[n] + i[n] * g[n];
+                tanh_c[n] = tanh(c[n]);
+                h[n] = o[n] * tanh_c[n];
+            }
+        }
+    }
+
+    /// Back through one LSTM step: from `dh` and `dc`, the gradients of the states after it, to `dc` of the state before
+    /// and `d_gates`, that of the pre-activations.
+    pub(crate) fn lstm_backward(
+        gates: &[f32], c_before: &[f32], tanh_c: &[f32], dh: &[f32], dc: &mut [f32], d_gates: &mut [f32], width: usize,
+    ) {
+        for (row, d_gates) in d_gates.chunks_exact_mut(4 * width).enumerate() {
+            let at = row * width;
+            let gates = &gates[4 * at..][..4 * width];
+            let (i, rest) = gates.split_at(width);
+            let (f, rest) = rest.split_at(width);
+            let (g, o) = rest.split_at(width);
+            let (d_i, rest) = d_gates.split_at_mut(width);
+            let (d_f, rest) = rest.split_at_mut(width);
+            let (d_g, d_o) = rest.split_at_mut(width);
+            let (o, d_o) = (&o[..width], &mut d_o[..width]);
+            let (c_before, tanh_c) = (&c_before[at..][..width], &tanh_c[at..][..width]);
+            let (dh, dc) = (&dh[at..][..width], &mut dc[at..][..width]);
+            for n in 0..width {
+                let d_cell = dc[n] + dh[n] * o[n] * (1.0 - tanh_c[n] * tanh_c[n]);
+                d_o[n] = dh[n] * tanh_c[n] * o[n] * (1.0 - o[n]);
+                d_i[n] = d_cell * g[n] * i[n] * (1.0 - i[n]);
+                d_f[n] = d_cell * c_before[n] * f[n] * (1.0 - f[n]);
+                d_g[n] = d_cell * i[n] * (1.0 - g[n] * g[n]);
+                dc[n] = d_cell * f[n];
+            }
         }
     }
 

@@ -15,6 +15,13 @@ mod mlp;
 mod optimiser;
 mod params;
 pub mod squash;
+#[cfg(test)]
+mod tests;
+
+/// Reader of golden fixtures, shared with the integration tests.
+#[cfg(test)]
+#[path = "../../tests/support/mod.rs"]
+pub(crate) mod golden;
 
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;

@@ -142,6 +142,13 @@ impl Params {
         })))
     }
 
+    /// A single trained number called `name`, shape `[1]`: a temperature or a loss weight.
+    pub fn single(name: &str, value: f32) -> Result<Self> {
+        let mut builder = Builder::default();
+        builder.weight(name, &[1], |slot| slot.fill(value));
+        builder.build()
+    }
+
     /// The flat variable, shape `[len]`: what gradients are taken with respect to.
     pub fn var(&self) -> &Var {
         &self.0.var
