@@ -1351,4 +1351,50 @@ mod tests {
         assert!(temperature.value() > 0.5, "it comes back at once");
         assert_eq!(LearnedTemperature::new(Temperature::Fixed(0.2)).stepped(1.0).value(), 0.2);
     }
+
+    /// `cargo test --no-default-features --lib -- --ignored --nocapture cost_of_one_update`
+    #[test]
+    #[ignore = "measures time"]
+    fn cost_of_one_update() {
+        let dims = SacDims { observation: 60, action: 10 };
+        let spec = MlpSpec { input: 60, width: 128, output: 20, hidden: 6, norm: Norm::Batch };
+        let mut draws = stream(1, Purpose::Weights, 0, 0);
+        let prior = GaussianNetwork::new(Mlp::new(spec, &mut draws).unwrap(), None);
+        let mut buffer = ReplayBuffer::new(10_000, 60, 10).unwrap();
+        for _ in 0..10_000 {
+            let mut values = [0.0; 131];
+            draws.fill_normal(&mut values);
+            let transition = Transition {
+                observation: &values[..60],
+                action: &values[60..70],
+                reward: values[70],
+                next_observation: &values[71..],
+                steps: 10,
+                end: End::Continues,
+            };
+            buffer.push(transition).unwrap();
+        }
+        let mut sac = Sac::new(SacConfig::default(), dims, Some(&prior), &mut draws).unwrap();
+        let mut parts = [const { Vec::new() }; 4];
+        for _ in 0..300 {
+            let start = std::time::Instant::now();
+            let batch = buffer.sample(&mut draws, 256).unwrap();
+            parts[0].push(start.elapsed());
+            let noise = sac.draw_noise(&mut draws, 256).unwrap();
+            parts[1].push(start.elapsed());
+            drop(sac.evaluate(&batch, &noise).unwrap());
+            parts[2].push(start.elapsed());
+            sac.update(&batch, &noise).unwrap();
+            parts[3].push(start.elapsed());
+        }
+        let milliseconds = |part: &mut Vec<std::time::Duration>| {
+            part.sort_unstable();
+            (part[part.len() / 10].as_secs_f64() * 1e3, part[part.len() / 2].as_secs_f64() * 1e3)
+        };
+        let names = ["batch", "+ noise", "+ evaluation", "+ update (with another evaluation)"];
+        for (name, part) in names.into_iter().zip(&mut parts) {
+            let (fast, median) = milliseconds(part);
+            println!("{name}: {median:.2} ms (fastest tenth {fast:.2} ms)");
+        }
+    }
 }

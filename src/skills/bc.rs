@@ -102,8 +102,19 @@ impl Bc {
             eps: config.epsilon,
         };
         let optimiser = Optimiser::new(optimiser, vec![net.params().clone()]);
-        let standardiser = if config.standardise { Some(Standardiser::identity(dims.state)?) } else { None };
-        Ok(Self { config, dims, net, standardiser, optimiser, updates: 0 })
+        let standardiser = if config.standardise {
+            Some(Standardiser::identity(dims.state)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            config,
+            dims,
+            net,
+            standardiser,
+            optimiser,
+            updates: 0,
+        })
     }
 
     /// The settings the model was built with.
@@ -151,17 +162,32 @@ impl Bc {
         let gradients = loss.backward()?;
         let gradient_norm = self.optimiser.gradient_norm(&gradients)?;
         if !nll.is_finite() || !gradient_norm.is_finite() {
-            return Ok(BcMetrics { nll, gradient_norm, skipped: true });
+            return Ok(BcMetrics {
+                nll,
+                gradient_norm,
+                skipped: true,
+            });
         }
-        let clip = self.config.early_clip.filter(|clip| self.updates < clip.updates).map(|clip| clip.norm);
+        let clip = self
+            .config
+            .early_clip
+            .filter(|clip| self.updates < clip.updates)
+            .map(|clip| clip.norm);
         self.optimiser.step(&gradients, clip)?;
         self.updates += 1;
-        Ok(BcMetrics { nll, gradient_norm, skipped: false })
+        Ok(BcMetrics {
+            nll,
+            gradient_norm,
+            skipped: false,
+        })
     }
 
     /// The loss in evaluation mode.
     pub fn validate(&self, states: &Tensor, actions: &Tensor) -> Result<BcMetrics> {
-        Ok(BcMetrics { nll: scalar(&self.loss(states, actions, Mode::Eval)?)?, ..BcMetrics::default() })
+        Ok(BcMetrics {
+            nll: scalar(&self.loss(states, actions, Mode::Eval)?)?,
+            ..BcMetrics::default()
+        })
     }
 
     /// A copy of the network that stands on its own: a policy to fine-tune, or a prior to stay close to.

@@ -36,7 +36,12 @@ pub fn latent_map(latents: &Tensor, labels: Vec<String>) -> Result<LatentMap> {
              vectors of {dim} numbers and {count} labels"
         )));
     }
-    let values: Vec<f64> = latents.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
+    let values: Vec<f64> = latents
+        .flatten_all()?
+        .to_vec1::<f32>()?
+        .into_iter()
+        .map(f64::from)
+        .collect();
     if values.iter().any(|value| !value.is_finite()) {
         return Err(SkillError::Config("a latent map needs finite numbers".into()));
     }

@@ -215,13 +215,22 @@ impl ActiveSkill {
 pub(crate) fn check_shape(what: &'static str, tensor: &Tensor, expected: &[Option<usize>]) -> Result<()> {
     let got = tensor.dims();
     let fits = got.len() == expected.len()
-        && got.iter().zip(expected).all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size));
+        && got
+            .iter()
+            .zip(expected)
+            .all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size));
     if fits {
         return Ok(());
     }
-    let sizes: Vec<String> =
-        expected.iter().map(|size| size.map_or_else(|| "any".into(), |size| size.to_string())).collect();
-    Err(SkillError::Shape { what, expected: format!("[{}]", sizes.join(", ")), got: got.to_vec() })
+    let sizes: Vec<String> = expected
+        .iter()
+        .map(|size| size.map_or_else(|| "any".into(), |size| size.to_string()))
+        .collect();
+    Err(SkillError::Shape {
+        what,
+        expected: format!("[{}]", sizes.join(", ")),
+        got: got.to_vec(),
+    })
 }
 
 /// One `f32` out of a tensor with a single element.

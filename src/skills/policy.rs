@@ -34,8 +34,10 @@ impl Standardiser {
                 "standardisation needs as many finite means as standard deviations".into(),
             ));
         }
-        let scale: Vec<f32> =
-            deviation.iter().map(|value| if *value < SMALLEST_SCALE { 1.0 } else { *value }).collect();
+        let scale: Vec<f32> = deviation
+            .iter()
+            .map(|value| if *value < SMALLEST_SCALE { 1.0 } else { *value })
+            .collect();
         Ok(Self {
             mean: Tensor::from_slice(mean, mean.len(), &Device::Cpu)?,
             scale: Tensor::from_vec(scale, mean.len(), &Device::Cpu)?,
@@ -71,7 +73,9 @@ impl Standardiser {
                 format!("no tensors `{MEAN}` and `{SCALE}`: the weights are those of a model without `standardise`")
             }
             (false, _, _) => {
-                format!("unexpected tensors `{MEAN}` and `{SCALE}`: the weights are those of a model with `standardise`")
+                format!(
+                    "unexpected tensors `{MEAN}` and `{SCALE}`: the weights are those of a model with `standardise`"
+                )
             }
         };
         Err(SkillError::Weights(vec![problem]))
@@ -90,7 +94,10 @@ impl Standardiser {
 
 /// Applies a standardiser where there is one.
 pub(crate) fn standardised(standardiser: Option<&Standardiser>, observations: &Tensor) -> Result<Tensor> {
-    standardiser.map_or_else(|| Ok(observations.clone()), |standardiser| standardiser.apply(observations))
+    standardiser.map_or_else(
+        || Ok(observations.clone()),
+        |standardiser| standardiser.apply(observations),
+    )
 }
 
 /// A multi-layer perceptron from observations to a diagonal Gaussian over skills or actions.
@@ -149,6 +156,9 @@ impl GaussianNetwork {
 
     /// An independent copy of weights and running statistics.
     pub fn deep_clone(&self) -> Result<Self> {
-        Ok(Self { net: self.net.deep_clone()?, standardiser: self.standardiser.clone() })
+        Ok(Self {
+            net: self.net.deep_clone()?,
+            standardiser: self.standardiser.clone(),
+        })
     }
 }

@@ -65,8 +65,23 @@ impl PriorNetwork {
     /// Fresh weights.
     pub fn new(kind: PriorKind, spec: &PriorSpec, rng: &mut Stream) -> Result<Self> {
         let mut mlp = |output| {
-            let PriorSpec { state: input, width, hidden, norm, .. } = *spec;
-            Mlp::new(MlpSpec { input, width, output, hidden, norm }, rng)
+            let PriorSpec {
+                state: input,
+                width,
+                hidden,
+                norm,
+                ..
+            } = *spec;
+            Mlp::new(
+                MlpSpec {
+                    input,
+                    width,
+                    output,
+                    hidden,
+                    norm,
+                },
+                rng,
+            )
         };
         Ok(match kind {
             PriorKind::Gauss => Self::Gauss(mlp(2 * spec.latent)?),
@@ -180,9 +195,13 @@ impl MixtureHead {
 
     /// Its three layers by name.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Params)> {
-        [("pi.0", &self.weights), ("mu", &self.mu), ("log_sigma", &self.log_sigma)]
-            .into_iter()
-            .map(|(name, layer)| (name, layer.params()))
+        [
+            ("pi.0", &self.weights),
+            ("mu", &self.mu),
+            ("log_sigma", &self.log_sigma),
+        ]
+        .into_iter()
+        .map(|(name, layer)| (name, layer.params()))
     }
 }
 
@@ -201,7 +220,10 @@ impl Mixture {
         let (rows, count) = self.weights.dims2()?;
         let latent = skills.dim(1)?;
         check_shape("skills", skills, &[Some(rows), Some(latent)])?;
-        let repeated = skills.unsqueeze(1)?.expand((rows, count, latent))?.reshape((rows * count, latent))?;
+        let repeated = skills
+            .unsqueeze(1)?
+            .expand((rows, count, latent))?
+            .reshape((rows * count, latent))?;
         let per_component = self.components.log_prob(&repeated)?.reshape((rows, count))?;
         Ok((per_component + self.weights.log()?)?.log_sum_exp(1)?)
     }
@@ -226,11 +248,15 @@ impl Mixture {
     /// `mu + sigma * noise` of the component `chosen` in every row; `noise` is `[B, nz]`.
     pub fn sample_of(&self, chosen: &[usize], noise: &Tensor) -> Result<Tensor> {
         let (rows, count) = self.weights.dims2()?;
-        let index: Vec<u32> = chosen.iter().enumerate().map(|(row, pick)| (row * count + pick) as u32).collect();
+        let index: Vec<u32> = chosen
+            .iter()
+            .enumerate()
+            .map(|(row, pick)| (row * count + pick) as u32)
+            .collect();
         let index = Tensor::from_vec(index, rows, self.weights.device())?;
         let gauss = DiagGaussian {
-            mu: self.components.mu.index_select(&index, 0)?,
-            log_sigma: self.components.log_sigma.index_select(&index, 0)?,
+            mu: self.components.mu.contiguous()?.index_select(&index, 0)?,
+            log_sigma: self.components.log_sigma.contiguous()?.index_select(&index, 0)?,
         };
         Ok(gauss.sample(noise)?)
     }
@@ -289,7 +315,10 @@ impl Coupling {
         let given = Tensor::cat(&[&upper, condition], 1)?;
         let s2 = self.s2.forward(&given)?;
         let lower = (self.t2.forward(&given)? + (lower * s2.exp()?)?)?;
-        Ok((Tensor::cat(&[lower, upper], 1)?, (s1.sum(D::Minus1)? + s2.sum(D::Minus1)?)?))
+        Ok((
+            Tensor::cat(&[lower, upper], 1)?,
+            (s1.sum(D::Minus1)? + s2.sum(D::Minus1)?)?,
+        ))
     }
 
     /// From base to skill space.
@@ -306,7 +335,10 @@ impl Coupling {
 fn halves(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let dim = x.dim(1)?;
     let middle = dim / 2;
-    Ok((x.narrow(1, 0, middle)?.contiguous()?, x.narrow(1, middle, dim - middle)?.contiguous()?))
+    Ok((
+        x.narrow(1, 0, middle)?.contiguous()?,
+        x.narrow(1, middle, dim - middle)?.contiguous()?,
+    ))
 }
 
 /// Conditional `RealNVP` (Dinh et al. 2017): a perceptron makes a condition vector that every coupling sees.
@@ -321,13 +353,22 @@ impl ConditionalFlow {
     /// Fresh couplings behind the conditioning network `condition`.
     pub fn new(condition: Mlp, latent: usize, layers: usize, rng: &mut Stream) -> Result<Self> {
         let width = condition.spec().output;
-        let couplings = (0..layers).map(|_| Coupling::new(latent, width, rng)).collect::<Result<_>>()?;
-        Ok(Self { condition, couplings, latent })
+        let couplings = (0..layers)
+            .map(|_| Coupling::new(latent, width, rng))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            condition,
+            couplings,
+            latent,
+        })
     }
 
     /// The distribution for states `[B, S]`.
     pub fn condition_on(&self, states: &Tensor, mode: Mode) -> Result<ConditionedFlow> {
-        Ok(ConditionedFlow { condition: self.condition.forward(states, mode)?, flow: self.clone() })
+        Ok(ConditionedFlow {
+            condition: self.condition.forward(states, mode)?,
+            flow: self.clone(),
+        })
     }
 
     /// Every part with its name in the original checkpoints.

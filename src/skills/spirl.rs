@@ -170,7 +170,12 @@ pub struct AutoBeta {
 
 impl Default for AutoBeta {
     fn default() -> Self {
-        Self { target: 1.0, start: 0.0, learning_rate: 3e-4, double_step: false }
+        Self {
+            target: 1.0,
+            start: 0.0,
+            learning_rate: 3e-4,
+            double_step: false,
+        }
     }
 }
 
@@ -186,7 +191,10 @@ pub struct EarlyClip {
 
 impl Default for EarlyClip {
     fn default() -> Self {
-        Self { norm: 1e-3, updates: 100 }
+        Self {
+            norm: 1e-3,
+            updates: 100,
+        }
     }
 }
 
@@ -284,8 +292,29 @@ struct Posterior {
 }
 
 enum Decoder {
-    Open { lstm: LstmDecoder, start: Option<StartNetworks> },
+    Open {
+        lstm: LstmDecoder,
+        start: Option<StartNetworks>,
+    },
     Closed(Mlp),
+}
+
+/// How the networks of posterior and decoder are run.
+#[derive(Clone, Copy)]
+enum Use {
+    /// With gradients to the weights.
+    Train(Mode),
+    /// In evaluation mode and without gradients to the weights.
+    Frozen,
+}
+
+impl Use {
+    fn run(self, net: &Mlp, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Train(mode) => net.forward(x, mode)?,
+            Self::Frozen => net.forward_frozen(x, Mode::Eval)?,
+        })
+    }
 }
 
 /// First input and first hidden state of the open-loop decoder from the state in which the skill begins.
@@ -323,7 +352,16 @@ impl Spirl {
         let SkillDims { state, action } = dims;
         let closed = config.decoder == DecoderKind::ClosedLoop;
         let mlp = |input, output, hidden, rng: &mut Stream| {
-            Mlp::new(MlpSpec { input, width: config.width, output, hidden, norm: config.norm }, rng)
+            Mlp::new(
+                MlpSpec {
+                    input,
+                    width: config.width,
+                    output,
+                    hidden,
+                    norm: config.norm,
+                },
+                rng,
+            )
         };
         let lstm = |input, output| LstmSpec {
             input,
@@ -367,11 +405,19 @@ impl Spirl {
             Some(settings) => {
                 let log_beta = Params::single("t", settings.start)?;
                 let optimiser = Optimiser::new(OptimiserConfig::radam(settings.learning_rate), vec![log_beta.clone()]);
-                Some(Beta { log_beta, optimiser, settings })
+                Some(Beta {
+                    log_beta,
+                    optimiser,
+                    settings,
+                })
             }
             None => None,
         };
-        let standardiser = if config.standardise { Some(Standardiser::identity(state)?) } else { None };
+        let standardiser = if config.standardise {
+            Some(Standardiser::identity(state)?)
+        } else {
+            None
+        };
         let optimiser = OptimiserConfig {
             kind: config.optimiser,
             lr: config.learning_rate,
@@ -425,10 +471,14 @@ impl Spirl {
         check_shape("noise", noise, &[Some(rows), Some(self.config.latent)])?;
         let states = standardised(self.standardiser.as_ref(), &batch.states)?;
         let first = states.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
-        let embedding_mode = if self.config.freeze_embedding { Mode::Eval } else { mode };
-        let posterior = self.posterior(&states, &batch.actions)?;
+        let embedding = if self.config.freeze_embedding {
+            Use::Frozen
+        } else {
+            Use::Train(mode)
+        };
+        let posterior = self.posterior(&states, &batch.actions, embedding)?;
         let skills = posterior.sample(noise)?;
-        let actions = self.decode(&states, &skills, embedding_mode)?;
+        let actions = self.decode(&states, &skills, embedding)?;
         let mut priors = Vec::with_capacity(self.priors.len());
         // Like torch.chunk: parts of equal size, the last one may be shorter.
         let part = rows.div_ceil(self.priors.len());
@@ -437,7 +487,12 @@ impl Spirl {
             let states = first.narrow(0, begin, part.min(rows - begin))?;
             priors.push(prior.forward(&states, mode)?);
         }
-        Ok(Pass { posterior, skills, actions, priors })
+        Ok(Pass {
+            posterior,
+            skills,
+            actions,
+            priors,
+        })
     }
 
     /// The losses of a pass, in the units of the original code:
@@ -449,7 +504,10 @@ impl Spirl {
     ///   batch; or, trained by KL, `KL(detached q || p)` as a mean over batch and latent dimensions.
     pub fn losses(&self, pass: &Pass, batch: &SkillBatch) -> Result<Losses> {
         let half_ln_2_pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let reconstruction = (&pass.actions - &batch.actions)?.sqr()?.mean_all()?.affine(0.5, half_ln_2_pi)?;
+        let reconstruction = (&pass.actions - &batch.actions)?
+            .sqr()?
+            .mean_all()?
+            .affine(0.5, half_ln_2_pi)?;
         let kl = pass.posterior.kl_unit()?.mean_all()?;
 
         let mut breakdown = Vec::with_capacity(pass.priors.len());
@@ -473,12 +531,23 @@ impl Spirl {
                 }
             }
         }
-        Ok(Losses { reconstruction, kl, prior, total, breakdown, kl_weight })
+        Ok(Losses {
+            reconstruction,
+            kl,
+            prior,
+            total,
+            breakdown,
+            kl_weight,
+        })
     }
 
     /// Loss of one ensemble member and the number of rows it was given, which start at `begin`.
     fn prior_loss(&self, prior: &PriorDistribution, pass: &Pass, begin: usize) -> Result<(Tensor, usize)> {
-        let rows = pass.skills.dim(0)?.div_ceil(pass.priors.len()).min(pass.skills.dim(0)? - begin);
+        let rows = pass
+            .skills
+            .dim(0)?
+            .div_ceil(pass.priors.len())
+            .min(pass.skills.dim(0)? - begin);
         let own = |tensor: &Tensor| tensor.detach().narrow(0, begin, rows);
         let loss = match (self.config.prior_training, prior.gauss()) {
             (PriorTraining::Kl, Some(gauss)) => {
@@ -521,7 +590,11 @@ impl Spirl {
         if let Some(beta) = &mut self.beta {
             beta.optimiser.step(&gradients, None)?;
         }
-        let clip = self.config.early_clip.filter(|clip| self.updates < clip.updates).map(|clip| clip.norm);
+        let clip = self
+            .config
+            .early_clip
+            .filter(|clip| self.updates < clip.updates)
+            .map(|clip| clip.norm);
         self.optimiser.step(&gradients, clip)?;
         self.updates += 1;
         Ok(metrics)
@@ -536,11 +609,17 @@ impl Spirl {
         let rows = batch.states.dim(0)?;
         check_shape("draws", draws, &[None, Some(rows), Some(self.config.latent)])?;
         let states = standardised(self.standardiser.as_ref(), &batch.states)?;
-        let mut top = TopN { errors: vec![Vec::new(); rows] };
+        let mut top = TopN {
+            errors: vec![Vec::new(); rows],
+        };
         for draw in 0..draws.dim(0)? {
             let skills = draws.get(draw)?;
-            let actions = self.decode(&states, &skills, Mode::Eval)?.detach();
-            let errors = (actions - &batch.actions)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+            let actions = self.decode(&states, &skills, Use::Frozen)?;
+            let errors = (actions - &batch.actions)?
+                .sqr()?
+                .flatten_from(1)?
+                .mean(1)?
+                .to_vec1::<f32>()?;
             for (sequence, error) in top.errors.iter_mut().zip(errors) {
                 sequence.push(error);
             }
@@ -552,13 +631,13 @@ impl Spirl {
     pub fn posterior_means(&self, batch: &SkillBatch) -> Result<Tensor> {
         self.check_batch(batch)?;
         let states = standardised(self.standardiser.as_ref(), &batch.states)?;
-        Ok(self.posterior(&states, &batch.actions)?.mu.detach())
+        Ok(self.posterior(&states, &batch.actions, Use::Frozen)?.mu)
     }
 
     // ---------------------------------------------------------------------------------------------- networks
 
     /// q(z | ..) from standardised states `[B, T, S]` and actions `[B, H, A]`.
-    fn posterior(&self, states: &Tensor, actions: &Tensor) -> Result<DiagGaussian> {
+    fn posterior(&self, states: &Tensor, actions: &Tensor, using: Use) -> Result<DiagGaussian> {
         let (rows, _, state) = states.dims3()?;
         let length = self.config.length;
         let seen = match &self.decoder {
@@ -570,28 +649,41 @@ impl Spirl {
             Some(seen) => Tensor::cat(&[actions, &seen], 2)?,
             None => actions.clone(),
         };
-        let code = self.posterior.encoder.forward(&sequence)?;
-        Ok(DiagGaussian::from_raw(&self.posterior.head.forward(&code)?)?)
+        let Posterior { encoder, head } = &self.posterior;
+        let raw = match using {
+            Use::Train(_) => head.forward(&encoder.forward(&sequence)?)?,
+            Use::Frozen => head.forward_frozen(&encoder.forward_frozen(&sequence)?)?,
+        };
+        Ok(DiagGaussian::from_raw(&raw)?)
     }
 
     /// Actions `[B, H, A]` of skills `[B, nz]` along standardised states `[B, T, S]`.
-    fn decode(&self, states: &Tensor, skills: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn decode(&self, states: &Tensor, skills: &Tensor, using: Use) -> Result<Tensor> {
         match &self.decoder {
             Decoder::Closed(net) => {
                 let (rows, _, state) = states.dims3()?;
                 let (length, latent) = (self.config.length, self.config.latent);
                 let skills = skills.unsqueeze(1)?.expand((rows, length, latent))?;
                 let input = Tensor::cat(&[&states.narrow(1, 0, length)?, &skills], 2)?;
-                let actions = net.forward(&input.reshape((rows * length, state + latent))?, mode)?;
+                let actions = using.run(net, &input.reshape((rows * length, state + latent))?)?;
                 Ok(actions.reshape((rows, length, self.dims.action))?)
             }
             Decoder::Open { lstm, start } => {
-                let Some(networks) = start else {
-                    return Ok(lstm.forward(skills, None, self.config.length)?);
+                let start = match start {
+                    Some(networks) => {
+                        let first = states.narrow(1, 0, 1)?.squeeze(1)?;
+                        Some((
+                            using.run(&networks.input, &first)?,
+                            using.run(&networks.hidden, &first)?,
+                        ))
+                    }
+                    None => None,
                 };
-                let first = states.narrow(1, 0, 1)?.squeeze(1)?;
-                let (input, hidden) = (networks.input.forward(&first, mode)?, networks.hidden.forward(&first, mode)?);
-                Ok(lstm.forward(skills, Some((&input, &hidden)), self.config.length)?)
+                let start = start.as_ref().map(|(input, hidden)| (input, hidden));
+                Ok(match using {
+                    Use::Train(_) => lstm.forward(skills, start, self.config.length)?,
+                    Use::Frozen => lstm.forward_frozen(skills, start, self.config.length)?,
+                })
             }
         }
     }
@@ -631,9 +723,7 @@ impl Spirl {
     /// If the prior is not Gaussian.
     pub fn prior_network(&self) -> Result<GaussianNetwork> {
         match self.priors.as_slice() {
-            [PriorNetwork::Gauss(net), ..] => {
-                Ok(GaussianNetwork::new(net.deep_clone()?, self.standardiser.clone()))
-            }
+            [PriorNetwork::Gauss(net), ..] => Ok(GaussianNetwork::new(net.deep_clone()?, self.standardiser.clone())),
             _ => Err(not_gaussian()),
         }
     }
@@ -641,22 +731,24 @@ impl Spirl {
     /// The `H` actions `[B, H, A]` of skills `[B, nz]`; with a conditioned start also from the observations `[B, S]` in
     /// which they begin. Evaluation mode, no gradients, no tanh.
     pub fn decode_open(&self, observations: Option<&Tensor>, skills: &Tensor) -> Result<Tensor> {
-        let Decoder::Open { lstm, start } = &self.decoder else {
+        let Decoder::Open { start, .. } = &self.decoder else {
             return Err(SkillError::Config("a closed-loop decoder does not plan ahead".into()));
         };
-        check_shape("skills", skills, &[None, Some(self.config.latent)])?;
-        let (skills, length) = (skills.detach(), self.config.length);
-        let Some(networks) = start else {
-            return Ok(lstm.forward_frozen(&skills, None, length)?);
+        let rows = skills.dim(0)?;
+        check_shape("skills", skills, &[Some(rows), Some(self.config.latent)])?;
+        let states = match (start, observations) {
+            (Some(_), Some(observations)) => {
+                check_shape("observations", observations, &[Some(rows), Some(self.dims.state)])?;
+                standardised(self.standardiser.as_ref(), &observations.detach())?.unsqueeze(1)?
+            }
+            (Some(_), None) => {
+                return Err(SkillError::Config(
+                    "a conditioned decoder needs the observations".into(),
+                ));
+            }
+            (None, _) => Tensor::zeros((rows, 1, self.dims.state), skills.dtype(), skills.device())?,
         };
-        let Some(observations) = observations else {
-            return Err(SkillError::Config("a conditioned decoder needs the observations".into()));
-        };
-        check_shape("observations", observations, &[Some(skills.dim(0)?), Some(self.dims.state)])?;
-        let states = standardised(self.standardiser.as_ref(), &observations.detach())?;
-        let input = networks.input.forward_frozen(&states, Mode::Eval)?;
-        let hidden = networks.hidden.forward_frozen(&states, Mode::Eval)?;
-        Ok(lstm.forward_frozen(&skills, Some((&input, &hidden)), length)?)
+        self.decode(&states, &skills.detach(), Use::Frozen)
     }
 
     /// The next actions `[B, A]` for observations `[B, S]` and skills `[B, nz]`. Evaluation mode, no gradients, no tanh.
@@ -678,7 +770,12 @@ impl Spirl {
     pub fn parts(&self) -> Vec<(String, &Params)> {
         let mut parts = self.embedding();
         for (member, prior) in self.priors.iter().enumerate() {
-            parts.extend(prior.parts().into_iter().map(|(name, params)| (format!("p.{member}.{name}"), params)));
+            parts.extend(
+                prior
+                    .parts()
+                    .into_iter()
+                    .map(|(name, params)| (format!("p.{member}.{name}"), params)),
+            );
         }
         if let Some(beta) = &self.beta {
             parts.push(("_log_beta.".into(), &beta.log_beta));
@@ -709,11 +806,23 @@ impl Spirl {
 
     /// What the model's optimiser steps.
     fn trained(&self) -> Vec<Params> {
-        let frozen = if self.config.freeze_embedding { self.embedding().len() } else { 0 };
+        let frozen = if self.config.freeze_embedding {
+            self.embedding().len()
+        } else {
+            0
+        };
         let double_step = self.config.auto_beta.is_some_and(|beta| beta.double_step);
         let all = self.parts();
-        let kept = if self.beta.is_some() && !double_step { all.len() - 1 } else { all.len() };
-        all.into_iter().take(kept).skip(frozen).map(|(_, params)| params.clone()).collect()
+        let kept = if self.beta.is_some() && !double_step {
+            all.len() - 1
+        } else {
+            all.len()
+        };
+        all.into_iter()
+            .take(kept)
+            .skip(frozen)
+            .map(|(_, params)| params.clone())
+            .collect()
     }
 
     /// Number of trained weights.
@@ -744,6 +853,19 @@ impl Spirl {
         Ok(())
     }
 
+    /// Takes only posterior and decoder by their original names, to train a new prior for known skills (see
+    /// [`SpirlConfig::freeze_embedding`]).
+    ///
+    /// # Errors
+    /// As [`Spirl::import`].
+    pub fn import_embedding(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
+        let from = one_name_each(from);
+        let standardiser = Standardiser::import(self.standardiser.is_some(), &from, self.dims.state)?;
+        import_all(&self.embedding(), &from)?;
+        self.standardiser = standardiser;
+        Ok(())
+    }
+
     /// The rest of the training state, for resuming: optimiser moments and the number of updates.
     pub fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut optimisers = vec![("optimiser.", &self.optimiser)];
@@ -767,11 +889,17 @@ impl Spirl {
         check_shape("actions", &batch.actions, &[Some(rows), Some(length), Some(action)])?;
         if times < length {
             let expected = format!("[{rows}, at least {length}, {state}]");
-            return Err(SkillError::Shape { what: "states", expected, got: batch.states.dims().to_vec() });
+            return Err(SkillError::Shape {
+                what: "states",
+                expected,
+                got: batch.states.dims().to_vec(),
+            });
         }
         let members = self.priors.len();
         if rows.div_ceil(members) * (members - 1) >= rows {
-            return Err(SkillError::Config(format!("{rows} sequences cannot be cut into {members} parts")));
+            return Err(SkillError::Config(format!(
+                "{rows} sequences cannot be cut into {members} parts"
+            )));
         }
         Ok(rows)
     }
@@ -809,7 +937,11 @@ impl SkillModel for Spirl {
 
     fn act(&self, observations: &Tensor, skills: &Tensor) -> Result<Tensor> {
         let actions = self.decode_closed(observations, skills)?;
-        Ok(if self.config.tanh_actions { actions.tanh()? } else { actions })
+        Ok(if self.config.tanh_actions {
+            actions.tanh()?
+        } else {
+            actions
+        })
     }
 }
 
@@ -910,13 +1042,18 @@ impl TopN {
     /// The four numbers of the original evaluator; zeros without any error.
     pub fn summary(&self) -> TopNSummary {
         let rows = || self.errors.iter().filter(|row| !row.is_empty());
-        let (best_mean, best_std) =
-            moments(rows().map(|row| row.iter().copied().fold(f32::INFINITY, f32::min).into()));
-        let (means, deviations): (Vec<f64>, Vec<f64>) =
-            rows().map(|row| moments(row.iter().map(|error| f64::from(*error)))).unzip();
+        let (best_mean, best_std) = moments(rows().map(|row| row.iter().copied().fold(f32::INFINITY, f32::min).into()));
+        let (means, deviations): (Vec<f64>, Vec<f64>) = rows()
+            .map(|row| moments(row.iter().map(|error| f64::from(*error))))
+            .unzip();
         let (all_mean, _) = moments(means.into_iter());
         let (all_std, _) = moments(deviations.into_iter());
-        TopNSummary { best_mean, best_std, all_mean, all_std }
+        TopNSummary {
+            best_mean,
+            best_std,
+            all_mean,
+            all_std,
+        }
     }
 }
 
@@ -924,7 +1061,10 @@ impl TopN {
 fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let count = values.clone().count().max(1) as f64;
     let mean = values.clone().sum::<f64>() / count;
-    (mean, (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt())
+    (
+        mean,
+        (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt(),
+    )
 }
 
 fn not_gaussian() -> SkillError {
@@ -969,7 +1109,8 @@ pub(super) fn one_name_each(from: &BTreeMap<String, Tensor>) -> BTreeMap<String,
     for (name, tensor) in from {
         if let Some(rest) = name.strip_prefix("decoder.lstm.cell.") {
             out.remove(name);
-            out.entry(format!("decoder.cell.{rest}")).or_insert_with(|| tensor.clone());
+            out.entry(format!("decoder.cell.{rest}"))
+                .or_insert_with(|| tensor.clone());
         }
     }
     out
@@ -1014,19 +1155,26 @@ pub(super) mod trained_state {
                 out.insert(format!("{prefix}{name}"), tensor);
             }
         }
-        out.insert(UPDATES.into(), Tensor::from_vec(vec![updates as i64], (), &Device::Cpu)?);
+        out.insert(
+            UPDATES.into(),
+            Tensor::from_vec(vec![updates as i64], (), &Device::Cpu)?,
+        );
         Ok(out)
     }
 
     pub(crate) fn import(optimisers: &mut [(&str, &mut Optimiser)], from: &BTreeMap<String, Tensor>) -> Result<u64> {
         let problem = |text: String| SkillError::Weights(vec![text]);
         let Some(updates) = from.get(UPDATES) else {
-            return Err(problem(format!("no tensor `{UPDATES}`: this is not the training state of a model")));
+            return Err(problem(format!(
+                "no tensor `{UPDATES}`: this is not the training state of a model"
+            )));
         };
         let updates = updates.to_dtype(DType::I64)?.to_scalar::<i64>()?;
         let updates = u64::try_from(updates).map_err(|_| problem(format!("`{UPDATES}` is {updates}")))?;
         for (prefix, optimiser) in optimisers {
-            let own = from.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(*prefix)?.into(), tensor.clone())));
+            let own = from
+                .iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(*prefix)?.into(), tensor.clone())));
             optimiser.import(&own.collect())?;
         }
         Ok(updates)
