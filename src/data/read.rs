@@ -514,18 +514,14 @@ impl Reader<'_> {
         join(&mut flat.rewards, rewards);
         flat.terminals.extend(flags(terminals));
         flat.timeouts.extend(flags(timeouts));
-        match index.and_then(demonstration_numbers) {
-            Some(numbers) => flat.index.get_or_insert_default().extend(numbers),
-            None => flat.index = None,
-        }
-        if start > 0
-            && flat
-                .index
-                .as_ref()
-                .is_some_and(|index| index.len() != flat.rewards.len())
-        {
-            flat.index = None;
-        }
+        flat.index = match (index.and_then(demonstration_numbers), flat.index.take()) {
+            (Some(numbers), Some(mut known)) => {
+                known.extend(numbers);
+                Some(known)
+            }
+            (Some(numbers), None) if start == 0 => Some(numbers),
+            _ => None,
+        };
         match infos {
             Some(infos) if options.infos => self.append_infos(&infos, [start, rows], flat),
             _ => Ok(()),
