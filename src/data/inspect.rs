@@ -476,11 +476,13 @@ impl fmt::Display for Inspection {
             self.observations.len(),
             self.actions.len()
         )?;
-        if self.bytes > 0 {
-            write!(f, ", {:.1} MB", self.bytes as f64 / 1e6)?;
+        match self.bytes {
+            0 => {}
+            1..1_000_000 => write!(f, ", {:.1} kB", self.bytes as f64 / 1e3)?,
+            _ => write!(f, ", {:.1} MB", self.bytes as f64 / 1e6)?,
         }
         writeln!(f)?;
-        for (name, value) in &self.attributes {
+        for (name, value) in self.attributes.iter().filter(|(_, value)| !value.is_empty()) {
             // A demonstrator's settings may be long; the file keeps them in full.
             let line: Vec<&str> = value.split_whitespace().collect();
             let line = line.join(" ");
