@@ -30,7 +30,6 @@ pub mod practice;
 pub mod pretraining;
 pub mod replay;
 pub mod rng;
-pub mod run_folder;
 pub mod scene;
 pub mod sim;
 pub mod skills;

@@ -9,14 +9,11 @@
 //! reserved at the start, pages are touched only as the buffer fills, and nothing is allocated by
 //! [`push`](ReplayBuffer::push).
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use bevy::prelude::Component;
 use candle_core::{Device, Tensor};
 use rand::RngExt;
-use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Stream;
@@ -114,13 +111,8 @@ pub enum ReplayError {
     #[error("no transition has been stored yet")]
     NothingStored,
     /// A stored buffer that cannot be used.
-    #[error("{path}: {problem}")]
-    File {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error("the stored buffer cannot be used: {0}")]
+    Stored(String),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -143,18 +135,6 @@ pub struct ReplayBuffer {
     steps: Vec<u16>,
     end: Vec<u8>,
 }
-
-/// The part of a buffer that is not a column, stored as JSON in the file's metadata.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    capacity: usize,
-    cursor: usize,
-    refused: u64,
-}
-
-const FORMAT: u32 = 1;
-const HEADER_KEY: &str = "replay";
 
 impl ReplayBuffer {
     /// An empty buffer for `capacity` transitions of `observation` and `action` values.
@@ -311,81 +291,69 @@ impl ReplayBuffer {
         })
     }
 
-    /// Writes the held transitions to `path`: a safetensors file with one tensor per column, in storage order, so that
-    /// sampling goes on with the same rows after [`load`](Self::load). Needs memory for the largest column once more.
+    /// The held transitions as tensors for a checkpoint: one per column, in storage order, so that sampling goes on
+    /// with the same rows after [`import`](Self::import). Needs memory for all columns once more.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), ReplayError> {
+    /// A failed tensor operation.
+    pub fn export(&self) -> Result<BTreeMap<String, Tensor>, ReplayError> {
         let (n, s, a) = (self.len(), self.observation_size, self.action_size);
-        let header =
-            Header { format: FORMAT, capacity: self.capacity, cursor: self.cursor, refused: self.refused };
-        let header = serde_json::to_string(&header).map_err(|problem| file_error(path, problem))?;
-        let columns = [
-            ("observation", Column::new(Values::F32(&self.observation), vec![n, s])),
-            ("action", Column::new(Values::F32(&self.action), vec![n, a])),
-            ("reward", Column::new(Values::F32(&self.reward), vec![n])),
-            ("next_observation", Column::new(Values::F32(&self.next_observation), vec![n, s])),
-            ("steps", Column::new(Values::U16(&self.steps), vec![n])),
-            ("end", Column::new(Values::U8(&self.end), vec![n])),
-        ];
-        let metadata = HashMap::from([(HEADER_KEY.to_owned(), header)]);
-        safetensors::serialize_to_file(columns, Some(metadata), path).map_err(|problem| file_error(path, problem))
+        let steps = self.steps.iter().map(|&steps| u32::from(steps)).collect::<Vec<_>>();
+        let counters = [self.capacity as i64, self.cursor as i64, self.refused as i64, s as i64, a as i64];
+        // candle has no tensors of zero elements.
+        let columns = if n == 0 {
+            Vec::new()
+        } else {
+            vec![
+                ("observation", Tensor::from_slice(&self.observation, (n, s), &Device::Cpu)?),
+                ("action", Tensor::from_slice(&self.action, (n, a), &Device::Cpu)?),
+                ("reward", Tensor::from_slice(&self.reward, n, &Device::Cpu)?),
+                ("next_observation", Tensor::from_slice(&self.next_observation, (n, s), &Device::Cpu)?),
+                ("steps", Tensor::from_vec(steps, n, &Device::Cpu)?),
+                ("end", Tensor::from_slice(&self.end, n, &Device::Cpu)?),
+            ]
+        };
+        let counters = [("counters", Tensor::new(&counters, &Device::Cpu)?)];
+        Ok(columns.into_iter().chain(counters).map(|(name, tensor)| (name.to_owned(), tensor)).collect())
     }
 
-    /// Reads a buffer that [`save`](Self::save) wrote.
+    /// The buffer that [`export`](Self::export) wrote.
     ///
     /// # Errors
-    /// The file cannot be read, is no replay buffer, or its columns do not fit together or hold impossible values.
-    pub fn load(path: &Path) -> Result<Self, ReplayError> {
-        let error = |problem: &str| file_error(path, problem);
-        let bytes = std::fs::read(path).map_err(|problem| file_error(path, problem))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|problem| file_error(path, problem))?;
-        let header = metadata.metadata().as_ref().and_then(|map| map.get(HEADER_KEY));
-        let header = header.ok_or_else(|| error("this safetensors file is not a replay buffer"))?;
-        let header: Header = serde_json::from_str(header).map_err(|problem| file_error(path, problem))?;
-        if header.format != FORMAT {
-            return Err(file_error(path, format!("replay format {}, this program reads {FORMAT}", header.format)));
-        }
-        let file = SafeTensors::deserialize(&bytes).map_err(|problem| file_error(path, problem))?;
-        let column = |name: &str, dtype: Dtype, rank: usize| {
-            let view = file.tensor(name).map_err(|problem| file_error(path, problem))?;
-            if view.dtype() != dtype || view.shape().len() != rank {
-                return Err(error(&format!("column {name:?} has type {:?} and shape {:?}", view.dtype(), view.shape())));
-            }
-            Ok(view)
+    /// A column is missing, columns do not fit together, or they hold values that no buffer stores.
+    pub fn import(from: &BTreeMap<String, Tensor>) -> Result<Self, ReplayError> {
+        let column = |name: &str| {
+            from.get(name).ok_or_else(|| ReplayError::Stored(format!("its column {name:?} is missing")))
         };
-        let matrix = |name: &str| {
-            let view = column(name, Dtype::F32, 2)?;
-            Ok::<_, ReplayError>((view.shape()[0], view.shape()[1], floats(view.data())))
+        let counters = column("counters")?.to_vec1::<i64>()?;
+        let counters: Option<Vec<usize>> = counters.iter().map(|&count| usize::try_from(count).ok()).collect();
+        let Some([capacity, cursor, refused, s, a]) = counters.as_deref() else {
+            return Err(ReplayError::Stored("its counters are not five whole numbers".into()));
         };
-        let (n, s, observation) = matrix("observation")?;
-        let (action_rows, a, action) = matrix("action")?;
-        let (next_rows, next_s, next_observation) = matrix("next_observation")?;
-        let reward = floats(column("reward", Dtype::F32, 1)?.data());
-        let steps = column("steps", Dtype::U16, 1)?;
-        let steps: Vec<u16> = steps.data().as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
-        let end = column("end", Dtype::U8, 1)?.data().to_vec();
-
-        let rows_agree = [action_rows, next_rows, reward.len(), steps.len(), end.len()].iter().all(|&rows| rows == n);
-        let cursor_fits = if n < header.capacity { header.cursor == n } else { header.cursor < n };
-        if !rows_agree || next_s != s || n > header.capacity || !cursor_fits {
-            return Err(error("its columns do not fit together"));
+        let mut buffer = Self::new(*capacity, *s, *a)?;
+        (buffer.cursor, buffer.refused) = (*cursor, *refused as u64);
+        if from.contains_key("observation") {
+            let floats = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<f32>()?);
+            let steps = column("steps")?.to_vec1::<u32>()?;
+            buffer.observation.extend(floats("observation")?);
+            buffer.action.extend(floats("action")?);
+            buffer.reward.extend(floats("reward")?);
+            buffer.next_observation.extend(floats("next_observation")?);
+            buffer.steps.extend(steps.iter().map(|&steps| u16::try_from(steps).unwrap_or(u16::MAX)));
+            buffer.end.extend(column("end")?.to_vec1::<u8>()?);
         }
-        let finite = [&observation, &action, &next_observation, &reward].iter().all(|c| c.iter().all(|v| v.is_finite()));
-        if !finite || !end.iter().all(|&code| End::from_code(code).is_some()) {
-            return Err(error("it holds values that no buffer stores"));
+        let n = buffer.len();
+        let sizes = [buffer.observation.len() / s, buffer.action.len() / a, buffer.next_observation.len() / s];
+        let rows_agree = [buffer.steps.len(), buffer.end.len()].into_iter().chain(sizes).all(|rows| rows == n);
+        let cursor_fits = if n < *capacity { *cursor == n } else { cursor < capacity };
+        if !rows_agree || n > *capacity || !cursor_fits {
+            return Err(ReplayError::Stored("its columns do not fit together".into()));
         }
-
-        let mut buffer = Self::new(header.capacity, s, a)?;
-        buffer.cursor = header.cursor;
-        buffer.refused = header.refused;
-        buffer.observation.extend_from_slice(&observation);
-        buffer.action.extend_from_slice(&action);
-        buffer.reward.extend_from_slice(&reward);
-        buffer.next_observation.extend_from_slice(&next_observation);
-        buffer.steps.extend_from_slice(&steps);
-        buffer.end.extend_from_slice(&end);
+        let columns = [&buffer.observation, &buffer.action, &buffer.next_observation, &buffer.reward];
+        let finite = columns.iter().all(|column| column.iter().all(|value| value.is_finite()));
+        if !finite || !buffer.end.iter().all(|&code| End::from_code(code).is_some()) {
+            return Err(ReplayError::Stored("it holds values that no buffer stores".into()));
+        }
         Ok(buffer)
     }
 }
@@ -408,62 +376,6 @@ fn write_row<T: Copy>(column: &mut Vec<T>, row: usize, values: &[T]) {
 fn read_row(column: &[f32], row: usize, width: usize) -> Option<&[f32]> {
     let start = row.checked_mul(width)?;
     column.get(start..start.checked_add(width)?)
-}
-
-fn file_error(path: &Path, problem: impl std::fmt::Display) -> ReplayError {
-    ReplayError::File { path: path.display().to_string(), problem: problem.to_string() }
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-}
-
-/// One column on its way to a file; turned into bytes only when its turn comes.
-struct Column<'a> {
-    values: Values<'a>,
-    shape: Vec<usize>,
-}
-
-enum Values<'a> {
-    F32(&'a [f32]),
-    U16(&'a [u16]),
-    U8(&'a [u8]),
-}
-
-impl<'a> Column<'a> {
-    fn new(values: Values<'a>, shape: Vec<usize>) -> Self {
-        Self { values, shape }
-    }
-}
-
-impl View for Column<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.values {
-            Values::F32(_) => Dtype::F32,
-            Values::U16(_) => Dtype::U16,
-            Values::U8(_) => Dtype::U8,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.values {
-            Values::F32(values) => Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            Values::U16(values) => Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            Values::U8(values) => Cow::Borrowed(values),
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        match self.values {
-            Values::F32(values) => std::mem::size_of_val(values),
-            Values::U16(values) => std::mem::size_of_val(values),
-            Values::U8(values) => values.len(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -520,15 +432,12 @@ mod tests {
 
         /// A stored and loaded buffer is the same buffer and goes on in the same way.
         #[test]
-        fn survives_a_file(capacity in 1_usize..9, pushed in 0_usize..20) {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("replay.safetensors");
+        fn survives_a_checkpoint(capacity in 1_usize..9, pushed in 0_usize..20) {
             let mut first = ReplayBuffer::new(capacity, 2, 3).unwrap();
             for number in 0..pushed {
                 numbered(&mut first, number);
             }
-            first.save(&path).unwrap();
-            let mut second = ReplayBuffer::load(&path).unwrap();
+            let mut second = ReplayBuffer::import(&first.export().unwrap()).unwrap();
             prop_assert_eq!(&first, &second);
             numbered(&mut first, 99);
             numbered(&mut second, 99);
@@ -581,15 +490,17 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("replay.safetensors");
+    fn columns_that_do_not_fit_together_are_an_error() {
         let mut buffer = ReplayBuffer::new(4, 2, 1).unwrap();
         numbered(&mut buffer, 1);
-        buffer.save(&path).unwrap();
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.truncate(bytes.len() - 3);
-        std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(ReplayBuffer::load(&path), Err(ReplayError::File { .. })));
+        let whole = buffer.export().unwrap();
+        for name in whole.keys() {
+            let mut damaged = whole.clone();
+            damaged.remove(name);
+            assert!(matches!(ReplayBuffer::import(&damaged), Err(ReplayError::Stored(_))), "{name}");
+        }
+        let mut poisoned = whole;
+        poisoned.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());
+        assert!(matches!(ReplayBuffer::import(&poisoned), Err(ReplayError::Stored(_))));
     }
 }

@@ -13,7 +13,7 @@
 //! out with [`ActiveSkill`].
 
 pub mod bc;
-//pub mod import;
+pub mod import;
 pub mod latent;
 pub mod policy;
 pub mod prior;

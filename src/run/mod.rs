@@ -1,0 +1,70 @@
+//! The stages of an experiment, each a headless app: demonstrations, skill model, practice, evaluation.
+//!
+//! Commands call these functions with a loaded [`Experiment`](crate::experiment::Experiment) and a [`RunFolder`];
+//! everything a stage makes is written there.
+
+mod collect;
+mod evaluate;
+mod folder;
+mod pretrain;
+mod skills;
+mod train;
+
+pub use collect::ensure_dataset;
+pub use evaluate::{EvaluationPlan, evaluate_run, evaluate_prior};
+pub use folder::{RunFolder, RunFolderError, default_name, make_folder};
+pub use pretrain::pretrain;
+pub use skills::{SavedModel, SkillFolder, find_skills};
+pub use train::{TrainPlan, train};
+
+use crate::app::StopRequest;
+
+/// What every stage needs besides the experiment.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Worker threads.
+    pub threads: usize,
+    /// Set by Ctrl-C and termination signals.
+    pub stop: StopRequest,
+}
+
+/// Why a stage could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The experiment or scene file.
+    #[error(transparent)]
+    File(#[from] crate::files::FileError),
+    /// The scene.
+    #[error(transparent)]
+    Scene(#[from] crate::scene::SceneError),
+    /// An environment.
+    #[error(transparent)]
+    Sim(#[from] crate::sim::SimError),
+    /// The demonstrations.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// The skill model.
+    #[error("skill model: {0}")]
+    Skill(#[from] crate::skills::SkillError),
+    /// The learner.
+    #[error("learner: {0}")]
+    Learner(#[from] crate::learners::sac::SacError),
+    /// The replay buffer.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] crate::replay::ReplayError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// Metrics could not be written.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+    /// The run folder.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// An error inside a tick.
+    #[error("{0}")]
+    Tick(String),
+    /// Parts of the experiment do not fit each other.
+    #[error("{0}")]
+    Experiment(String),
+}
