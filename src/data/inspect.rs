@@ -295,7 +295,7 @@ fn odd(
     ) in dataset.non_finite()
     {
         odd.push(format!(
-            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}; training refuses"
+            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}"
         ));
     }
     let short = lengths.iter().filter(|&&length| length <= skill_length).count();
