@@ -54,8 +54,8 @@ pub fn kitchen_elements() -> Vec<Element> {
 pub struct InspectOptions {
     /// How the file is read and cut. Values that are not finite are always kept and reported.
     pub read: ReadOptions,
-    /// Elements to judge; `None`: those the file's attribute `elements` names, and the kitchen's if the file has none but
-    /// looks like kitchen data (30 or 60 observations, 9 actions).
+    /// Elements to judge. `None`: if this looks like kitchen data (30 or 60 observations, 9 actions), those of the
+    /// kitchen that the attribute `elements` names, or all seven without that attribute.
     pub elements: Option<Vec<Element>>,
     /// Actions per skill; shorter episodes are reported, since no window can be cut from them.
     pub skill_length: usize,
@@ -295,7 +295,7 @@ fn odd(
     ) in dataset.non_finite()
     {
         odd.push(format!(
-            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}: training refuses them"
+            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}"
         ));
     }
     let short = lengths.iter().filter(|&&length| length <= skill_length).count();

@@ -106,10 +106,7 @@ impl EpisodeWriter {
         if path.is_dir() {
             return Err(failed("this is a folder".to_owned()));
         }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         let temporary = temporary(folder).map_err(|error| failed(error.to_string()))?;
         let file = hdf5::File::create(temporary.path()).map_err(|error| failed(explain(&error)))?;
@@ -197,12 +194,12 @@ impl EpisodeWriter {
         }
         let counts = [("episodes", self.episodes as u64), ("steps", self.steps as u64)];
         let closed = self.open.as_ref().map(|open| open.complete(counts));
-        let (Some(closed), Some(temporary)) = (closed, self.temporary.take()) else {
-            return Err(self.failed("an earlier write failed"));
-        };
-        if let Err(error) = closed {
+        if let Some(Err(error)) = closed {
             return Err(self.give_up(&error));
         }
+        let Some(temporary) = self.temporary.take() else {
+            return Err(self.failed("an earlier write failed"));
+        };
         if let Some(Open {
             arrays,
             terminals,
@@ -219,7 +216,7 @@ impl EpisodeWriter {
             .map_err(|error| self.failed(error.error))?;
         let bytes = stored.metadata().map_err(|error| self.failed(error))?.len();
         // The new name is durable only once the folder is; not every file system can sync a folder.
-        if let Some(Ok(folder)) = self.path.parent().map(std::fs::File::open) {
+        if let Ok(folder) = std::fs::File::open(folder_of(&self.path)) {
             folder.sync_all().ok();
         }
         Ok(Written {
@@ -237,33 +234,43 @@ impl EpisodeWriter {
         }
     }
 
+    /// Gives the temporary file's space back.
+    fn empty(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            temporary.as_file().set_len(0).ok();
+        }
+    }
+
     /// Gives the file up after a failed write. HDF5 2.2 crashes when it closes a file some of whose chunks it could not
     /// write, so the file stays open until the process ends; its space is given back now.
     fn give_up(&mut self, error: &hdf5::Error) -> DataError {
         let failed = self.failed(explain(error));
         std::mem::forget(self.open.take());
-        if let Some(temporary) = self.temporary.take() {
-            temporary.as_file().set_len(0).ok();
-        }
+        self.empty();
         failed
     }
 }
 
 impl Drop for EpisodeWriter {
     fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            discard(open.file.clone(), open);
+        if let Some(open) = self.open.take()
+            && !discard(open.file.clone(), open)
+        {
+            self.empty();
         }
     }
 }
 
 /// Closes `everything` that belongs to `file`, unless the file cannot be written any more (see
-/// [`EpisodeWriter::give_up`]).
-fn discard<T>(file: hdf5::File, everything: T) {
-    match file.flush() {
-        Ok(()) => drop(everything),
-        Err(_) => std::mem::forget((file, everything)),
+/// [`EpisodeWriter::give_up`]); tells whether it did.
+fn discard<T>(file: hdf5::File, everything: T) -> bool {
+    let writable = file.flush().is_ok();
+    if writable {
+        drop(everything);
+    } else {
+        std::mem::forget((file, everything));
     }
+    writable
 }
 
 impl Open {
@@ -345,6 +352,14 @@ impl Open {
         }
         append(&self.terminals, start, 1, &episode.terminals)?;
         append(&self.timeouts, start, 1, &episode.timeouts)
+    }
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 
