@@ -122,16 +122,25 @@ pub fn to_text<T: Serialize>(value: &T) -> Result<String, FileError> {
     Ok(text)
 }
 
+/// The value of a RON text of any size, without `extends` or overrides; `path` stands for it in messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn from_text<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, FileError> {
+    let source = Arc::new(Source::File {
+        path: path.to_path_buf(),
+        text: text.to_owned(),
+    });
+    de::from_node(&parse::parse(&source)?)
+}
+
 fn read(path: &Path) -> Result<Arc<Source>, FileError> {
-    let length = std::fs::metadata(path)
-        .map_err(|error| FileError::file(path, error))?
-        .len();
-    if length > parse::MAX_BYTES as u64 {
-        return Err(FileError::file(
-            path,
-            format!("has {length} bytes; at most {} are read", parse::MAX_BYTES),
-        ));
-    }
+    check_length(
+        path,
+        std::fs::metadata(path)
+            .map_err(|error| FileError::file(path, error))?
+            .len(),
+    )?;
     let bytes = std::fs::read(path).map_err(|error| FileError::file(path, error))?;
     let text = String::from_utf8(bytes)
         .map_err(|error| FileError::file(path, format!("is no text: {}", error.utf8_error())))?;
@@ -139,6 +148,16 @@ fn read(path: &Path) -> Result<Arc<Source>, FileError> {
         path: path.to_path_buf(),
         text,
     }))
+}
+
+fn check_length(path: &Path, bytes: u64) -> Result<(), FileError> {
+    if bytes > parse::MAX_BYTES as u64 {
+        return Err(FileError::file(
+            path,
+            format!("has {bytes} bytes; at most {} are read", parse::MAX_BYTES),
+        ));
+    }
+    Ok(())
 }
 
 /// Resolves `extends`, lays the overrides on top and reads the typed value.

@@ -2,7 +2,7 @@
 //!
 //! The language is the one of the `ron` crate (<https://github.com/ron-rs/ron/blob/master/docs/grammar.md>) without
 //! byte strings and number suffixes, with the extensions `implicit_some`, `unwrap_newtypes` and
-//! `unwrap_variant_newtypes` always on. Size and nesting are bounded, so no text can exhaust memory or stack.
+//! `unwrap_variant_newtypes` always on. Nesting is bounded and time is linear, so no text exhausts the stack or hangs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::source::{FileError, Source, Span};
 use super::tree::{Ident, Node, Value};
 
-/// Largest text that is read, in bytes.
+/// Largest file that users may write, in bytes.
 pub(super) const MAX_BYTES: usize = 4 << 20;
 /// Deepest nesting of parentheses, brackets and braces (and of nested comments).
 const MAX_DEPTH: usize = 100;
@@ -28,12 +28,6 @@ pub(super) fn parse_from(source: &Arc<Source>, start: usize) -> Result<Node, Fil
         at: start,
         depth: 0,
     };
-    if parser.text.len() > MAX_BYTES {
-        return Err(FileError::at(
-            &Span::new(source, 0, 0),
-            format!("the text has {} bytes; at most {MAX_BYTES} are read", parser.text.len()),
-        ));
-    }
     parser.eat("\u{feff}");
     parser.extensions()?;
     let node = parser.value()?;
