@@ -3,19 +3,17 @@
 //! Commands call these functions with a loaded [`Experiment`](crate::experiment::Experiment) and a [`RunFolder`];
 //! everything a stage makes is written there.
 
-mod collect;
 mod evaluate;
 mod folder;
 mod pretrain;
 mod skills;
 mod train;
 
-pub use collect::ensure_dataset;
-pub use evaluate::{EvaluationPlan, evaluate_run, evaluate_prior};
+pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder};
 pub use pretrain::pretrain;
 pub use skills::{SavedModel, SkillFolder, find_skills};
-pub use train::{TrainPlan, train};
+pub use train::{Foundations, TrainPlan, element_names, load_scene, train};
 
 use crate::app::StopRequest;
 
@@ -64,6 +62,9 @@ pub enum RunError {
     /// An error inside a tick.
     #[error("{0}")]
     Tick(String),
+    /// The user asked for the end.
+    #[error("interrupted")]
+    Interrupted,
     /// Parts of the experiment do not fit each other.
     #[error("{0}")]
     Experiment(String),

@@ -14,7 +14,7 @@ use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
-use crate::experiment::{ActsIn, Experiment};
+use crate::experiment::{ActsIn, Experiment, TrainingConfig};
 use crate::learners::sac::{Sac, SacDims, UpdateMetrics};
 use crate::metrics::{BarId, Figure, MetricsWriter, Progress};
 use crate::practice::{Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, Seed};
@@ -122,9 +122,14 @@ struct Reporter {
 
 /// The part of a checkpoint that is not tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct SavedPractice {
+pub(super) struct SavedPractice {
     practice: Practice,
     evaluations: usize,
+}
+
+/// The checkpoints of the learner with this seed.
+pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
+    Checkpoints::new(folder.seed(seed).join("checkpoints"), "learner", config.keep_checkpoints)
 }
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
@@ -191,7 +196,7 @@ fn spawn_learner(
 ) -> Result<Entity, RunError> {
     let config = &experiment.training;
     let root = plan.folder.seed(seed);
-    let checkpoints = Checkpoints::new(root.join("checkpoints"), "learner", config.keep_checkpoints);
+    let checkpoints = learner_checkpoints(plan.folder, seed, config);
     let mut sac = foundations.learner(experiment, seed)?;
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
