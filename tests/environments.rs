@@ -135,8 +135,8 @@ fn noise_has_the_amplitudes_of_the_reference() {
             &mut it.measurement,
             &mut it.observation,
         );
-        for index in 0..30 {
-            let noise = it.measurement[index] - truth[index];
+        for (index, truth) in truth.iter().enumerate() {
+            let noise = it.measurement[index] - truth;
             largest[index] = largest[index].max(noise.abs());
             sum[index] += noise;
         }

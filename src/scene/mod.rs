@@ -189,7 +189,7 @@ pub enum Order {
     #[default]
     Any,
     /// An element counts only in a step in which every element listed before it has been counted or is at its goal
-    /// too. The rule of SPiRL's D4RL fork since January 2021.
+    /// too. The rule of the D4RL fork that `SPiRL` uses, since January 2021.
     Listed,
 }
 
