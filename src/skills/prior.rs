@@ -105,6 +105,18 @@ impl PriorNetwork {
         })
     }
 
+    /// Uses up to `threads` threads of the current rayon pool in every pass of the perceptron.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        match self {
+            Self::Gauss(net) => Self::Gauss(net.with_threads(threads)),
+            Self::Gmm(trunk, head) => Self::Gmm(trunk.with_threads(threads), head),
+            Self::Flow(flow) => Self::Flow(ConditionalFlow {
+                condition: flow.condition.with_threads(threads),
+                ..flow
+            }),
+        }
+    }
+
     /// Every part with its name in the original checkpoints, relative to the prior.
     pub fn parts(&self) -> Vec<(String, &Params)> {
         match self {
