@@ -1,4 +1,4 @@
-//! The flat single-step prior `p(a_0 | s_0)` of SPiRL, which is also its behaviour-cloning model: a perceptron to a
+//! The flat single-step prior `p(a_0 | s_0)` of `SPiRL`, which is also its behaviour-cloning model: a perceptron to a
 //! diagonal Gaussian over one action, trained by maximum likelihood.
 //!
 //! One checkpoint serves two baselines: SAC held close to this prior, and behaviour cloning with fine-tuning.

@@ -1,6 +1,6 @@
 //! Learned priors over skills given a state: diagonal Gaussian, Gaussian mixture, conditional `RealNVP` flow.
 //!
-//! SPiRL (arXiv 2010.11944) uses the Gaussian; its code offers the other two, and no published configuration uses
+//! `SPiRL` (arXiv 2010.11944) uses the Gaussian; its code offers the other two, and no published configuration uses
 //! them. Names, shapes and numbers are those of the original checkpoints.
 
 use candle_core::{D, Tensor};

@@ -1,4 +1,4 @@
-//! The skill model of SPiRL: *Accelerating Reinforcement Learning with Learned Skill Priors* (Pertsch, Lee, Lim;
+//! The skill model of `SPiRL`: *Accelerating Reinforcement Learning with Learned Skill Priors* (Pertsch, Lee, Lim;
 //! `CoRL` 2020, arXiv 2010.11944), and its closed-loop successor from the authors' code.
 //!
 //! A skill is a latent vector `z` of `nz` numbers that stands for `H` actions. Three networks are trained together on
@@ -35,7 +35,7 @@ use crate::nn::{
 };
 use crate::rng::Stream;
 
-/// Settings of a SPiRL skill model. Defaults: the published closed-loop model of the kitchen
+/// Settings of a `SPiRL` skill model. Defaults: the published closed-loop model of the kitchen
 /// (`kitchen/hierarchical_cl`); the open-loop model of the paper differs only in `decoder`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -209,13 +209,13 @@ pub struct SkillBatch {
 
 /// What one pass over a batch computes.
 pub struct Pass {
-    /// q(z | ..), `[B, nz]`.
+    /// `q(z | ..)`, `[B, nz]`.
     pub posterior: DiagGaussian,
     /// The sample of the posterior that was decoded, `[B, nz]`.
     pub skills: Tensor,
     /// Decoded actions `[B, H, A]`.
     pub actions: Tensor,
-    /// p(z | `s_0`): one distribution per ensemble member, over its part of the batch.
+    /// `p(z | s_0)`: one distribution per ensemble member, over its part of the batch.
     pub priors: Vec<PriorDistribution>,
 }
 
@@ -271,7 +271,7 @@ impl StepMetrics {
     }
 }
 
-/// A SPiRL skill model with its optimiser.
+/// A `SPiRL` skill model with its optimiser.
 pub struct Spirl {
     config: SpirlConfig,
     dims: SkillDims,
@@ -285,7 +285,7 @@ pub struct Spirl {
     updates: u64,
 }
 
-/// q(z | actions, maybe states): LSTM over the sequence, last output to mean and log sigma.
+/// `q(z | actions, maybe states)`: LSTM over the sequence, last output to mean and log sigma.
 struct Posterior {
     encoder: LstmEncoder,
     head: Linear,
@@ -657,7 +657,7 @@ impl Spirl {
 
     // ---------------------------------------------------------------------------------------------- networks
 
-    /// q(z | ..) from standardised states `[B, T, S]` and actions `[B, H, A]`.
+    /// `q(z | ..)` from standardised states `[B, T, S]` and actions `[B, H, A]`.
     fn posterior(&self, states: &Tensor, actions: &Tensor, using: Use) -> Result<DiagGaussian> {
         let (rows, _, state) = states.dims3()?;
         let length = self.config.length;

@@ -1,4 +1,4 @@
-//! The "top of N" metric of SPiRL's evaluator: how close decodings of random skills come to true actions.
+//! The "top of N" metric of `SPiRL`'s evaluator: how close decodings of random skills come to true actions.
 
 use serde::{Deserialize, Serialize};
 

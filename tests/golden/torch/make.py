@@ -16,7 +16,8 @@ class Storage:
         self.kind, self.values = kind, values
 
     def bytes(self):
-        return struct.pack("<%d%s" % (len(self.values), {"FloatStorage": "f", "LongStorage": "q"}[self.kind]), *self.values)
+        code = {"FloatStorage": "f", "LongStorage": "q"}[self.kind]
+        return struct.pack("<%d%s" % (len(self.values), code), *self.values)
 
 
 class Tensor:
