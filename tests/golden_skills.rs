@@ -1049,3 +1049,31 @@ fn files_that_are_no_weights_say_so() {
             .contains("conv.weight")
     );
 }
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    let dims = SkillDims { state: 60, action: 9 };
+    for decoder in [DecoderKind::OpenLoop, DecoderKind::ClosedLoop] {
+        let train = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut rng = stream(4, Purpose::Weights, 0, 0);
+                let config = SpirlConfig {
+                    decoder,
+                    early_clip: None,
+                    ..SpirlConfig::default()
+                };
+                let mut model = Spirl::new(config, dims, &mut rng).unwrap().with_threads(threads);
+                for _ in 0..3 {
+                    let batch = SkillBatch {
+                        states: rng.normal_tensor((64, 11, 60)).unwrap(),
+                        actions: rng.normal_tensor((64, 10, 9)).unwrap(),
+                    };
+                    model.train_step(&batch, &rng.normal_tensor((64, 10)).unwrap()).unwrap();
+                }
+                bits(&model.export().unwrap())
+            })
+        };
+        assert!(train(1) == train(2));
+    }
+}

@@ -1,4 +1,4 @@
-//! The flat single-step prior `p(a_0 | s_0)` of SPiRL, which is also its behaviour-cloning model: a perceptron to a
+//! The flat single-step prior `p(a_0 | s_0)` of `SPiRL`, which is also its behaviour-cloning model: a perceptron to a
 //! diagonal Gaussian over one action, trained by maximum likelihood.
 //!
 //! One checkpoint serves two baselines: SAC held close to this prior, and behaviour cloning with fine-tuning.
@@ -10,8 +10,9 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::policy::standardised;
-use super::spirl::{EarlyClip, import_all, trained_state};
-use super::{SkillModel, GaussianNetwork, Result, SkillDims, SkillError, Standardiser, check_shape, scalar};
+use super::spirl::EarlyClip;
+use super::weights::{export_training, import_all, import_training};
+use super::{GaussianNetwork, Result, SkillDims, SkillError, SkillModel, Standardiser, check_shape, scalar};
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, OptimiserKind, Params};
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
@@ -132,6 +133,12 @@ impl Bc {
         self.updates
     }
 
+    /// Uses up to `threads` threads of the current rayon pool in every pass (default 1). Results do not depend on it.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.net = self.net.with_threads(threads);
+        self
+    }
+
     /// Sets the standardisation of states; only with `config.standardise`, and before training.
     pub fn set_standardiser(&mut self, standardiser: Standardiser) -> Result<()> {
         if !self.config.standardise {
@@ -192,7 +199,10 @@ impl Bc {
 
     /// A copy of the network that stands on its own: a policy to fine-tune, or a prior to stay close to.
     pub fn network(&self) -> Result<GaussianNetwork> {
-        Ok(GaussianNetwork::new(self.net.deep_clone()?, self.standardiser.clone()))
+        Ok(GaussianNetwork::new(
+            self.net.deep_clone()?.with_threads(1),
+            self.standardiser.clone(),
+        ))
     }
 
     /// The network with its prefix in the original checkpoints.
@@ -226,12 +236,12 @@ impl Bc {
 
     /// The rest of the training state, for resuming: optimiser moments and the number of updates.
     pub fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
-        trained_state::export(&[("optimiser.", &self.optimiser)], self.updates)
+        export_training(&[("optimiser.", &self.optimiser)], self.updates)
     }
 
     /// Takes what [`Bc::export_optimiser`] gave.
     pub fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.updates = trained_state::import(&mut [("optimiser.", &mut self.optimiser)], from)?;
+        self.updates = import_training(&mut [("optimiser.", &mut self.optimiser)], from)?;
         Ok(())
     }
 }

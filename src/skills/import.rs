@@ -1,9 +1,9 @@
-//! Reading weights that others trained: PyTorch checkpoints and safetensors files, by their original tensor names.
+//! Reading weights that others trained: `PyTorch` checkpoints and safetensors files, by their original tensor names.
 //!
-//! PyTorch files are pickles. They are read by a parser that builds plain values and never runs what a file names
-//! (candle's), both in the zip form of PyTorch 1.6 and later and in the older stream form, in which the checkpoints of
-//! SPiRL's own PyTorch version are written. A training checkpoint `{epoch, global_step, state_dict, optimizer}` is
-//! entered at `state_dict`.
+//! `PyTorch` files are pickles. They are read by a parser that builds plain values and never runs what a file names
+//! (candle's), both in the zip form of `PyTorch` 1.6 and later and in the older stream form, in which checkpoints from
+//! the `PyTorch` version of `SPiRL`'s first years are written. A training checkpoint
+//! `{epoch, global_step, state_dict, optimizer}` is entered at `state_dict`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -15,7 +15,8 @@ use candle_core::{Device, Tensor};
 
 use super::bc::{Bc, BcConfig};
 use super::prior::PriorKind;
-use super::spirl::{AutoBeta, DecoderKind, Spirl, SpirlConfig, one_name_each};
+use super::spirl::{AutoBeta, DecoderKind, Spirl, SpirlConfig};
+use super::weights::one_name_each;
 use super::{Result, SkillDims, SkillError};
 use crate::nn::Norm;
 use crate::rng::{self, Purpose};
@@ -25,14 +26,14 @@ pub type Weights = BTreeMap<String, Tensor>;
 
 /// The dictionary entry of a training checkpoint that holds the weights.
 const STATE_DICT: &str = "state_dict";
-/// First bytes of a PyTorch file older than version 1.6: a pickled magic number.
+/// First bytes of a `PyTorch` file older than version 1.6: a pickled magic number.
 const STREAM_MAGIC: [u8; 15] = [
     0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e,
 ];
 
 /// A model built from weights.
 pub enum ImportedModel {
-    /// SPiRL skill model, open or closed loop.
+    /// `SPiRL` skill model, open or closed loop.
     Spirl(Box<Spirl>),
     /// Flat single-step prior.
     Bc(Box<Bc>),
@@ -152,7 +153,7 @@ pub fn infer_bc(weights: &Weights) -> Result<(BcConfig, SkillDims)> {
     ))
 }
 
-/// Sizes of a SPiRL skill model from its weights; everything else from `settings`.
+/// Sizes of a `SPiRL` skill model from its weights; everything else from `settings`.
 pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlConfig, SkillDims)> {
     if !weights.contains_key("q.0.cell.embed.weight") {
         let some: Vec<&str> = weights.keys().take(5).map(String::as_str).collect();
@@ -302,7 +303,7 @@ fn count(weights: &Weights, before: &str, after: &str) -> usize {
 
 // ------------------------------------------------------------------------------------------------------ PyTorch files
 
-/// PyTorch 1.6 and later: a zip archive with a pickle and one member per storage.
+/// `PyTorch` 1.6 and later: a zip archive with a pickle and one member per storage.
 fn read_zip(path: &Path) -> candle_core::Result<Weights> {
     // The reader reports a missing key as an error; a bare state dictionary has none.
     let tensors = match PthTensors::new(path, Some(STATE_DICT)) {
@@ -318,7 +319,7 @@ fn read_zip(path: &Path) -> candle_core::Result<Weights> {
     Ok(weights)
 }
 
-/// PyTorch before 1.6: five pickles (magic number, version, system, object, storage keys), then every storage as an
+/// `PyTorch` before 1.6: five pickles (magic number, version, system, object, storage keys), then every storage as an
 /// element count and its bytes, in the order of the keys.
 fn read_stream(path: &Path) -> candle_core::Result<Weights> {
     let mut file = File::open(path)?;

@@ -2,11 +2,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`spirl`] | the SPiRL skill model: posterior, open- or closed-loop decoder, learned prior, losses, training step |
+//! | [`spirl`] | the `SPiRL` skill model: posterior, open- or closed-loop decoder, learned prior, losses, training |
 //! | [`bc`] | the flat single-step prior, which is also the behaviour-cloning model |
 //! | [`prior`] | learned priors over skills: Gaussian, Gaussian mixture, conditional flow |
 //! | [`policy`] | the Gaussian network that a prior shares with the policies learners start from it |
-//! | [`import`] | PyTorch checkpoints and safetensors files, by their original names |
+//! | [`import`] | `PyTorch` checkpoints and safetensors files, by their original names |
+//! | [`top_n`] | validation metric of decodings of random skills |
 //! | [`latent`] | two-dimensional pictures of the latent space, as data |
 //!
 //! The rest of the program uses a skill model through [`SkillModel`] and keeps track of the skill an agent is carrying
@@ -18,6 +19,8 @@ pub mod latent;
 pub mod policy;
 pub mod prior;
 pub mod spirl;
+pub mod top_n;
+mod weights;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};

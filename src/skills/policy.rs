@@ -102,7 +102,7 @@ pub(crate) fn standardised(standardiser: Option<&Standardiser>, observations: &T
 
 /// A multi-layer perceptron from observations to a diagonal Gaussian over skills or actions.
 ///
-/// This is the SPiRL prior network taken out of its skill model. Learners copy it twice: once as the policy they
+/// This is the `SPiRL` prior network taken out of its skill model. Learners copy it twice: once as the policy they
 /// train, once as the frozen prior they stay close to. Both run with batch normalisation on running statistics.
 #[derive(Clone)]
 pub struct GaussianNetwork {

@@ -1,6 +1,6 @@
 //! Learned priors over skills given a state: diagonal Gaussian, Gaussian mixture, conditional `RealNVP` flow.
 //!
-//! SPiRL (arXiv 2010.11944) uses the Gaussian; its code offers the other two, and no published configuration uses
+//! `SPiRL` (arXiv 2010.11944) uses the Gaussian; its code offers the other two, and no published configuration uses
 //! them. Names, shapes and numbers are those of the original checkpoints.
 
 use candle_core::{D, Tensor};
@@ -103,6 +103,18 @@ impl PriorNetwork {
             Self::Gmm(trunk, head) => PriorDistribution::Mixture(head.forward(&trunk.forward(states, mode)?)?),
             Self::Flow(flow) => PriorDistribution::Flow(flow.condition_on(states, mode)?),
         })
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool in every pass of the perceptron.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        match self {
+            Self::Gauss(net) => Self::Gauss(net.with_threads(threads)),
+            Self::Gmm(trunk, head) => Self::Gmm(trunk.with_threads(threads), head),
+            Self::Flow(flow) => Self::Flow(ConditionalFlow {
+                condition: flow.condition.with_threads(threads),
+                ..flow
+            }),
+        }
     }
 
     /// Every part with its name in the original checkpoints, relative to the prior.

@@ -1,4 +1,4 @@
-//! The skill model of SPiRL: *Accelerating Reinforcement Learning with Learned Skill Priors* (Pertsch, Lee, Lim;
+//! The skill model of `SPiRL`: *Accelerating Reinforcement Learning with Learned Skill Priors* (Pertsch, Lee, Lim;
 //! `CoRL` 2020, arXiv 2010.11944), and its closed-loop successor from the authors' code.
 //!
 //! A skill is a latent vector `z` of `nz` numbers that stands for `H` actions. Three networks are trained together on
@@ -25,17 +25,19 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::standardised;
 use super::prior::{PriorDistribution, PriorKind, PriorNetwork, PriorSpec};
+use super::top_n::TopN;
+use super::weights::{export_training, import_all, import_training, one_name_each};
 use super::{
     Decoding, GaussianNetwork, Result, SkillDims, SkillError, SkillModel, SkillSpace, Standardiser, check_shape, scalar,
 };
 use crate::nn::{
-    DiagGaussian, ImportError, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Optimiser,
-    OptimiserConfig, OptimiserKind, Params,
+    DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig,
+    OptimiserKind, Params,
 };
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 
-/// Settings of a SPiRL skill model. Defaults: the published closed-loop model of the kitchen
+/// Settings of a `SPiRL` skill model. Defaults: the published closed-loop model of the kitchen
 /// (`kitchen/hierarchical_cl`); the open-loop model of the paper differs only in `decoder`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -209,13 +211,13 @@ pub struct SkillBatch {
 
 /// What one pass over a batch computes.
 pub struct Pass {
-    /// q(z | ..), `[B, nz]`.
+    /// `q(z | ..)`, `[B, nz]`.
     pub posterior: DiagGaussian,
     /// The sample of the posterior that was decoded, `[B, nz]`.
     pub skills: Tensor,
     /// Decoded actions `[B, H, A]`.
     pub actions: Tensor,
-    /// p(z | `s_0`): one distribution per ensemble member, over its part of the batch.
+    /// `p(z | s_0)`: one distribution per ensemble member, over its part of the batch.
     pub priors: Vec<PriorDistribution>,
 }
 
@@ -271,7 +273,7 @@ impl StepMetrics {
     }
 }
 
-/// A SPiRL skill model with its optimiser.
+/// A `SPiRL` skill model with its optimiser.
 pub struct Spirl {
     config: SpirlConfig,
     dims: SkillDims,
@@ -285,7 +287,7 @@ pub struct Spirl {
     updates: u64,
 }
 
-/// q(z | actions, maybe states): LSTM over the sequence, last output to mean and log sigma.
+/// `q(z | actions, maybe states)`: LSTM over the sequence, last output to mean and log sigma.
 struct Posterior {
     encoder: LstmEncoder,
     head: Linear,
@@ -449,6 +451,27 @@ impl Spirl {
     /// Training steps taken so far.
     pub fn updates(&self) -> u64 {
         self.updates
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool in every pass (default 1). Results do not depend on it.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.posterior.encoder = self.posterior.encoder.with_threads(threads);
+        self.decoder = match self.decoder {
+            Decoder::Closed(net) => Decoder::Closed(net.with_threads(threads)),
+            Decoder::Open { lstm, start } => Decoder::Open {
+                lstm: lstm.with_threads(threads),
+                start: start.map(|StartNetworks { input, hidden }| StartNetworks {
+                    input: input.with_threads(threads),
+                    hidden: hidden.with_threads(threads),
+                }),
+            },
+        };
+        self.priors = self
+            .priors
+            .into_iter()
+            .map(|prior| prior.with_threads(threads))
+            .collect();
+        self
     }
 
     /// Sets the standardisation of states; only with `config.standardise`, and before training.
@@ -636,7 +659,7 @@ impl Spirl {
 
     // ---------------------------------------------------------------------------------------------- networks
 
-    /// q(z | ..) from standardised states `[B, T, S]` and actions `[B, H, A]`.
+    /// `q(z | ..)` from standardised states `[B, T, S]` and actions `[B, H, A]`.
     fn posterior(&self, states: &Tensor, actions: &Tensor, using: Use) -> Result<DiagGaussian> {
         let (rows, _, state) = states.dims3()?;
         let length = self.config.length;
@@ -723,7 +746,10 @@ impl Spirl {
     /// If the prior is not Gaussian.
     pub fn prior_network(&self) -> Result<GaussianNetwork> {
         match self.priors.as_slice() {
-            [PriorNetwork::Gauss(net), ..] => Ok(GaussianNetwork::new(net.deep_clone()?, self.standardiser.clone())),
+            [PriorNetwork::Gauss(net), ..] => Ok(GaussianNetwork::new(
+                net.deep_clone()?.with_threads(1),
+                self.standardiser.clone(),
+            )),
             _ => Err(not_gaussian()),
         }
     }
@@ -751,7 +777,8 @@ impl Spirl {
         self.decode(&states, &skills.detach(), Use::Frozen)
     }
 
-    /// The next actions `[B, A]` for observations `[B, S]` and skills `[B, nz]`. Evaluation mode, no gradients, no tanh.
+    /// The next actions `[B, A]` for observations `[B, S]` and skills `[B, nz]`. Evaluation mode, no gradients, no
+    /// tanh.
     pub fn decode_closed(&self, observations: &Tensor, skills: &Tensor) -> Result<Tensor> {
         let Decoder::Closed(net) = &self.decoder else {
             return Err(SkillError::Config("an open-loop decoder does not react".into()));
@@ -870,14 +897,14 @@ impl Spirl {
     pub fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut optimisers = vec![("optimiser.", &self.optimiser)];
         optimisers.extend(self.beta.as_ref().map(|beta| ("beta_optimiser.", &beta.optimiser)));
-        trained_state::export(&optimisers, self.updates)
+        export_training(&optimisers, self.updates)
     }
 
     /// Takes what [`Spirl::export_optimiser`] gave.
     pub fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
         let mut optimisers = vec![("optimiser.", &mut self.optimiser)];
         optimisers.extend(self.beta.as_mut().map(|beta| ("beta_optimiser.", &mut beta.optimiser)));
-        self.updates = trained_state::import(&mut optimisers, from)?;
+        self.updates = import_training(&mut optimisers, from)?;
         Ok(())
     }
 
@@ -1013,60 +1040,6 @@ impl Pretrain for Spirl {
     }
 }
 
-/// Errors of decodings of random skills against true actions; the "top of N" metric of the original evaluator.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TopN {
-    /// Mean squared error over time and action dimensions: one row per sequence, one entry per draw.
-    pub errors: Vec<Vec<f32>>,
-}
-
-/// Summary of [`TopN`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct TopNSummary {
-    /// Best of the N draws, mean over sequences.
-    pub best_mean: f64,
-    /// Population standard deviation of the bests over sequences.
-    pub best_std: f64,
-    /// Mean over all draws and sequences.
-    pub all_mean: f64,
-    /// Population standard deviation over the draws of a sequence, mean over sequences.
-    pub all_std: f64,
-}
-
-impl TopN {
-    /// Adds the sequences of another batch.
-    pub fn push(&mut self, other: Self) {
-        self.errors.extend(other.errors);
-    }
-
-    /// The four numbers of the original evaluator; zeros without any error.
-    pub fn summary(&self) -> TopNSummary {
-        let rows = || self.errors.iter().filter(|row| !row.is_empty());
-        let (best_mean, best_std) = moments(rows().map(|row| row.iter().copied().fold(f32::INFINITY, f32::min).into()));
-        let (means, deviations): (Vec<f64>, Vec<f64>) = rows()
-            .map(|row| moments(row.iter().map(|error| f64::from(*error))))
-            .unzip();
-        let (all_mean, _) = moments(means.into_iter());
-        let (all_std, _) = moments(deviations.into_iter());
-        TopNSummary {
-            best_mean,
-            best_std,
-            all_mean,
-            all_std,
-        }
-    }
-}
-
-/// Mean and population standard deviation; zeros for nothing.
-fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let count = values.clone().count().max(1) as f64;
-    let mean = values.clone().sum::<f64>() / count;
-    (
-        mean,
-        (values.map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt(),
-    )
-}
-
 fn not_gaussian() -> SkillError {
     SkillError::Config("only a Gaussian prior can be used as a policy or compared with one".into())
 }
@@ -1101,82 +1074,4 @@ fn check(config: &SpirlConfig, dims: SkillDims) -> Result<()> {
         return fail("a flow prior needs at least two latent dimensions");
     }
     Ok(())
-}
-
-/// Drops the second name of every decoder tensor, or takes it where the first one is missing.
-pub(super) fn one_name_each(from: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    let mut out = from.clone();
-    for (name, tensor) in from {
-        if let Some(rest) = name.strip_prefix("decoder.lstm.cell.") {
-            out.remove(name);
-            out.entry(format!("decoder.cell.{rest}"))
-                .or_insert_with(|| tensor.clone());
-        }
-    }
-    out
-}
-
-/// Imports several networks or none: all problems are collected before anything changes.
-pub(super) fn import_all(parts: &[(String, &Params)], from: &BTreeMap<String, Tensor>) -> Result<()> {
-    let mut problems = Vec::new();
-    let mut ready = Vec::with_capacity(parts.len());
-    for (prefix, params) in parts {
-        let copy = params.deep_clone()?;
-        match copy.import(prefix, from) {
-            Ok(()) => ready.push(copy),
-            Err(ImportError::Tensor(error)) => return Err(error.into()),
-            Err(ImportError::Mismatch(found)) => problems.extend(found.iter().map(ToString::to_string)),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(SkillError::Weights(problems));
-    }
-    for ((_, params), copy) in parts.iter().zip(&ready) {
-        params.copy_from(copy)?;
-    }
-    Ok(())
-}
-
-/// Optimiser moments and the number of updates as named tensors.
-pub(super) mod trained_state {
-    use std::collections::BTreeMap;
-
-    use candle_core::{DType, Device, Tensor};
-
-    use super::super::{Result, SkillError};
-    use crate::nn::Optimiser;
-
-    const UPDATES: &str = "updates";
-
-    pub(crate) fn export(optimisers: &[(&str, &Optimiser)], updates: u64) -> Result<BTreeMap<String, Tensor>> {
-        let mut out = BTreeMap::new();
-        for (prefix, optimiser) in optimisers {
-            for (name, tensor) in optimiser.export()? {
-                out.insert(format!("{prefix}{name}"), tensor);
-            }
-        }
-        out.insert(
-            UPDATES.into(),
-            Tensor::from_vec(vec![updates as i64], (), &Device::Cpu)?,
-        );
-        Ok(out)
-    }
-
-    pub(crate) fn import(optimisers: &mut [(&str, &mut Optimiser)], from: &BTreeMap<String, Tensor>) -> Result<u64> {
-        let problem = |text: String| SkillError::Weights(vec![text]);
-        let Some(updates) = from.get(UPDATES) else {
-            return Err(problem(format!(
-                "no tensor `{UPDATES}`: this is not the training state of a model"
-            )));
-        };
-        let updates = updates.to_dtype(DType::I64)?.to_scalar::<i64>()?;
-        let updates = u64::try_from(updates).map_err(|_| problem(format!("`{UPDATES}` is {updates}")))?;
-        for (prefix, optimiser) in optimisers {
-            let own = from
-                .iter()
-                .filter_map(|(name, tensor)| Some((name.strip_prefix(*prefix)?.into(), tensor.clone())));
-            optimiser.import(&own.collect())?;
-        }
-        Ok(updates)
-    }
 }

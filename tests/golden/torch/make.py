@@ -16,7 +16,8 @@ class Storage:
         self.kind, self.values = kind, values
 
     def bytes(self):
-        return struct.pack("<%d%s" % (len(self.values), {"FloatStorage": "f", "LongStorage": "q"}[self.kind]), *self.values)
+        code = {"FloatStorage": "f", "LongStorage": "q"}[self.kind]
+        return struct.pack("<%d%s" % (len(self.values), code), *self.values)
 
 
 class Tensor:
@@ -96,10 +97,10 @@ def save_zip(path, item):
     pickler = Pickler(buffer, True)
     pickler.dump(item)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as out:
-        out.writestr("archive/data.pkl", buffer.getvalue())
+        out.writestr(zipfile.ZipInfo("archive/data.pkl"), buffer.getvalue())
         for key, storage in pickler.storages.items():
-            out.writestr("archive/data/" + key, storage.bytes())
-        out.writestr("archive/version", "3\n")
+            out.writestr(zipfile.ZipInfo("archive/data/" + key), storage.bytes())
+        out.writestr(zipfile.ZipInfo("archive/version"), "3\n")
 
 
 def save_safetensors(path, tensors):
