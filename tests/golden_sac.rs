@@ -245,7 +245,8 @@ fn agent(name: &str, estimate: Estimate) {
             for (prefix, params) in &networks {
                 case.check_weights(&group, prefix, params);
             }
-            case.check(&format!("{group}/_log_alpha.t"), &[sac.temperature().ln()]);
+            let log_alpha = sac.export().unwrap()["temperature"].to_vec1::<f64>().unwrap()[0];
+            case.check(&format!("{group}/_log_alpha.t"), &[log_alpha as f32]);
         }
     }
     for (name, values) in &results {
