@@ -36,7 +36,9 @@ pub enum End {
 
 impl End {
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Continues, Self::Terminated, Self::TimedOut].into_iter().find(|&end| end as u8 == code)
+        [Self::Continues, Self::Terminated, Self::TimedOut]
+            .into_iter()
+            .find(|&end| end as u8 == code)
     }
 
     /// Whether the episode is over.
@@ -85,7 +87,7 @@ pub struct Batch {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A capacity or size of zero.
-    #[error("a replay buffer needs a capacity and sizes above zero (capacity {capacity}, observation {observation}, action {action})")]
+    #[error("a replay buffer needs sizes above zero, not {capacity} x (observation {observation}, action {action})")]
     Empty {
         /// Transitions.
         capacity: usize,
@@ -163,7 +165,11 @@ impl ReplayBuffer {
     /// A zero among the arguments, or more memory than the address space has.
     pub fn new(capacity: usize, observation: usize, action: usize) -> Result<Self, ReplayError> {
         if capacity == 0 || observation == 0 || action == 0 {
-            return Err(ReplayError::Empty { capacity, observation, action });
+            return Err(ReplayError::Empty {
+                capacity,
+                observation,
+                action,
+            });
         }
         let bytes = capacity.saturating_mul(8 * observation + 4 * action + 7);
         let floats = |width: usize| reserved::<f32>(capacity.saturating_mul(width), bytes);
@@ -223,7 +229,14 @@ impl ReplayBuffer {
     /// # Errors
     /// Vectors of the wrong length.
     pub fn push(&mut self, transition: Transition<'_>) -> Result<bool, ReplayError> {
-        let Transition { observation, action, reward, next_observation, steps, end } = transition;
+        let Transition {
+            observation,
+            action,
+            reward,
+            next_observation,
+            steps,
+            end,
+        } = transition;
         for (part, found, expected) in [
             ("an observation", observation.len(), self.observation_size),
             ("an action", action.len(), self.action_size),
@@ -292,8 +305,12 @@ impl ReplayBuffer {
             action.extend_from_slice(transition.action);
             next_observation.extend_from_slice(transition.next_observation);
             let flag = |end| f32::from(u8::from(transition.end == end));
-            let values =
-                [transition.reward, transition.steps as f32, flag(End::Terminated), flag(End::TimedOut)];
+            let values = [
+                transition.reward,
+                transition.steps as f32,
+                flag(End::Terminated),
+                flag(End::TimedOut),
+            ];
             for (column, value) in scalars.iter_mut().zip(values) {
                 column.push(value);
             }
@@ -318,14 +335,21 @@ impl ReplayBuffer {
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), ReplayError> {
         let (n, s, a) = (self.len(), self.observation_size, self.action_size);
-        let header =
-            Header { format: FORMAT, capacity: self.capacity, cursor: self.cursor, refused: self.refused };
+        let header = Header {
+            format: FORMAT,
+            capacity: self.capacity,
+            cursor: self.cursor,
+            refused: self.refused,
+        };
         let header = serde_json::to_string(&header).map_err(|problem| file_error(path, problem))?;
         let columns = [
             ("observation", Column::new(Values::F32(&self.observation), vec![n, s])),
             ("action", Column::new(Values::F32(&self.action), vec![n, a])),
             ("reward", Column::new(Values::F32(&self.reward), vec![n])),
-            ("next_observation", Column::new(Values::F32(&self.next_observation), vec![n, s])),
+            (
+                "next_observation",
+                Column::new(Values::F32(&self.next_observation), vec![n, s]),
+            ),
             ("steps", Column::new(Values::U16(&self.steps), vec![n])),
             ("end", Column::new(Values::U8(&self.end), vec![n])),
         ];
@@ -345,13 +369,20 @@ impl ReplayBuffer {
         let header = header.ok_or_else(|| error("this safetensors file is not a replay buffer"))?;
         let header: Header = serde_json::from_str(header).map_err(|problem| file_error(path, problem))?;
         if header.format != FORMAT {
-            return Err(file_error(path, format!("replay format {}, this program reads {FORMAT}", header.format)));
+            return Err(file_error(
+                path,
+                format!("replay format {}, this program reads {FORMAT}", header.format),
+            ));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|problem| file_error(path, problem))?;
         let column = |name: &str, dtype: Dtype, rank: usize| {
             let view = file.tensor(name).map_err(|problem| file_error(path, problem))?;
             if view.dtype() != dtype || view.shape().len() != rank {
-                return Err(error(&format!("column {name:?} has type {:?} and shape {:?}", view.dtype(), view.shape())));
+                return Err(error(&format!(
+                    "column {name:?} has type {:?} and shape {:?}",
+                    view.dtype(),
+                    view.shape()
+                )));
             }
             Ok(view)
         };
@@ -364,15 +395,29 @@ impl ReplayBuffer {
         let (next_rows, next_s, next_observation) = matrix("next_observation")?;
         let reward = floats(column("reward", Dtype::F32, 1)?.data());
         let steps = column("steps", Dtype::U16, 1)?;
-        let steps: Vec<u16> = steps.data().as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
+        let steps: Vec<u16> = steps
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u16::from_le_bytes(*bytes))
+            .collect();
         let end = column("end", Dtype::U8, 1)?.data().to_vec();
 
-        let rows_agree = [action_rows, next_rows, reward.len(), steps.len(), end.len()].iter().all(|&rows| rows == n);
-        let cursor_fits = if n < header.capacity { header.cursor == n } else { header.cursor < n };
+        let rows_agree = [action_rows, next_rows, reward.len(), steps.len(), end.len()]
+            .iter()
+            .all(|&rows| rows == n);
+        let cursor_fits = if n < header.capacity {
+            header.cursor == n
+        } else {
+            header.cursor < n
+        };
         if !rows_agree || next_s != s || n > header.capacity || !cursor_fits {
             return Err(error("its columns do not fit together"));
         }
-        let finite = [&observation, &action, &next_observation, &reward].iter().all(|c| c.iter().all(|v| v.is_finite()));
+        let finite = [&observation, &action, &next_observation, &reward]
+            .iter()
+            .all(|c| c.iter().all(|v| v.is_finite()));
         if !finite || !end.iter().all(|&code| End::from_code(code).is_some()) {
             return Err(error("it holds values that no buffer stores"));
         }
@@ -392,7 +437,9 @@ impl ReplayBuffer {
 
 fn reserved<T>(count: usize, bytes: usize) -> Result<Vec<T>, ReplayError> {
     let mut column = Vec::new();
-    column.try_reserve_exact(count).map_err(|_| ReplayError::OutOfMemory { bytes })?;
+    column
+        .try_reserve_exact(count)
+        .map_err(|_| ReplayError::OutOfMemory { bytes })?;
     Ok(column)
 }
 
@@ -411,11 +458,19 @@ fn read_row(column: &[f32], row: usize, width: usize) -> Option<&[f32]> {
 }
 
 fn file_error(path: &Path, problem: impl std::fmt::Display) -> ReplayError {
-    ReplayError::File { path: path.display().to_string(), problem: problem.to_string() }
+    ReplayError::File {
+        path: path.display().to_string(),
+        problem: problem.to_string(),
+    }
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
 }
 
 /// One column on its way to a file; turned into bytes only when its turn comes.
@@ -547,7 +602,10 @@ mod tests {
         let mut again = draws.clone();
         let batch = buffer.sample(&mut draws, 500).unwrap();
         let reward: Vec<f32> = batch.reward.to_vec1().unwrap();
-        assert_eq!(reward, buffer.sample(&mut again, 500).unwrap().reward.to_vec1::<f32>().unwrap());
+        assert_eq!(
+            reward,
+            buffer.sample(&mut again, 500).unwrap().reward.to_vec1::<f32>().unwrap()
+        );
         for value in 3..10 {
             assert!(reward.contains(&(value as f32)), "uniform sampling reaches every row");
         }
@@ -573,11 +631,38 @@ mod tests {
             end: End::Continues,
         };
         assert!(buffer.push(good).unwrap());
-        assert!(!buffer.push(Transition { reward: f32::NAN, ..good }).unwrap());
-        assert!(!buffer.push(Transition { action: &[f32::INFINITY], ..good }).unwrap());
-        assert!(!buffer.push(Transition { next_observation: &[f32::NAN, 0.0], ..good }).unwrap());
+        assert!(
+            !buffer
+                .push(Transition {
+                    reward: f32::NAN,
+                    ..good
+                })
+                .unwrap()
+        );
+        assert!(
+            !buffer
+                .push(Transition {
+                    action: &[f32::INFINITY],
+                    ..good
+                })
+                .unwrap()
+        );
+        assert!(
+            !buffer
+                .push(Transition {
+                    next_observation: &[f32::NAN, 0.0],
+                    ..good
+                })
+                .unwrap()
+        );
         assert_eq!((buffer.len(), buffer.refused()), (1, 3));
-        assert!(matches!(buffer.push(Transition { action: &[0.0, 0.0], ..good }), Err(ReplayError::Size { .. })));
+        assert!(matches!(
+            buffer.push(Transition {
+                action: &[0.0, 0.0],
+                ..good
+            }),
+            Err(ReplayError::Size { .. })
+        ));
     }
 
     #[test]
