@@ -33,7 +33,9 @@ pub enum End {
 
 impl End {
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Continues, Self::Terminated, Self::TimedOut].into_iter().find(|&end| end as u8 == code)
+        [Self::Continues, Self::Terminated, Self::TimedOut]
+            .into_iter()
+            .find(|&end| end as u8 == code)
     }
 
     /// Whether the episode is over.
@@ -82,7 +84,9 @@ pub struct Batch {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A capacity or size of zero.
-    #[error("a replay buffer needs a capacity and sizes above zero (capacity {capacity}, observation {observation}, action {action})")]
+    #[error(
+        "a replay buffer needs a capacity and sizes above zero (capacity {capacity}, observation {observation}, action {action})"
+    )]
     Empty {
         /// Transitions.
         capacity: usize,
@@ -143,7 +147,11 @@ impl ReplayBuffer {
     /// A zero among the arguments, or more memory than the address space has.
     pub fn new(capacity: usize, observation: usize, action: usize) -> Result<Self, ReplayError> {
         if capacity == 0 || observation == 0 || action == 0 {
-            return Err(ReplayError::Empty { capacity, observation, action });
+            return Err(ReplayError::Empty {
+                capacity,
+                observation,
+                action,
+            });
         }
         let bytes = capacity.saturating_mul(8 * observation + 4 * action + 7);
         let floats = |width: usize| reserved::<f32>(capacity.saturating_mul(width), bytes);
@@ -203,7 +211,14 @@ impl ReplayBuffer {
     /// # Errors
     /// Vectors of the wrong length.
     pub fn push(&mut self, transition: Transition<'_>) -> Result<bool, ReplayError> {
-        let Transition { observation, action, reward, next_observation, steps, end } = transition;
+        let Transition {
+            observation,
+            action,
+            reward,
+            next_observation,
+            steps,
+            end,
+        } = transition;
         for (part, found, expected) in [
             ("an observation", observation.len(), self.observation_size),
             ("an action", action.len(), self.action_size),
@@ -272,8 +287,12 @@ impl ReplayBuffer {
             action.extend_from_slice(transition.action);
             next_observation.extend_from_slice(transition.next_observation);
             let flag = |end| f32::from(u8::from(transition.end == end));
-            let values =
-                [transition.reward, transition.steps as f32, flag(End::Terminated), flag(End::TimedOut)];
+            let values = [
+                transition.reward,
+                transition.steps as f32,
+                flag(End::Terminated),
+                flag(End::TimedOut),
+            ];
             for (column, value) in scalars.iter_mut().zip(values) {
                 column.push(value);
             }
@@ -299,22 +318,38 @@ impl ReplayBuffer {
     pub fn export(&self) -> Result<BTreeMap<String, Tensor>, ReplayError> {
         let (n, s, a) = (self.len(), self.observation_size, self.action_size);
         let steps = self.steps.iter().map(|&steps| u32::from(steps)).collect::<Vec<_>>();
-        let counters = [self.capacity as i64, self.cursor as i64, self.refused as i64, s as i64, a as i64];
+        let counters = [
+            self.capacity as i64,
+            self.cursor as i64,
+            self.refused as i64,
+            s as i64,
+            a as i64,
+        ];
         // candle has no tensors of zero elements.
         let columns = if n == 0 {
             Vec::new()
         } else {
             vec![
-                ("observation", Tensor::from_slice(&self.observation, (n, s), &Device::Cpu)?),
+                (
+                    "observation",
+                    Tensor::from_slice(&self.observation, (n, s), &Device::Cpu)?,
+                ),
                 ("action", Tensor::from_slice(&self.action, (n, a), &Device::Cpu)?),
                 ("reward", Tensor::from_slice(&self.reward, n, &Device::Cpu)?),
-                ("next_observation", Tensor::from_slice(&self.next_observation, (n, s), &Device::Cpu)?),
+                (
+                    "next_observation",
+                    Tensor::from_slice(&self.next_observation, (n, s), &Device::Cpu)?,
+                ),
                 ("steps", Tensor::from_vec(steps, n, &Device::Cpu)?),
                 ("end", Tensor::from_slice(&self.end, n, &Device::Cpu)?),
             ]
         };
         let counters = [("counters", Tensor::new(&counters, &Device::Cpu)?)];
-        Ok(columns.into_iter().chain(counters).map(|(name, tensor)| (name.to_owned(), tensor)).collect())
+        Ok(columns
+            .into_iter()
+            .chain(counters)
+            .map(|(name, tensor)| (name.to_owned(), tensor))
+            .collect())
     }
 
     /// The buffer that [`export`](Self::export) wrote.
@@ -323,7 +358,8 @@ impl ReplayBuffer {
     /// A column is missing, columns do not fit together, or they hold values that no buffer stores.
     pub fn import(from: &BTreeMap<String, Tensor>) -> Result<Self, ReplayError> {
         let column = |name: &str| {
-            from.get(name).ok_or_else(|| ReplayError::Stored(format!("its column {name:?} is missing")))
+            from.get(name)
+                .ok_or_else(|| ReplayError::Stored(format!("its column {name:?} is missing")))
         };
         let counters = column("counters")?.to_vec1::<i64>()?;
         let counters: Option<Vec<usize>> = counters.iter().map(|&count| usize::try_from(count).ok()).collect();
@@ -339,18 +375,34 @@ impl ReplayBuffer {
             buffer.action.extend(floats("action")?);
             buffer.reward.extend(floats("reward")?);
             buffer.next_observation.extend(floats("next_observation")?);
-            buffer.steps.extend(steps.iter().map(|&steps| u16::try_from(steps).unwrap_or(u16::MAX)));
+            buffer
+                .steps
+                .extend(steps.iter().map(|&steps| u16::try_from(steps).unwrap_or(u16::MAX)));
             buffer.end.extend(column("end")?.to_vec1::<u8>()?);
         }
         let n = buffer.len();
-        let sizes = [buffer.observation.len() / s, buffer.action.len() / a, buffer.next_observation.len() / s];
-        let rows_agree = [buffer.steps.len(), buffer.end.len()].into_iter().chain(sizes).all(|rows| rows == n);
+        let sizes = [
+            buffer.observation.len() / s,
+            buffer.action.len() / a,
+            buffer.next_observation.len() / s,
+        ];
+        let rows_agree = [buffer.steps.len(), buffer.end.len()]
+            .into_iter()
+            .chain(sizes)
+            .all(|rows| rows == n);
         let cursor_fits = if n < *capacity { *cursor == n } else { cursor < capacity };
         if !rows_agree || n > *capacity || !cursor_fits {
             return Err(ReplayError::Stored("its columns do not fit together".into()));
         }
-        let columns = [&buffer.observation, &buffer.action, &buffer.next_observation, &buffer.reward];
-        let finite = columns.iter().all(|column| column.iter().all(|value| value.is_finite()));
+        let columns = [
+            &buffer.observation,
+            &buffer.action,
+            &buffer.next_observation,
+            &buffer.reward,
+        ];
+        let finite = columns
+            .iter()
+            .all(|column| column.iter().all(|value| value.is_finite()));
         if !finite || !buffer.end.iter().all(|&code| End::from_code(code).is_some()) {
             return Err(ReplayError::Stored("it holds values that no buffer stores".into()));
         }
@@ -360,7 +412,9 @@ impl ReplayBuffer {
 
 fn reserved<T>(count: usize, bytes: usize) -> Result<Vec<T>, ReplayError> {
     let mut column = Vec::new();
-    column.try_reserve_exact(count).map_err(|_| ReplayError::OutOfMemory { bytes })?;
+    column
+        .try_reserve_exact(count)
+        .map_err(|_| ReplayError::OutOfMemory { bytes })?;
     Ok(column)
 }
 
@@ -456,7 +510,10 @@ mod tests {
         let mut again = draws.clone();
         let batch = buffer.sample(&mut draws, 500).unwrap();
         let reward: Vec<f32> = batch.reward.to_vec1().unwrap();
-        assert_eq!(reward, buffer.sample(&mut again, 500).unwrap().reward.to_vec1::<f32>().unwrap());
+        assert_eq!(
+            reward,
+            buffer.sample(&mut again, 500).unwrap().reward.to_vec1::<f32>().unwrap()
+        );
         for value in 3..10 {
             assert!(reward.contains(&(value as f32)), "uniform sampling reaches every row");
         }
@@ -482,11 +539,38 @@ mod tests {
             end: End::Continues,
         };
         assert!(buffer.push(good).unwrap());
-        assert!(!buffer.push(Transition { reward: f32::NAN, ..good }).unwrap());
-        assert!(!buffer.push(Transition { action: &[f32::INFINITY], ..good }).unwrap());
-        assert!(!buffer.push(Transition { next_observation: &[f32::NAN, 0.0], ..good }).unwrap());
+        assert!(
+            !buffer
+                .push(Transition {
+                    reward: f32::NAN,
+                    ..good
+                })
+                .unwrap()
+        );
+        assert!(
+            !buffer
+                .push(Transition {
+                    action: &[f32::INFINITY],
+                    ..good
+                })
+                .unwrap()
+        );
+        assert!(
+            !buffer
+                .push(Transition {
+                    next_observation: &[f32::NAN, 0.0],
+                    ..good
+                })
+                .unwrap()
+        );
         assert_eq!((buffer.len(), buffer.refused()), (1, 3));
-        assert!(matches!(buffer.push(Transition { action: &[0.0, 0.0], ..good }), Err(ReplayError::Size { .. })));
+        assert!(matches!(
+            buffer.push(Transition {
+                action: &[0.0, 0.0],
+                ..good
+            }),
+            Err(ReplayError::Size { .. })
+        ));
     }
 
     #[test]
@@ -497,7 +581,10 @@ mod tests {
         for name in whole.keys() {
             let mut damaged = whole.clone();
             damaged.remove(name);
-            assert!(matches!(ReplayBuffer::import(&damaged), Err(ReplayError::Stored(_))), "{name}");
+            assert!(
+                matches!(ReplayBuffer::import(&damaged), Err(ReplayError::Stored(_))),
+                "{name}"
+            );
         }
         let mut poisoned = whole;
         poisoned.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use apprentice::learners::sac::{
-    CriticConfig, Estimate, Evaluation, NoiseMoments, PolicyStart, Regulariser, Sac, SacConfig, SacDims, Schedule, Squash,
-    StateNoise, Temperature, UpdateNoise,
+    CriticConfig, Estimate, Evaluation, NoiseMoments, PolicyStart, Regulariser, Sac, SacConfig, SacDims, Schedule,
+    Squash, StateNoise, Temperature, UpdateNoise,
 };
 use apprentice::learners::skill_recorder::{SkillRecorder, TransitionRule};
 use apprentice::nn::{Kind, Mlp, MlpSpec, Norm, Params};
@@ -45,14 +45,28 @@ impl Case {
             println!("{case}: skipped, set APPRENTICE_GOLDEN to the folder that holds spirl/{case}.safetensors");
             return None;
         };
-        let tensors = candle_core::safetensors::load(tensors, &Device::Cpu).unwrap().into_iter().collect();
+        let tensors = candle_core::safetensors::load(tensors, &Device::Cpu)
+            .unwrap()
+            .into_iter()
+            .collect();
         let about = serde_json::from_str(&std::fs::read_to_string(about).unwrap()).unwrap();
-        Some(Self { tensors, about, checked: BTreeSet::new(), problems: Vec::new() })
+        Some(Self {
+            tensors,
+            about,
+            checked: BTreeSet::new(),
+            problems: Vec::new(),
+        })
     }
 
     fn values(&self, name: &str) -> Vec<f32> {
         let tensor = self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}"));
-        tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        tensor
+            .to_dtype(DType::F32)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap()
     }
 
     /// Row `index` of a tensor stacked over updates.
@@ -70,10 +84,16 @@ impl Case {
             .or_else(|| self.about["tolerance"][group]["scaled"].as_f64())
             .unwrap_or_else(|| panic!("no tolerance for {name}"));
         let scale = golden.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-        let difference = golden.iter().zip(mine).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        let difference = golden
+            .iter()
+            .zip(mine)
+            .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
         // Written so that a NaN fails.
         if !(f64::from(difference) <= tolerance * f64::from(scale)) {
-            self.problems.push(format!("{name}: off by {:.1e}, allowed {tolerance:.1e}", difference / scale));
+            self.problems.push(format!(
+                "{name}: off by {:.1e}, allowed {tolerance:.1e}",
+                difference / scale
+            ));
         }
         self.checked.insert(name.to_owned());
     }
@@ -93,14 +113,23 @@ impl Case {
 
     fn check_weights(&mut self, group: &str, prefix: &str, params: &Params) {
         for entry in params.entries() {
-            let mine = params.tensor(&entry.name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let mine = params
+                .tensor(&entry.name)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
             self.check_tensor(group, &format!("{prefix}{}", entry.name), &mine);
         }
     }
 
     fn check_gradients(&mut self, evaluation: &Evaluation, prefix: &str, params: &Params) {
         for entry in params.entries().iter().filter(|entry| entry.kind == Kind::Weight) {
-            let mine = params.gradient(&evaluation.gradients, &entry.name).unwrap().expect("a gradient");
+            let mine = params
+                .gradient(&evaluation.gradients, &entry.name)
+                .unwrap()
+                .expect("a gradient");
             let mine = mine.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             self.check_tensor("grad", &format!("{prefix}{}", entry.name), &mine);
         }
@@ -111,20 +140,36 @@ impl Case {
         let first = "input.linear.weight";
         self.tensors.keys().find_map(|key| {
             let key = key.strip_prefix("w0/")?;
-            key.starts_with(start).then(|| key.strip_suffix(first)).flatten().map(str::to_owned)
+            key.starts_with(start)
+                .then(|| key.strip_suffix(first))
+                .flatten()
+                .map(str::to_owned)
         })
     }
 
     /// The start weights of a network below `prefix`, with the architecture that their shapes tell.
     fn network(&self, prefix: &str) -> Mlp {
-        let dims = |name: &str| self.tensors.get(&format!("w0/{prefix}{name}")).map(|tensor| tensor.dims().to_vec());
-        let (first, head) = (dims("input.linear.weight").unwrap(), dims("head.linear.weight").unwrap());
+        let dims = |name: &str| {
+            self.tensors
+                .get(&format!("w0/{prefix}{name}"))
+                .map(|tensor| tensor.dims().to_vec())
+        };
+        let (first, head) = (
+            dims("input.linear.weight").unwrap(),
+            dims("head.linear.weight").unwrap(),
+        );
         let spec = MlpSpec {
             input: first[1],
             width: first[0],
             output: head[0],
-            hidden: (0..).take_while(|i| dims(&format!("pyramid-{i}.linear.weight")).is_some()).count(),
-            norm: if dims("pyramid-0.norm.weight").is_some() { Norm::Batch } else { Norm::None },
+            hidden: (0..)
+                .take_while(|i| dims(&format!("pyramid-{i}.linear.weight")).is_some())
+                .count(),
+            norm: if dims("pyramid-0.norm.weight").is_some() {
+                Norm::Batch
+            } else {
+                Norm::None
+            },
         };
         let network = Mlp::new(spec, &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
         network.params().import(&format!("w0/{prefix}"), &self.tensors).unwrap();
@@ -141,25 +186,49 @@ fn agent(name: &str, estimate: Estimate) {
     let hyper = &case.about["hyper"];
     let number = |value: &Value| value.as_f64().unwrap() as f32;
     let regulariser = match hyper["target_entropy"].as_f64() {
-        Some(target) => Regulariser::Entropy { target: Some(target as f32) },
+        Some(target) => Regulariser::Entropy {
+            target: Some(target as f32),
+        },
         None => {
             let target = Schedule::Constant(number(&hyper["agent_params"]["td_schedule_params"]["p"]));
-            Regulariser::PriorDivergence { target, estimate, clamp: 100.0, reversed: false }
+            Regulariser::PriorDivergence {
+                target,
+                estimate,
+                clamp: 100.0,
+                reversed: false,
+            }
         }
     };
     let from_prior = policy.spec().norm == Norm::Batch;
     let PolicySize { width, hidden } = PolicySize::of(&policy);
     let config = SacConfig {
         regulariser,
-        policy: if from_prior { PolicyStart::Prior } else { PolicyStart::Scratch { width, hidden } },
-        critic: CriticConfig { width: critic.spec().width, hidden: critic.spec().hidden },
-        squash: Squash::Tanh { range: number(&hyper["policy_params"]["max_action_range"]), single_range_correction: true },
-        temperature: Temperature::Learned { initial: number_at(&case, "alpha/before"), lr: 3e-4, minimum: None },
+        policy: if from_prior {
+            PolicyStart::Prior
+        } else {
+            PolicyStart::Scratch { width, hidden }
+        },
+        critic: CriticConfig {
+            width: critic.spec().width,
+            hidden: critic.spec().hidden,
+        },
+        squash: Squash::Tanh {
+            range: number(&hyper["policy_params"]["max_action_range"]),
+            single_range_correction: true,
+        },
+        temperature: Temperature::Learned {
+            initial: number_at(&case, "alpha/before"),
+            lr: 3e-4,
+            minimum: None,
+        },
         batch: hyper["B"].as_u64().unwrap() as usize,
         ..SacConfig::default()
     };
     let action = policy.spec().output / 2;
-    let dims = SacDims { observation: policy.spec().input, action };
+    let dims = SacDims {
+        observation: policy.spec().input,
+        action,
+    };
     let prior = prior_prefix.map_or_else(|| policy.clone(), |prefix| case.network(&prefix));
     let prior = from_prior.then(|| GaussianNetwork::new(prior, None));
     let mut sac = Sac::new(config, dims, prior.as_ref(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
@@ -167,11 +236,16 @@ fn agent(name: &str, estimate: Estimate) {
     let mut networks = vec![(policy_prefix, sac.policy().params().clone())];
     for index in 0..2 {
         networks.push((format!("critics.{index}._net."), sac.critics()[index].params().clone()));
-        networks.push((format!("critic_targets.{index}._net."), sac.targets()[index].params().clone()));
+        networks.push((
+            format!("critic_targets.{index}._net."),
+            sac.targets()[index].params().clone(),
+        ));
     }
     for (prefix, params) in &networks {
         // Where the targets start equal to the critics they are not stored.
-        let start = case.prefix(prefix).unwrap_or_else(|| prefix.replace("critic_targets", "critics"));
+        let start = case
+            .prefix(prefix)
+            .unwrap_or_else(|| prefix.replace("critic_targets", "critics"));
         params.import(&format!("w0/{start}"), &case.tensors).unwrap();
     }
 
@@ -235,7 +309,10 @@ fn agent(name: &str, estimate: Estimate) {
         }
 
         if update == 0 {
-            for (prefix, params) in networks.iter().filter(|(prefix, _)| !prefix.starts_with("critic_targets")) {
+            for (prefix, params) in networks
+                .iter()
+                .filter(|(prefix, _)| !prefix.starts_with("critic_targets"))
+            {
                 case.check_gradients(&evaluation, prefix, params);
             }
             case.check("grad/_log_alpha.t", &[metrics.temperature_loss]);
@@ -245,7 +322,8 @@ fn agent(name: &str, estimate: Estimate) {
             for (prefix, params) in &networks {
                 case.check_weights(&group, prefix, params);
             }
-            case.check(&format!("{group}/_log_alpha.t"), &[sac.temperature().ln()]);
+            let log_alpha = sac.export().unwrap()["temperature"].to_vec1::<f64>().unwrap()[0];
+            case.check(&format!("{group}/_log_alpha.t"), &[log_alpha as f32]);
         }
     }
     for (name, values) in &results {
@@ -270,7 +348,10 @@ struct PolicySize {
 
 impl PolicySize {
     fn of(policy: &Mlp) -> Self {
-        Self { width: policy.spec().width, hidden: policy.spec().hidden }
+        Self {
+            width: policy.spec().width,
+            hidden: policy.spec().hidden,
+        }
     }
 }
 
@@ -326,11 +407,16 @@ fn flat_prior() {
 fn hierarchical_sampler() {
     let case = Case::load("hl_sampler").unwrap();
     let hyper = &case.about["hyper"];
-    let (interval, limit) = (hyper["hl_interval"].as_u64().unwrap(), hyper["max_episode_len"].as_u64().unwrap());
+    let (interval, limit) = (
+        hyper["hl_interval"].as_u64().unwrap(),
+        hyper["max_episode_len"].as_u64().unwrap(),
+    );
     let script = case.values("in/script");
     let episodes = script.chunks_exact(4).map(|row| row[0] as usize).max().unwrap() + 1;
-    let steps: BTreeMap<(usize, u64), (f32, bool)> =
-        script.chunks_exact(4).map(|row| ((row[0] as usize, row[1] as u64), (row[2], row[3] == 1.0))).collect();
+    let steps: BTreeMap<(usize, u64), (f32, bool)> = script
+        .chunks_exact(4)
+        .map(|row| ((row[0] as usize, row[1] as u64), (row[2], row[3] == 1.0)))
+        .collect();
     for name in ["one", "many"] {
         let wanted = hyper["calls"][name].as_array().unwrap();
         let golden_rows = case.values(&format!("out/{name}_hl"));

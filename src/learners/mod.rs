@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`sac`] | soft actor-critic, plain and regularised by a skill prior (SPiRL) |
+//! | [`sac`] | soft actor-critic, plain and regularised by a skill prior (`SPiRL`) |
 //! | [`skill_recorder`] | turns control steps into transitions between skills |
 
 pub mod sac;

@@ -1,4 +1,4 @@
-//! Soft actor-critic, plain or kept close to a skill prior (SPiRL).
+//! Soft actor-critic, plain or kept close to a skill prior (`SPiRL`).
 //!
 //! The algorithm of Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors" (2020,
 //! arXiv 2010.11944, algorithm 1) on top of Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (2018,
@@ -7,8 +7,8 @@
 //!
 //! | | penalty `g(s)` | target |
 //! |---|---|---|
-//! | SAC | `log pi(a|s)` | minus the target entropy |
-//! | SPiRL | divergence of the policy from the prior, `KL(pi(.|s), p(.|s))` | target divergence |
+//! | SAC | `log pi(a \| s)` | minus the target entropy |
+//! | `SPiRL` | divergence of the policy from the prior, `KL(pi(. \| s), p(. \| s))` | target divergence |
 //!
 //! ```text
 //! target    y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha g(s'))
@@ -23,7 +23,7 @@
 //!
 //! | method | actions are | [`SacConfig::policy`] | [`SacConfig::regulariser`] |
 //! |---|---|---|---|
-//! | SPiRL | skills | `Prior` | `PriorDivergence` |
+//! | `SPiRL` | skills | `Prior` | `PriorDivergence` |
 //! | flat prior | actions | `Prior` (single-step prior) | `PriorDivergence` |
 //! | BC + fine-tune | actions | `Prior` (single-step prior) | `Entropy` |
 //! | skills without prior | skills | `Scratch` | `Entropy` |
@@ -45,7 +45,7 @@ use crate::skills::{GaussianNetwork, SkillError};
 // Settings
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// Settings of [`Sac`]. The defaults are the published ones for SPiRL on the kitchen, except where a switch says that
+/// Settings of [`Sac`]. The defaults are the published ones for `SPiRL` on the kitchen, except where a switch says that
 /// the original differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -201,9 +201,18 @@ impl Schedule {
     pub fn at(self, updates: u64) -> f32 {
         match self {
             Self::Constant(value) => value,
-            Self::Linear { from, to, updates: length, delay } => {
+            Self::Linear {
+                from,
+                to,
+                updates: length,
+                delay,
+            } => {
                 let share = updates.saturating_sub(delay).min(length) as f32 / length.max(1) as f32;
-                if length == 0 && updates >= delay { to } else { from + (to - from) * share }
+                if length == 0 && updates >= delay {
+                    to
+                } else {
+                    from + (to - from) * share
+                }
             }
         }
     }
@@ -267,7 +276,10 @@ fn default_range() -> f32 {
 
 impl Default for Squash {
     fn default() -> Self {
-        Self::Tanh { range: default_range(), single_range_correction: false }
+        Self::Tanh {
+            range: default_range(),
+            single_range_correction: false,
+        }
     }
 }
 
@@ -301,7 +313,11 @@ fn default_lr() -> f64 {
 
 impl Default for Temperature {
     fn default() -> Self {
-        Self::Learned { initial: default_temperature(), lr: default_lr(), minimum: None }
+        Self::Learned {
+            initial: default_temperature(),
+            lr: default_lr(),
+            minimum: None,
+        }
     }
 }
 
@@ -332,7 +348,11 @@ impl SacConfig {
     /// Names the first field that cannot be used, and why.
     pub fn validate(&self) -> Result<(), SacError> {
         let check = |good: bool, field: &'static str, rule: &'static str| {
-            if good { Ok(()) } else { Err(SacError::Config { field, rule }) }
+            if good {
+                Ok(())
+            } else {
+                Err(SacError::Config { field, rule })
+            }
         };
         let positive = |value: f32| value > 0.0 && value.is_finite();
         let step_size = |value: f64| value > 0.0 && value.is_finite();
@@ -340,7 +360,12 @@ impl SacConfig {
             Regulariser::Entropy { target } => {
                 check(target.is_none_or(f32::is_finite), "regulariser.target", "finite")?;
             }
-            Regulariser::PriorDivergence { target, estimate, clamp, .. } => {
+            Regulariser::PriorDivergence {
+                target,
+                estimate,
+                clamp,
+                ..
+            } => {
                 let finite = match *target {
                     Schedule::Constant(value) => value.is_finite(),
                     Schedule::Linear { from, to, .. } => from.is_finite() && to.is_finite(),
@@ -368,7 +393,11 @@ impl SacConfig {
         check(self.critic.width > 0, "critic.width", "at least 1")?;
         check(self.batch > 0, "batch", "at least 1")?;
         check((0.0..=1.0).contains(&self.discount), "discount", "between 0 and 1")?;
-        check(self.target_rate > 0.0 && self.target_rate <= 1.0, "target_rate", "above 0, at most 1")?;
+        check(
+            self.target_rate > 0.0 && self.target_rate <= 1.0,
+            "target_rate",
+            "above 0, at most 1",
+        )?;
         check(self.reward_scale.is_finite(), "reward_scale", "finite")?;
         check(step_size(self.policy_lr), "policy_lr", "above zero")?;
         check(step_size(self.critic_lr), "critic_lr", "above zero")?;
@@ -379,7 +408,10 @@ impl SacConfig {
     /// Normal numbers per state that the divergence estimate draws.
     fn divergence_samples(&self) -> usize {
         match self.regulariser {
-            Regulariser::PriorDivergence { estimate: Estimate::MonteCarlo { samples }, .. } => samples,
+            Regulariser::PriorDivergence {
+                estimate: Estimate::MonteCarlo { samples },
+                ..
+            } => samples,
             _ => 0,
         }
     }
@@ -487,8 +519,8 @@ pub struct StateNoise {
 
 /// Mean and mean square over the samples of standard normal numbers `eps [K, B, d]`.
 ///
-/// For Gaussians, `log p(x) - log q(x)` at `x = mu + sigma eps` is a quadratic in `eps`, so the average over `K` samples
-/// and its gradient follow exactly from these two, at the cost of one sample.
+/// For Gaussians, `log p(x) - log q(x)` at `x = mu + sigma eps` is a quadratic in `eps`, so the average over `K`
+/// samples and its gradient follow exactly from these two, at the cost of one sample.
 #[derive(Debug, Clone)]
 pub struct NoiseMoments {
     /// `mean_k eps_k`, `[B, d]`.
@@ -503,7 +535,10 @@ impl NoiseMoments {
     /// # Errors
     /// A tensor of another rank.
     pub fn of(noise: &Tensor) -> Result<Self> {
-        Ok(Self { first: noise.mean(0)?, second: noise.sqr()?.mean(0)? })
+        Ok(Self {
+            first: noise.mean(0)?,
+            second: noise.sqr()?.mean(0)?,
+        })
     }
 
     fn draw(stream: &mut Stream, samples: usize, shape: (usize, usize)) -> Result<Self> {
@@ -518,7 +553,10 @@ impl NoiseMoments {
             }
         }
         let tensor = |values| Tensor::from_vec(values, shape, &Device::Cpu);
-        Ok(Self { first: tensor(first)?, second: tensor(second)? })
+        Ok(Self {
+            first: tensor(first)?,
+            second: tensor(second)?,
+        })
     }
 }
 
@@ -622,7 +660,8 @@ pub struct Sac {
 
 impl Sac {
     /// A learner before its first update. `rng` fills whatever is not copied from the prior; the targets start equal to
-    /// the critics.
+    /// the critics. A policy from scratch takes over the prior's standardisation of observations, if a prior is given;
+    /// critics see observations as they were stored.
     ///
     /// # Errors
     /// Settings that cannot be used, a missing prior, or one of other sizes.
@@ -636,22 +675,41 @@ impl Sac {
             }
         }
         let policy = match config.policy {
-            PolicyStart::Prior => prior.ok_or(SacError::NoPrior("a policy that starts from the prior"))?.deep_clone()?,
+            PolicyStart::Prior => prior
+                .ok_or(SacError::NoPrior("a policy that starts from the prior"))?
+                .deep_clone()?,
             PolicyStart::Scratch { width, hidden } => {
                 let (input, output) = (dims.observation, 2 * dims.action);
-                let spec = MlpSpec { input, width, output, hidden, norm: Norm::None };
-                GaussianNetwork::new(Mlp::new(spec, rng)?, prior.and_then(|prior| prior.standardiser().cloned()))
+                let spec = MlpSpec {
+                    input,
+                    width,
+                    output,
+                    hidden,
+                    norm: Norm::None,
+                };
+                GaussianNetwork::new(
+                    Mlp::new(spec, rng)?,
+                    prior.and_then(|prior| prior.standardiser().cloned()),
+                )
             }
         };
         let prior = match config.regulariser {
             Regulariser::Entropy { .. } => None,
-            Regulariser::PriorDivergence { .. } => {
-                Some(prior.ok_or(SacError::NoPrior("divergence from the prior"))?.deep_clone()?)
-            }
+            Regulariser::PriorDivergence { .. } => Some(
+                prior
+                    .ok_or(SacError::NoPrior("divergence from the prior"))?
+                    .deep_clone()?,
+            ),
         };
         let CriticConfig { width, hidden } = config.critic;
         let input = dims.observation + dims.action;
-        let spec = MlpSpec { input, width, output: 1, hidden, norm: Norm::None };
+        let spec = MlpSpec {
+            input,
+            width,
+            output: 1,
+            hidden,
+            norm: Norm::None,
+        };
         let critics = [Mlp::new(spec, rng)?, Mlp::new(spec, rng)?];
         let targets = [critics[0].deep_clone()?, critics[1].deep_clone()?];
         let (policy_optimiser, critic_optimisers) = optimisers(&config, &policy, &critics);
@@ -670,6 +728,23 @@ impl Sac {
             skipped: 0,
             skipped_in_row: 0,
         })
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool inside every network pass (default 1). The results do not
+    /// depend on it.
+    pub fn with_threads(self, threads: usize) -> Self {
+        let critic = |critic: Mlp| critic.with_threads(threads);
+        let gaussian = |network: GaussianNetwork| {
+            let net = network.mlp().clone().with_threads(threads);
+            GaussianNetwork::new(net, network.standardiser().cloned())
+        };
+        Self {
+            policy: gaussian(self.policy),
+            prior: self.prior.map(gaussian),
+            critics: self.critics.map(critic),
+            targets: self.targets.map(critic),
+            ..self
+        }
     }
 
     /// The settings.
@@ -729,7 +804,11 @@ impl Sac {
             Pick::Sample(noise) => (&mu + (log_sigma.exp()? * noise)?)?,
             Pick::Mean => mu.clone(),
         };
-        Ok(PolicyOutput { action: self.config.squash.apply(&sample)?, mu, log_sigma })
+        Ok(PolicyOutput {
+            action: self.config.squash.apply(&sample)?,
+            mu,
+            log_sigma,
+        })
     }
 
     /// The action of the published warm-up: uniform over the range for a policy from scratch; one that starts from the
@@ -741,9 +820,14 @@ impl Sac {
         let shape = (observations.dim(0)?, self.dims.action);
         match (self.config.policy, self.config.squash) {
             (PolicyStart::Scratch { .. }, Squash::Tanh { range, .. }) => {
-                let uniform = (0..shape.0 * shape.1).map(|_| stream.random_range(-range..=range)).collect();
+                let uniform = (0..shape.0 * shape.1)
+                    .map(|_| stream.random_range(-range..=range))
+                    .collect();
                 let action = Tensor::from_vec(uniform, shape, &Device::Cpu)?;
-                Ok(PolicyOutput { action, ..self.act(observations, Pick::Mean)? })
+                Ok(PolicyOutput {
+                    action,
+                    ..self.act(observations, Pick::Mean)?
+                })
             }
             _ => self.act(observations, Pick::Sample(&stream.normal_tensor(shape)?)),
         }
@@ -760,8 +844,15 @@ impl Sac {
             return Ok(None);
         };
         let prior = prior.forward_frozen(observations)?;
-        let policy = DiagGaussian { mu: output.mu.clone(), log_sigma: output.log_sigma.clone() };
-        let (p, q) = if *reversed { (&prior, &policy) } else { (&policy, &prior) };
+        let policy = DiagGaussian {
+            mu: output.mu.clone(),
+            log_sigma: output.log_sigma.clone(),
+        };
+        let (p, q) = if *reversed {
+            (&prior, &policy)
+        } else {
+            (&policy, &prior)
+        };
         Ok(Some(p.kl(q)?.sum(D::Minus1)?))
     }
 
@@ -785,25 +876,38 @@ impl Sac {
         let samples = self.config.divergence_samples();
         let mut draw = || {
             let action = stream.normal_tensor(shape)?;
-            let divergence = (samples > 0).then(|| NoiseMoments::draw(stream, samples, shape)).transpose()?;
+            let divergence = (samples > 0)
+                .then(|| NoiseMoments::draw(stream, samples, shape))
+                .transpose()?;
             Ok::<_, SacError>(StateNoise { action, divergence })
         };
-        Ok(UpdateNoise { here: draw()?, next: draw()? })
+        Ok(UpdateNoise {
+            here: draw()?,
+            next: draw()?,
+        })
     }
 
-    /// One update: [`evaluate`](Self::evaluate), then one step of the temperature, of the policy, of both critics and of
-    /// their targets. If a loss or a gradient is not finite nothing changes but the counters of skipped updates, and the
-    /// metrics say so.
+    /// One update: [`evaluate`](Self::evaluate), then one step of the temperature, of the policy, of both critics and
+    /// of their targets. If a loss or a gradient is not finite nothing changes but the counters of skipped updates,
+    /// and the metrics say so.
     ///
     /// # Errors
     /// More than [`SacConfig::skip_limit`] such updates in a row, or wrong shapes.
     pub fn update(&mut self, batch: &Batch, noise: &UpdateNoise) -> Result<UpdateMetrics> {
-        let Evaluation { gradients, mut metrics, temperature, .. } = self.evaluate(batch, noise)?;
+        let Evaluation {
+            gradients,
+            mut metrics,
+            temperature,
+            ..
+        } = self.evaluate(batch, noise)?;
         if let Some(first) = metrics.fault() {
             self.skipped += 1;
             self.skipped_in_row += 1;
             if self.skipped_in_row > self.config.skip_limit {
-                return Err(SacError::Diverged { count: self.skipped_in_row, first });
+                return Err(SacError::Diverged {
+                    count: self.skipped_in_row,
+                    first,
+                });
             }
             metrics.skipped = true;
             return Ok(metrics);
@@ -874,7 +978,16 @@ impl Sac {
             critic_gradient: [critic_1.gradient_norm(&gradients)?, critic_2.gradient_norm(&gradients)?],
             skipped: false,
         };
-        Ok(Evaluation { here, next, value_next, q_target, q, gradients, metrics, temperature })
+        Ok(Evaluation {
+            here,
+            next,
+            value_next,
+            q_target,
+            q,
+            gradients,
+            metrics,
+            temperature,
+        })
     }
 
     /// Samples an action and computes the penalty at `observations`.
@@ -885,9 +998,21 @@ impl Sac {
         let log_prob = (log_prob - 0.5 * (std::f64::consts::TAU).ln() * self.dims.action as f64)?;
         let log_prob = self.config.squash.log_prob(log_prob, &sample)?;
         let action = self.config.squash.apply(&sample)?;
-        let prior = self.prior.as_ref().map(|prior| prior.forward_frozen(observations)).transpose()?;
+        let prior = self
+            .prior
+            .as_ref()
+            .map(|prior| prior.forward_frozen(observations))
+            .transpose()?;
         let penalty = match (&self.config.regulariser, &prior) {
-            (&Regulariser::PriorDivergence { estimate, clamp, reversed, .. }, Some(prior)) => {
+            (
+                &Regulariser::PriorDivergence {
+                    estimate,
+                    clamp,
+                    reversed,
+                    ..
+                },
+                Some(prior),
+            ) => {
                 let (p, q) = if reversed { (prior, &policy) } else { (&policy, prior) };
                 let divergence = match (estimate, &noise.divergence) {
                     (Estimate::MonteCarlo { .. }, Some(noise)) => sampled_divergence(p, q, noise)?.sum(D::Minus1)?,
@@ -899,7 +1024,13 @@ impl Sac {
             }
             _ => log_prob.clone(),
         };
-        Ok(PolicyPass { policy, action, log_prob, prior, penalty })
+        Ok(PolicyPass {
+            policy,
+            action,
+            log_prob,
+            prior,
+            penalty,
+        })
     }
 
     /// What the temperature pulls the penalty to, in nats.
@@ -920,7 +1051,9 @@ impl Sac {
         let discount = f64::from(self.config.discount);
         match self.config.discounting {
             Discounting::PerTransition => Ok((goes_on * discount)?),
-            Discounting::PerStep if self.config.discount > 0.0 => Ok((goes_on * (&batch.steps * discount.ln())?.exp()?)?),
+            Discounting::PerStep if self.config.discount > 0.0 => {
+                Ok((goes_on * (&batch.steps * discount.ln())?.exp()?)?)
+            }
             Discounting::PerStep => Ok(goes_on.zeros_like()?),
         }
     }
@@ -937,12 +1070,29 @@ impl Sac {
             params.export(&name, &mut out)?;
         }
         for (name, optimiser) in self.optimisers() {
-            out.extend(optimiser.export()?.into_iter().map(|(key, tensor)| (format!("{name}{key}"), tensor)));
+            out.extend(
+                optimiser
+                    .export()?
+                    .into_iter()
+                    .map(|(key, tensor)| (format!("{name}{key}"), tensor)),
+            );
         }
-        let LearnedTemperature { log_alpha, first, second, steps, .. } = self.temperature;
-        out.insert(TEMPERATURE.into(), Tensor::new(&[log_alpha, first, second], &Device::Cpu)?);
+        let LearnedTemperature {
+            log_alpha,
+            first,
+            second,
+            steps,
+            ..
+        } = self.temperature;
+        out.insert(
+            TEMPERATURE.into(),
+            Tensor::new(&[log_alpha, first, second], &Device::Cpu)?,
+        );
         let counters = [steps, self.updates, self.skipped, u64::from(self.skipped_in_row)];
-        out.insert(COUNTERS.into(), Tensor::new(&counters.map(|count| count as i64), &Device::Cpu)?);
+        out.insert(
+            COUNTERS.into(),
+            Tensor::new(&counters.map(|count| count as i64), &Device::Cpu)?,
+        );
         Ok(out)
     }
 
@@ -951,7 +1101,10 @@ impl Sac {
     /// # Errors
     /// A tensor is missing or does not fit; the learner is then unchanged.
     pub fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        let get = |name: &str| from.get(name).ok_or_else(|| SacError::Checkpoint(format!("no tensor `{name}`")));
+        let get = |name: &str| {
+            from.get(name)
+                .ok_or_else(|| SacError::Checkpoint(format!("no tensor `{name}`")))
+        };
         let policy = self.policy.deep_clone()?;
         let prior = self.prior.as_ref().map(GaussianNetwork::deep_clone).transpose()?;
         let [critic_1, critic_2] = self.critics.each_ref().map(Mlp::deep_clone);
@@ -976,13 +1129,21 @@ impl Sac {
             params.import(&name, from)?;
         }
         for (name, optimiser) in fresh.optimisers_mut() {
-            let state = from.iter().filter_map(|(key, tensor)| Some((key.strip_prefix(name)?.to_owned(), tensor.clone())));
+            let state = from
+                .iter()
+                .filter_map(|(key, tensor)| Some((key.strip_prefix(name)?.to_owned(), tensor.clone())));
             optimiser.import(&state.collect())?;
         }
         let [log_alpha, first, second] = numbers(TEMPERATURE, get(TEMPERATURE)?.to_vec1::<f64>()?)?;
         let counters: [i64; 4] = numbers(COUNTERS, get(COUNTERS)?.to_vec1()?)?;
         let [steps, updates, skipped, in_row] = counters.map(|count| u64::try_from(count).unwrap_or(0));
-        fresh.temperature = LearnedTemperature { log_alpha, first, second, steps, ..fresh.temperature };
+        fresh.temperature = LearnedTemperature {
+            log_alpha,
+            first,
+            second,
+            steps,
+            ..fresh.temperature
+        };
         fresh.updates = updates;
         fresh.skipped = skipped;
         fresh.skipped_in_row = u32::try_from(in_row).unwrap_or(u32::MAX);
@@ -992,7 +1153,11 @@ impl Sac {
 
     fn networks(&self) -> Vec<(String, Params)> {
         let mut all = vec![("policy.".to_owned(), self.policy.params().clone())];
-        all.extend(self.prior.iter().map(|prior| ("prior.".to_owned(), prior.params().clone())));
+        all.extend(
+            self.prior
+                .iter()
+                .map(|prior| ("prior.".to_owned(), prior.params().clone())),
+        );
         for (index, (critic, target)) in self.critics.iter().zip(&self.targets).enumerate() {
             all.push((format!("critics.{index}."), critic.params().clone()));
             all.push((format!("critic_targets.{index}."), target.params().clone()));
@@ -1002,12 +1167,20 @@ impl Sac {
 
     fn optimisers(&self) -> [(&'static str, &Optimiser); 3] {
         let [first, second] = &self.critic_optimisers;
-        [(OPTIMISERS[0], &self.policy_optimiser), (OPTIMISERS[1], first), (OPTIMISERS[2], second)]
+        [
+            (OPTIMISERS[0], &self.policy_optimiser),
+            (OPTIMISERS[1], first),
+            (OPTIMISERS[2], second),
+        ]
     }
 
     fn optimisers_mut(&mut self) -> [(&'static str, &mut Optimiser); 3] {
         let [first, second] = &mut self.critic_optimisers;
-        [(OPTIMISERS[0], &mut self.policy_optimiser), (OPTIMISERS[1], first), (OPTIMISERS[2], second)]
+        [
+            (OPTIMISERS[0], &mut self.policy_optimiser),
+            (OPTIMISERS[1], first),
+            (OPTIMISERS[2], second),
+        ]
     }
 }
 
@@ -1040,11 +1213,21 @@ impl Squash {
 
     /// The log-density of the squashed action, `[B]`, from that of its `sample [B, d]` before squashing.
     fn log_prob(self, log_prob: Tensor, sample: &Tensor) -> Result<Tensor> {
-        let Self::Tanh { range, single_range_correction } = self else { return Ok(log_prob) };
+        let Self::Tanh {
+            range,
+            single_range_correction,
+        } = self
+        else {
+            return Ok(log_prob);
+        };
         let range = f64::from(range);
         let squashed = (log_prob - squash::log_det(sample, range)?)?;
         // `log_det` has ln(range) once.
-        let missing = if single_range_correction { 0 } else { sample.dim(D::Minus1)?.saturating_sub(1) };
+        let missing = if single_range_correction {
+            0
+        } else {
+            sample.dim(D::Minus1)?.saturating_sub(1)
+        };
         Ok((squashed - missing as f64 * range.ln())?)
     }
 }
@@ -1069,7 +1252,9 @@ fn value(critic: &Mlp, input: &Tensor) -> Result<Tensor> {
 
 /// The smaller value of two critics, `[B]`, with a gradient to the input only.
 fn smaller(critics: &[Mlp; 2], input: &Tensor) -> Result<Tensor> {
-    let [first, second] = critics.each_ref().map(|critic| critic.forward_frozen(input, Mode::Eval));
+    let [first, second] = critics
+        .each_ref()
+        .map(|critic| critic.forward_frozen(input, Mode::Eval));
     Ok(first?.minimum(&second?)?.squeeze(1)?)
 }
 
@@ -1091,7 +1276,13 @@ struct LearnedTemperature {
 impl LearnedTemperature {
     fn new(setting: Temperature) -> Self {
         let (Temperature::Learned { initial: start, .. } | Temperature::Fixed(start)) = setting;
-        Self { setting, log_alpha: f64::from(start).ln(), first: 0.0, second: 0.0, steps: 0 }
+        Self {
+            setting,
+            log_alpha: f64::from(start).ln(),
+            first: 0.0,
+            second: 0.0,
+            steps: 0,
+        }
     }
 
     fn value(&self) -> f32 {
@@ -1100,7 +1291,9 @@ impl LearnedTemperature {
 
     /// After one step on the loss `alpha (target - g)`, whose derivative by `log alpha` is the loss itself.
     fn stepped(self, gradient: f32) -> Self {
-        let Temperature::Learned { lr, minimum, .. } = self.setting else { return self };
+        let Temperature::Learned { lr, minimum, .. } = self.setting else {
+            return self;
+        };
         let gradient = f64::from(gradient);
         let steps = self.steps + 1;
         let power = i32::try_from(steps).unwrap_or(i32::MAX);
@@ -1110,7 +1303,13 @@ impl LearnedTemperature {
         let log_alpha = self.log_alpha - f64::from(lr) * (first / bias_1) / ((second / bias_2).sqrt() + 1e-8);
         // Clamped itself, not only where it is used: otherwise it would wind down and take long to come back.
         let floor = minimum.map_or(f64::NEG_INFINITY, |minimum| f64::from(minimum).ln());
-        Self { log_alpha: if log_alpha < floor { floor } else { log_alpha }, first, second, steps, ..self }
+        Self {
+            log_alpha: if log_alpha < floor { floor } else { log_alpha },
+            first,
+            second,
+            steps,
+            ..self
+        }
     }
 }
 
@@ -1122,10 +1321,19 @@ mod tests {
     use crate::replay::{End, ReplayBuffer, Transition};
     use crate::rng::{Purpose, stream};
 
-    const DIMS: SacDims = SacDims { observation: 3, action: 2 };
+    const DIMS: SacDims = SacDims {
+        observation: 3,
+        action: 2,
+    };
 
     fn prior(outputs: usize) -> GaussianNetwork {
-        let spec = MlpSpec { input: 3, width: 8, output: outputs, hidden: 1, norm: Norm::Batch };
+        let spec = MlpSpec {
+            input: 3,
+            width: 8,
+            output: outputs,
+            hidden: 1,
+            norm: Norm::Batch,
+        };
         GaussianNetwork::new(Mlp::new(spec, &mut stream(5, Purpose::Weights, 1, 0)).unwrap(), None)
     }
 
@@ -1134,7 +1342,10 @@ mod tests {
             policy: PolicyStart::Scratch { width: 16, hidden: 1 },
             regulariser: Regulariser::Entropy { target: None },
             critic: CriticConfig { width: 16, hidden: 1 },
-            squash: Squash::Tanh { range: 1.0, single_range_correction: false },
+            squash: Squash::Tanh {
+                range: 1.0,
+                single_range_correction: false,
+            },
             batch: 16,
             ..SacConfig::default()
         }
@@ -1145,7 +1356,11 @@ mod tests {
     }
 
     fn regularised() -> SacConfig {
-        SacConfig { policy: PolicyStart::Prior, regulariser: Regulariser::default(), ..small() }
+        SacConfig {
+            policy: PolicyStart::Prior,
+            regulariser: Regulariser::default(),
+            ..small()
+        }
     }
 
     fn replay(rows: usize) -> ReplayBuffer {
@@ -1168,7 +1383,10 @@ mod tests {
     }
 
     fn weights(sac: &Sac) -> Vec<Vec<f32>> {
-        sac.networks().iter().map(|(_, params)| params.var().to_vec1().unwrap()).collect()
+        sac.networks()
+            .iter()
+            .map(|(_, params)| params.var().to_vec1().unwrap())
+            .collect()
     }
 
     /// One step, reward `1 - |a - goal|^2`: the policy must find the goal.
@@ -1211,7 +1429,14 @@ mod tests {
                 assert!(!sac.update(&batch, &noise).unwrap().skipped);
             }
         }
-        let best = sac.act(&observation, Pick::Mean).unwrap().action.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let best = sac
+            .act(&observation, Pick::Mean)
+            .unwrap()
+            .action
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
         for (found, goal) in best.iter().zip(goal) {
             assert!((found - goal).abs() < 0.1, "found {best:?}");
         }
@@ -1219,11 +1444,25 @@ mod tests {
 
     #[test]
     fn a_policy_equal_to_the_prior_has_no_divergence() {
-        let estimates = [Estimate::MonteCarlo { samples: 10 }, Estimate::Analytic, Estimate::AnalyticMean];
-        for (estimate, reversed) in estimates.into_iter().flat_map(|estimate| [(estimate, false), (estimate, true)]) {
-            let regulariser =
-                Regulariser::PriorDivergence { target: Schedule::Constant(5.0), estimate, clamp: 100.0, reversed };
-            let sac = learner(SacConfig { regulariser, ..regularised() });
+        let estimates = [
+            Estimate::MonteCarlo { samples: 10 },
+            Estimate::Analytic,
+            Estimate::AnalyticMean,
+        ];
+        for (estimate, reversed) in estimates
+            .into_iter()
+            .flat_map(|estimate| [(estimate, false), (estimate, true)])
+        {
+            let regulariser = Regulariser::PriorDivergence {
+                target: Schedule::Constant(5.0),
+                estimate,
+                clamp: 100.0,
+                reversed,
+            };
+            let sac = learner(SacConfig {
+                regulariser,
+                ..regularised()
+            });
             let mut draws = stream(1, Purpose::Update, 0, 0);
             let batch = replay(16).sample(&mut draws, 16).unwrap();
             let noise = sac.draw_noise(&mut draws, 16).unwrap();
@@ -1241,18 +1480,34 @@ mod tests {
         let (p, q) = (gaussian(), gaussian());
         let noise = draws.normal_tensor((10, 7, 3)).unwrap();
         let x = p.sample(&noise).unwrap();
-        let written_out = (p.log_prob(&x).unwrap() - q.log_prob(&x).unwrap()).unwrap().mean(0).unwrap();
+        let written_out = (p.log_prob(&x).unwrap() - q.log_prob(&x).unwrap())
+            .unwrap()
+            .mean(0)
+            .unwrap();
         let moments = NoiseMoments::of(&noise).unwrap();
         let short = sampled_divergence(&p, &q, &moments).unwrap().sum(D::Minus1).unwrap();
-        let error = (written_out - short).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let error = (written_out - short)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(error < 1e-4, "{error}");
     }
 
     #[test]
     fn squash_none_executes_samples_of_the_prior() {
-        let sac = learner(SacConfig { squash: Squash::None, ..regularised() });
+        let sac = learner(SacConfig {
+            squash: Squash::None,
+            ..regularised()
+        });
         let mut draws = stream(1, Purpose::Policy, 0, 0);
-        let (observation, noise) = (draws.normal_tensor((4, 3)).unwrap(), draws.normal_tensor((4, 2)).unwrap());
+        let (observation, noise) = (
+            draws.normal_tensor((4, 3)).unwrap(),
+            draws.normal_tensor((4, 2)).unwrap(),
+        );
         let action = sac.act(&observation, Pick::Sample(&noise)).unwrap().action;
         let expected = prior(4).forward_frozen(&observation).unwrap().sample(&noise).unwrap();
         assert_eq!(action.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
@@ -1262,22 +1517,39 @@ mod tests {
     fn time_outs_and_lengths_weigh_the_next_value() {
         let batch = replay(3).gather(&[0, 1, 2]).unwrap();
         let discounts = |time_outs, discounting| {
-            let config = SacConfig { time_outs, discounting, discount: 0.5, ..small() };
+            let config = SacConfig {
+                time_outs,
+                discounting,
+                discount: 0.5,
+                ..small()
+            };
             learner(config).discounts(&batch).unwrap().to_vec1::<f32>().unwrap()
         };
-        assert_eq!(discounts(TimeOuts::Bootstrap, Discounting::PerTransition), [0.5, 0.0, 0.5]);
-        assert_eq!(discounts(TimeOuts::Terminal, Discounting::PerTransition), [0.5, 0.0, 0.0]);
+        assert_eq!(
+            discounts(TimeOuts::Bootstrap, Discounting::PerTransition),
+            [0.5, 0.0, 0.5]
+        );
+        assert_eq!(
+            discounts(TimeOuts::Terminal, Discounting::PerTransition),
+            [0.5, 0.0, 0.0]
+        );
         let per_step = discounts(TimeOuts::Bootstrap, Discounting::PerStep);
         assert!((per_step[0] - 0.5_f32.powi(10)).abs() < 1e-8);
     }
 
     #[test]
     fn numbers_that_are_not_finite_change_nothing_and_end_in_an_error() {
-        let mut sac = learner(SacConfig { skip_limit: 2, ..regularised() });
+        let mut sac = learner(SacConfig {
+            skip_limit: 2,
+            ..regularised()
+        });
         let mut draws = stream(1, Purpose::Update, 0, 0);
         let noise = sac.draw_noise(&mut draws, 16).unwrap();
         let good = replay(16).sample(&mut draws, 16).unwrap();
-        let bad = Batch { reward: (&good.reward * f64::NAN).unwrap(), ..good.clone() };
+        let bad = Batch {
+            reward: (&good.reward * f64::NAN).unwrap(),
+            ..good.clone()
+        };
         let before = (weights(&sac), sac.temperature);
         assert!(sac.update(&bad, &noise).unwrap().skipped);
         assert!(sac.update(&bad, &noise).unwrap().skipped);
@@ -1285,8 +1557,26 @@ mod tests {
         assert!(!sac.update(&good, &noise).unwrap().skipped);
         assert_ne!(weights(&sac), before.0);
         assert!(sac.update(&bad, &noise).is_ok() && sac.update(&bad, &noise).is_ok());
-        assert!(matches!(sac.update(&bad, &noise), Err(SacError::Diverged { count: 3, .. })));
+        assert!(matches!(
+            sac.update(&bad, &noise),
+            Err(SacError::Diverged { count: 3, .. })
+        ));
         assert_eq!((sac.skipped(), sac.updates()), (5, 1));
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let run = |threads| {
+            let mut sac = learner(regularised()).with_threads(threads);
+            let mut draws = stream(1, Purpose::Update, 0, 0);
+            for _ in 0..3 {
+                let batch = replay(300).sample(&mut draws, 256).unwrap();
+                let noise = sac.draw_noise(&mut draws, 256).unwrap();
+                sac.update(&batch, &noise).unwrap();
+            }
+            weights(&sac)
+        };
+        assert_eq!(run(1), run(3));
     }
 
     #[test]
@@ -1303,12 +1593,21 @@ mod tests {
             step(&mut first);
         }
         let state = first.export().unwrap();
-        let mut second = Sac::new(regularised(), DIMS, Some(&prior(4)), &mut stream(99, Purpose::Weights, 0, 0)).unwrap();
+        let mut second = Sac::new(
+            regularised(),
+            DIMS,
+            Some(&prior(4)),
+            &mut stream(99, Purpose::Weights, 0, 0),
+        )
+        .unwrap();
         second.import(&state).unwrap();
         let mut again = stream(1, Purpose::Batches, 0, 0);
         let batch = buffer.sample(&mut again, 16).unwrap();
         let noise = first.draw_noise(&mut again, 16).unwrap();
-        assert_eq!(first.update(&batch, &noise).unwrap(), second.update(&batch, &noise).unwrap());
+        assert_eq!(
+            first.update(&batch, &noise).unwrap(),
+            second.update(&batch, &noise).unwrap()
+        );
         assert_eq!(weights(&first), weights(&second));
         assert_eq!((first.updates(), second.updates()), (4, 4));
 
@@ -1324,10 +1623,22 @@ mod tests {
         let new = |config, prior: Option<&GaussianNetwork>| {
             Sac::new(config, DIMS, prior, &mut stream(0, Purpose::Weights, 0, 0)).map(|_| ())
         };
-        let wrong = SacConfig { target_rate: 0.0, ..small() };
-        assert!(matches!(new(wrong, None), Err(SacError::Config { field: "target_rate", .. })));
+        let wrong = SacConfig {
+            target_rate: 0.0,
+            ..small()
+        };
+        assert!(matches!(
+            new(wrong, None),
+            Err(SacError::Config {
+                field: "target_rate",
+                ..
+            })
+        ));
         assert!(matches!(new(SacConfig::default(), None), Err(SacError::NoPrior(_))));
-        assert!(matches!(new(regularised(), Some(&prior(6))), Err(SacError::PriorSize { .. })));
+        assert!(matches!(
+            new(regularised(), Some(&prior(6))),
+            Err(SacError::PriorSize { .. })
+        ));
         assert!(new(small(), None).is_ok());
 
         let text = "(regulariser: PriorDivergence(target: Constant(1.0)), squash: Tanh(range: 1.0), discount: 0.98)";
@@ -1339,9 +1650,21 @@ mod tests {
 
     #[test]
     fn schedules_and_the_temperature_keep_their_limits() {
-        let schedule = Schedule::Linear { from: 1.0, to: 5.0, updates: 4, delay: 2 };
-        assert_eq!([0, 2, 3, 6, 99].map(|updates| schedule.at(updates)), [1.0, 1.0, 2.0, 5.0, 5.0]);
-        let setting = Temperature::Learned { initial: 1.0, lr: 0.1, minimum: Some(0.5) };
+        let schedule = Schedule::Linear {
+            from: 1.0,
+            to: 5.0,
+            updates: 4,
+            delay: 2,
+        };
+        assert_eq!(
+            [0, 2, 3, 6, 99].map(|updates| schedule.at(updates)),
+            [1.0, 1.0, 2.0, 5.0, 5.0]
+        );
+        let setting = Temperature::Learned {
+            initial: 1.0,
+            lr: 0.1,
+            minimum: Some(0.5),
+        };
         let mut temperature = LearnedTemperature::new(setting);
         for _ in 0..100 {
             temperature = temperature.stepped(1.0);
@@ -1349,15 +1672,27 @@ mod tests {
         assert!((temperature.value() - 0.5).abs() < 1e-6);
         temperature = temperature.stepped(-1e4);
         assert!(temperature.value() > 0.5, "it comes back at once");
-        assert_eq!(LearnedTemperature::new(Temperature::Fixed(0.2)).stepped(1.0).value(), 0.2);
+        assert_eq!(
+            LearnedTemperature::new(Temperature::Fixed(0.2)).stepped(1.0).value(),
+            0.2
+        );
     }
 
     /// `cargo test --no-default-features --lib -- --ignored --nocapture cost_of_one_update`
     #[test]
     #[ignore = "measures time"]
     fn cost_of_one_update() {
-        let dims = SacDims { observation: 60, action: 10 };
-        let spec = MlpSpec { input: 60, width: 128, output: 20, hidden: 6, norm: Norm::Batch };
+        let dims = SacDims {
+            observation: 60,
+            action: 10,
+        };
+        let spec = MlpSpec {
+            input: 60,
+            width: 128,
+            output: 20,
+            hidden: 6,
+            norm: Norm::Batch,
+        };
         let mut draws = stream(1, Purpose::Weights, 0, 0);
         let prior = GaussianNetwork::new(Mlp::new(spec, &mut draws).unwrap(), None);
         let mut buffer = ReplayBuffer::new(10_000, 60, 10).unwrap();
@@ -1375,23 +1710,24 @@ mod tests {
             buffer.push(transition).unwrap();
         }
         let mut sac = Sac::new(SacConfig::default(), dims, Some(&prior), &mut draws).unwrap();
-        let mut parts = [const { Vec::new() }; 4];
+        let mut parts = [const { Vec::new() }; 3];
         for _ in 0..300 {
             let start = std::time::Instant::now();
             let batch = buffer.sample(&mut draws, 256).unwrap();
             parts[0].push(start.elapsed());
             let noise = sac.draw_noise(&mut draws, 256).unwrap();
             parts[1].push(start.elapsed());
-            drop(sac.evaluate(&batch, &noise).unwrap());
-            parts[2].push(start.elapsed());
             sac.update(&batch, &noise).unwrap();
-            parts[3].push(start.elapsed());
+            parts[2].push(start.elapsed());
         }
         let milliseconds = |part: &mut Vec<std::time::Duration>| {
             part.sort_unstable();
-            (part[part.len() / 10].as_secs_f64() * 1e3, part[part.len() / 2].as_secs_f64() * 1e3)
+            (
+                part[part.len() / 10].as_secs_f64() * 1e3,
+                part[part.len() / 2].as_secs_f64() * 1e3,
+            )
         };
-        let names = ["batch", "+ noise", "+ evaluation", "+ update (with another evaluation)"];
+        let names = ["batch", "batch and noise", "batch, noise and update"];
         for (name, part) in names.into_iter().zip(&mut parts) {
             let (fast, median) = milliseconds(part);
             println!("{name}: {median:.2} ms (fastest tenth {fast:.2} ms)");

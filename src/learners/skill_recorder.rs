@@ -32,7 +32,7 @@ pub enum TransitionRule {
     /// between; the last skill of an episode is stored however short it is.
     #[default]
     Aligned,
-    /// The rule of the published SPiRL code (commit e74ad23, `spirl/rl/components/sampler.py`): a transition is
+    /// The rule of the published `SPiRL` code (commit e74ad23, `spirl/rl/components/sampler.py`): a transition is
     /// completed *one step after* the next decision, so both of its states lie one step late (except the first state
     /// of an episode) while its rewards are aligned with the skill; a reward on the very last step of a timed-out
     /// episode is lost, and a skill that was chosen on the last step is never stored.
@@ -67,7 +67,10 @@ pub struct SkillRecorder {
 impl SkillRecorder {
     /// A recorder at the start of an episode.
     pub fn new(rule: TransitionRule) -> Self {
-        Self { rule, ..Self::default() }
+        Self {
+            rule,
+            ..Self::default()
+        }
     }
 
     /// Control steps summed so far into the transition that is being recorded.
@@ -132,7 +135,11 @@ impl SkillRecorder {
             let complete = self.running;
             let sums = self.begin(complete);
             completed = complete.then_some(sums);
-            let start = if self.elapsed == 0 { &self.fresh.observation } else { next_observation };
+            let start = if self.elapsed == 0 {
+                &self.fresh.observation
+            } else {
+                next_observation
+            };
             assign(&mut self.current.observation, start);
             assign(&mut self.current.skill, &self.fresh.skill);
             self.running = true;
@@ -184,13 +191,20 @@ mod tests {
     use super::*;
 
     /// Plays one episode with the given skill lengths and returns `(start, skill, reward, next, steps, end)` of every
-    /// transition; the state before step `t` is `[t]`, the reward of step `t` is `2^-t`-free integer `t + 1`.
+    /// transition; the state before step `t` is `[t]`, the reward of step `t` is `t + 1`.
     fn play(rule: TransitionRule, lengths: &[u32], total: u32, end: End) -> Vec<(u32, u32, u32, u32, u32, End)> {
         let mut recorder = SkillRecorder::new(rule);
         let mut out = Vec::new();
         let keep = |t: Transition<'_>| {
             let int = |values: &[f32]| values[0] as u32;
-            (int(t.observation), int(t.action), t.reward as u32, int(t.next_observation), t.steps, t.end)
+            (
+                int(t.observation),
+                int(t.action),
+                t.reward as u32,
+                int(t.next_observation),
+                t.steps,
+                t.end,
+            )
         };
         let mut left = 0;
         let mut skill = 0;
@@ -238,7 +252,11 @@ mod tests {
         let states: Vec<_> = transitions.iter().map(|t| (t.0, t.3, t.4)).collect();
         assert_eq!(states, [(0, 11, 10), (11, 21, 10), (21, 25, 4)]);
         assert_eq!(transitions[0].2, (1..=10).sum::<u32>());
-        assert_eq!(transitions[2].2, (21..=24).sum::<u32>(), "the reward of the last step is lost");
+        assert_eq!(
+            transitions[2].2,
+            (21..=24).sum::<u32>(),
+            "the reward of the last step is lost"
+        );
     }
 
     #[test]
@@ -250,8 +268,13 @@ mod tests {
             recorder.discard();
             assert!(recorder.decide(&[9.0], &[2.0]).is_none());
             recorder.step(1.0, &[10.0], End::Continues);
-            let last = recorder.step(1.0, &[11.0], End::Terminated).expect("the episode is over");
-            assert_eq!((last.observation, last.action, last.reward), (&[9.0][..], &[2.0][..], 2.0));
+            let last = recorder
+                .step(1.0, &[11.0], End::Terminated)
+                .expect("the episode is over");
+            assert_eq!(
+                (last.observation, last.action, last.reward),
+                (&[9.0][..], &[2.0][..], 2.0)
+            );
         }
     }
 
@@ -263,11 +286,20 @@ mod tests {
             recorder.decide(&observation, &[0.0; 10]);
             recorder.step(0.0, &observation, End::Continues);
         }
-        let before = (recorder.current.observation.capacity(), recorder.finished.observation.capacity());
+        let before = (
+            recorder.current.observation.capacity(),
+            recorder.finished.observation.capacity(),
+        );
         for _ in 0..100 {
             recorder.decide(&observation, &[0.0; 10]);
             recorder.step(0.0, &observation, End::Continues);
         }
-        assert_eq!(before, (recorder.current.observation.capacity(), recorder.finished.observation.capacity()));
+        assert_eq!(
+            before,
+            (
+                recorder.current.observation.capacity(),
+                recorder.finished.observation.capacity()
+            )
+        );
     }
 }

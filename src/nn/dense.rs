@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::gemm::{Into, Mat, for_blocks, for_row_blocks, product};
-use super::params::{Scratch, slice_of, with_slice};
-use super::{Mode, Params, kernels};
+use super::params::{Builder, Scratch, slice_of, with_slice};
+use super::{Mode, Params, init, kernels};
+use crate::rng::Stream;
 
 /// Added to the variance before the square root (`PyTorch` default).
 const EPSILON: f32 = 1e-5;
@@ -22,18 +23,56 @@ pub(super) struct NormLayer {
     pub(super) running_var: usize,
 }
 
-/// One dense layer: weight `[output, input]`, then bias or batch normalisation, then maybe a leaky ReLU.
+/// What is added after the product with the weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Offset {
+    /// A bias at this offset.
+    Bias(usize),
+    /// Batch normalisation.
+    Norm(NormLayer),
+}
+
+/// What follows a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activation {
+    None,
+    /// Slope 0.2. Always follows a batch normalisation.
+    LeakyRelu,
+    Tanh,
+}
+
+/// One dense layer: weight `[output, input]`, then bias or batch normalisation, then an activation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layer {
     pub(super) input: usize,
     pub(super) output: usize,
     pub(super) weight: usize,
-    pub(super) bias: Option<usize>,
-    pub(super) norm: Option<NormLayer>,
-    pub(super) leaky: bool,
+    pub(super) offset: Offset,
+    pub(super) activation: Activation,
 }
 
 impl Layer {
+    /// A layer with bias and the fresh weights of `PyTorch`'s `Linear`, named `{prefix}weight` and `{prefix}bias`.
+    pub(super) fn uniform(
+        builder: &mut Builder,
+        prefix: &str,
+        (input, output): (usize, usize),
+        activation: Activation,
+        rng: &mut Stream,
+    ) -> Self {
+        let weight = builder.weight(format!("{prefix}weight"), &[output, input], |w| {
+            init::uniform(rng, w, input)
+        });
+        let bias = builder.weight(format!("{prefix}bias"), &[output], |w| init::uniform(rng, w, input));
+        Self {
+            input,
+            output,
+            weight,
+            offset: Offset::Bias(bias),
+            activation,
+        }
+    }
+
     fn weight<'a>(&self, weights: &'a [f32]) -> Mat<'a> {
         Mat::new(
             &weights[self.weight..self.weight + self.output * self.input],
@@ -61,7 +100,7 @@ impl Dense {
         if width != first.input {
             bail!("the network takes {} numbers per row, got {width}", first.input);
         }
-        if mode == Mode::Train && rows < 2 && self.layers.iter().any(|layer| layer.norm.is_some()) {
+        if mode == Mode::Train && rows < 2 && self.layers.iter().any(|layer| matches!(layer.offset, Offset::Norm(_))) {
             bail!("batch statistics need at least two rows");
         }
         let x = x.contiguous()?;
@@ -140,7 +179,7 @@ impl CustomOp2 for DenseOp {
             if last {
                 result = out.to_vec();
                 saved.push(Saved {
-                    out: layer.leaky.then_some(out),
+                    out: (layer.activation != Activation::None).then_some(out),
                     norm,
                 });
             } else if self.keep == Keep::Nothing {
@@ -199,17 +238,20 @@ impl DenseOp {
         let mut out = self.net.params.take(rows * width);
         let x = Mat::new(input, rows, layer.input);
         let matrix = layer.weight(weights).t();
-        let Some(norm) = layer.norm else {
-            let bias = layer.bias.map(|at| &weights[at..at + width]);
-            for_row_blocks(threads, &mut out, width, |first, out| {
-                product(x.row_range(first, out.len() / width), matrix, Into::Replace, out);
-                match bias {
-                    Some(bias) if layer.leaky => kernels::add_bias_leaky(out, bias),
-                    Some(bias) => kernels::add_bias(out, bias),
-                    None => {}
-                }
-            });
-            return (out, None);
+        let norm = match layer.offset {
+            Offset::Norm(norm) => norm,
+            Offset::Bias(bias) => {
+                let bias = &weights[bias..bias + width];
+                for_row_blocks(threads, &mut out, width, |first, out| {
+                    product(x.row_range(first, out.len() / width), matrix, Into::Replace, out);
+                    match layer.activation {
+                        Activation::None => kernels::add_bias(out, bias),
+                        Activation::LeakyRelu => kernels::add_bias_leaky(out, bias),
+                        Activation::Tanh => kernels::add_bias_tanh(out, bias),
+                    }
+                });
+                return (out, None);
+            }
         };
         let (gamma, beta) = (
             &weights[norm.gamma..norm.gamma + width],
@@ -319,15 +361,18 @@ impl DenseOp {
         delta.copy_from_slice(grad);
         for (index, (layer, saved_layer)) in layers.iter().zip(saved).enumerate().rev() {
             let width = layer.output;
-            if layer.leaky
-                && let Some(out) = &saved_layer.out
-            {
+            if let Some(out) = &saved_layer.out {
                 let out: &[f32] = out;
                 for_row_blocks(threads, &mut delta, width, |first, delta| {
-                    kernels::leaky_backward(delta, &out[first * width..first * width + delta.len()]);
+                    let out = &out[first * width..first * width + delta.len()];
+                    match layer.activation {
+                        Activation::None => {}
+                        Activation::LeakyRelu => kernels::leaky_backward(delta, out),
+                        Activation::Tanh => kernels::tanh_backward(delta, out),
+                    }
                 });
             }
-            if let (Some(norm), Some(state)) = (layer.norm, &saved_layer.norm) {
+            if let (Offset::Norm(norm), Some(state)) = (layer.offset, &saved_layer.norm) {
                 self.norm_backward(norm, state, rows, &mut delta, want_weights.then_some(&mut flat))?;
             }
             let below: &[f32] = match index.checked_sub(1).and_then(|below| saved[below].out.as_ref()) {
@@ -340,7 +385,7 @@ impl DenseOp {
                 for_row_blocks(threads, slot, layer.input, |first, slot| {
                     product(d.row_range(first, slot.len() / layer.input), below, Into::Replace, slot);
                 });
-                if let Some(bias) = layer.bias {
+                if let Offset::Bias(bias) = layer.offset {
                     kernels::column_sums(&delta, width, 0, &mut flat[bias..bias + width]);
                 }
             }

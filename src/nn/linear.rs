@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use super::dense::{Dense, Layer};
+use super::dense::{Activation, Dense, Layer};
 use super::params::Builder;
-use super::{Mode, Params, init};
+use super::{Mode, Params};
 use crate::rng::Stream;
 
 /// Affine map `[B, in] -> [B, out]` with weights `weight [out, in]` and `bias [out]`.
@@ -19,16 +19,7 @@ impl Linear {
     /// A layer with fresh weights.
     pub fn new(input: usize, output: usize, rng: &mut Stream) -> Result<Self> {
         let mut builder = Builder::default();
-        let weight = builder.weight("weight", &[output, input], |w| init::uniform(rng, w, input));
-        let bias = Some(builder.weight("bias", &[output], |w| init::uniform(rng, w, input)));
-        let layer = Layer {
-            input,
-            output,
-            weight,
-            bias,
-            norm: None,
-            leaky: false,
-        };
+        let layer = Layer::uniform(&mut builder, "", (input, output), Activation::None, rng);
         Ok(Self {
             net: Dense {
                 params: builder.build()?,

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::dense::{Dense, Layer, NormLayer};
+use super::dense::{Activation, Dense, Layer, NormLayer, Offset};
 use super::params::Builder;
 use super::{Mode, Params, init};
 use crate::rng::Stream;
@@ -56,39 +56,40 @@ impl Mlp {
             norm,
         } = spec;
         let mut builder = Builder::default();
-        let mut linear = |builder: &mut Builder, name: &str, (input, output), bias, leaky| {
-            let weight = builder.weight(format!("{name}.linear.weight"), &[output, input], |w| {
+        let mut weight = |builder: &mut Builder, name: &str, input, output| {
+            builder.weight(format!("{name}.linear.weight"), &[output, input], |w| {
                 init::xavier_normal(rng, w, input, output);
-            });
-            let bias = if bias {
-                Some(builder.weight(format!("{name}.linear.bias"), &[output], |_| ()))
-            } else {
-                None
+            })
+        };
+        let bias = |builder: &mut Builder, name: &str, output| {
+            Offset::Bias(builder.weight(format!("{name}.linear.bias"), &[output], |_| ()))
+        };
+        let mut layers = Vec::with_capacity(hidden + 2);
+        for index in 0..hidden + 2 {
+            let (name, (input, output), activation) = match index {
+                0 => ("input".to_owned(), (input, width), Activation::LeakyRelu),
+                _ if index == hidden + 1 => ("head".to_owned(), (width, output), Activation::None),
+                _ => (format!("pyramid-{}", index - 1), (width, width), Activation::LeakyRelu),
             };
-            Layer {
+            let weight = weight(&mut builder, &name, input, output);
+            let offset = if norm == Norm::Batch && (1..=hidden).contains(&index) {
+                Offset::Norm(NormLayer {
+                    gamma: builder.weight(format!("{name}.norm.weight"), &[output], |w| w.fill(1.0)),
+                    beta: builder.weight(format!("{name}.norm.bias"), &[output], |_| ()),
+                    running_mean: builder.buffer(format!("{name}.norm.running_mean"), &[output], 0.0),
+                    running_var: builder.buffer(format!("{name}.norm.running_var"), &[output], 1.0),
+                })
+            } else {
+                bias(&mut builder, &name, output)
+            };
+            layers.push(Layer {
                 input,
                 output,
                 weight,
-                bias,
-                norm: None,
-                leaky,
-            }
-        };
-        let mut layers = vec![linear(&mut builder, "input", (input, width), true, true)];
-        for index in 0..hidden {
-            let name = format!("pyramid-{index}");
-            let mut layer = linear(&mut builder, &name, (width, width), norm == Norm::None, true);
-            if norm == Norm::Batch {
-                layer.norm = Some(NormLayer {
-                    gamma: builder.weight(format!("{name}.norm.weight"), &[width], |w| w.fill(1.0)),
-                    beta: builder.weight(format!("{name}.norm.bias"), &[width], |_| ()),
-                    running_mean: builder.buffer(format!("{name}.norm.running_mean"), &[width], 0.0),
-                    running_var: builder.buffer(format!("{name}.norm.running_var"), &[width], 1.0),
-                });
-            }
-            layers.push(layer);
+                offset,
+                activation,
+            });
         }
-        layers.push(linear(&mut builder, "head", (width, output), true, false));
         let net = Dense {
             params: builder.build()?,
             layers: layers.into(),

@@ -5,12 +5,14 @@
 //! so an [`Optimiser`] step, gradient clipping and a target update are one pass each. Everything is `f32`.
 
 mod dense;
+mod flow;
 mod gaussian;
 mod gemm;
 mod init;
 mod kernels;
 mod linear;
 mod lstm;
+mod mixture;
 mod mlp;
 mod optimiser;
 mod params;
@@ -23,9 +25,11 @@ mod tests;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod golden;
 
+pub use flow::ConditionalFlow;
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;
 pub use lstm::{LstmDecoder, LstmEncoder, LstmSpec};
+pub use mixture::{GaussianMixture, MixtureHead};
 pub use mlp::{Mlp, MlpSpec, Norm};
 pub use optimiser::{Optimiser, OptimiserConfig, OptimiserKind, OptimiserState};
 pub use params::{Entry, ImportError, Kind, Mismatch, Params};

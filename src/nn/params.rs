@@ -208,7 +208,36 @@ impl Params {
     /// On error nothing has changed, and the error names every tensor that is missing or has another shape.
     /// Further tensors in `from` are ignored.
     pub fn import(&self, prefix: &str, from: &BTreeMap<String, Tensor>) -> std::result::Result<(), ImportError> {
+        Self::import_all(&[(prefix.to_owned(), self.clone())], from)
+    }
+
+    /// As [`Params::import`] for several networks, each with its prefix: all of them change or none.
+    pub fn import_all(
+        networks: &[(String, Self)],
+        from: &BTreeMap<String, Tensor>,
+    ) -> std::result::Result<(), ImportError> {
         let mut problems = Vec::new();
+        let mut read = Vec::with_capacity(networks.len());
+        for (prefix, params) in networks {
+            read.push(params.read(prefix, from, &mut problems)?);
+        }
+        if !problems.is_empty() {
+            return Err(ImportError::Mismatch(problems));
+        }
+        for ((_, params), (weights, buffers)) in networks.iter().zip(read) {
+            params.set(&weights)?;
+            *params.buffers() = buffers;
+        }
+        Ok(())
+    }
+
+    /// Weights and buffers as found in `from`, incomplete if this adds to `problems`.
+    fn read(
+        &self,
+        prefix: &str,
+        from: &BTreeMap<String, Tensor>,
+        problems: &mut Vec<Mismatch>,
+    ) -> Result<(Tensor, Vec<f32>)> {
         let mut weights = vec![0.0; self.len()];
         let mut buffers = vec![0.0; self.buffers().len()];
         for entry in self.entries() {
@@ -230,12 +259,7 @@ impl Params {
             };
             store[entry.offset..entry.offset + values.len()].copy_from_slice(&values);
         }
-        if !problems.is_empty() {
-            return Err(ImportError::Mismatch(problems));
-        }
-        self.set(&Tensor::from_vec(weights, self.len(), &Device::Cpu)?)?;
-        *self.buffers() = buffers;
-        Ok(())
+        Ok((Tensor::from_vec(weights, self.len(), &Device::Cpu)?, buffers))
     }
 
     /// The slice of the flat gradient that belongs to `name`, in its original shape; `None` without a gradient.

@@ -4,3 +4,4 @@ mod distributions;
 mod networks;
 mod optimiser;
 mod plain;
+mod speed;

@@ -71,7 +71,7 @@ fn finite_differences(vars: &[(&str, &Var)], f: impl Fn() -> Result<Tensor>, nam
         let expected = scalar((grad * &direction).unwrap().sum_all().unwrap());
         let start = var.as_detached_tensor().copy().unwrap();
         let step = 3e-3;
-        let mut at = |step: f64| {
+        let at = |step: f64| {
             var.set(&(&start + (&direction * step).unwrap()).unwrap()).unwrap();
             // Summed in double precision, as the loss itself is rounded more than it changes.
             let y = f().unwrap().detach();
