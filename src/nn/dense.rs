@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
+use super::backward::contribute;
 use super::gemm::{Into, Mat, for_blocks, for_row_blocks, product};
 use super::params::{Builder, Scratch, slice_of, with_slice};
 use super::{Mode, Params, init, kernels};
@@ -199,31 +200,30 @@ impl CustomOp2 for DenseOp {
         self.net.params.check_version(self.version, self.name())?;
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let grad = grad.contiguous()?;
-        with_slice(x, |x_values| {
+        let gradients = with_slice(x, |x_values| {
             with_slice(w, |weights| {
                 with_slice(&grad, |grad| {
                     self.backward(x_values, weights, grad, &saved, x.track_op(), w.track_op())
                 })
             })
-        })?
-        .into_tensors(x.dims(), w.dims())
+        })?;
+        let input = gradients
+            .input
+            .map(|values| Tensor::from_vec(values, x.dims(), &Device::Cpu))
+            .transpose()?;
+        let weights = gradients
+            .weights
+            .map(|flat| contribute(&self.net.params, flat))
+            .transpose()?
+            .flatten();
+        Ok((input, weights))
     }
 }
 
+/// What a backward pass was asked for.
 struct Gradients {
     input: Option<Vec<f32>>,
     weights: Option<Vec<f32>>,
-}
-
-impl Gradients {
-    fn into_tensors(self, x: &[usize], w: &[usize]) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let tensor = |values: Option<Vec<f32>>, shape: &[usize]| {
-            values
-                .map(|values| Tensor::from_vec(values, shape, &Device::Cpu))
-                .transpose()
-        };
-        Ok((tensor(self.input, x)?, tensor(self.weights, w)?))
-    }
 }
 
 impl DenseOp {
@@ -237,7 +237,14 @@ impl DenseOp {
         let (threads, width) = (self.net.threads, layer.output);
         let mut out = self.net.params.take(rows * width);
         let x = Mat::new(input, rows, layer.input);
-        let matrix = layer.weight(weights).t();
+        // The library packs a transposed right-hand side more slowly than this.
+        let mut transposed = self.net.params.take(width * layer.input);
+        kernels::transpose(
+            &weights[layer.weight..][..width * layer.input],
+            layer.input,
+            &mut transposed,
+        );
+        let matrix = Mat::new(&transposed, layer.input, width);
         let norm = match layer.offset {
             Offset::Norm(norm) => norm,
             Offset::Bias(bias) => {

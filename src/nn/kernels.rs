@@ -2,6 +2,8 @@
 //!
 //! No loop re-orders a sum or contracts a product, so all variants give the same bits.
 
+use std::ops::Range;
+
 use super::optimiser::Rule;
 
 macro_rules! dispatch {
@@ -102,22 +104,6 @@ dispatch! {
     pub(crate) fn add(target: &mut [f32], source: &[f32]) {
         for (t, s) in target.iter_mut().zip(source) {
             *t += s;
-        }
-    }
-
-    /// `out [columns, rows]` becomes the transpose of `values [rows, columns]`.
-    pub(crate) fn transpose(values: &[f32], columns: usize, out: &mut [f32]) {
-        let rows = values.len() / columns;
-        // Tiles of one cache line each way.
-        for first_row in (0..rows).step_by(LANES) {
-            for first in (0..columns).step_by(LANES) {
-                for column in first..columns.min(first + LANES) {
-                    let out = &mut out[column * rows + first_row..][..LANES.min(rows - first_row)];
-                    for (row, out) in out.iter_mut().enumerate() {
-                        *out = values[(first_row + row) * columns + column];
-                    }
-                }
-            }
         }
     }
 
@@ -359,6 +345,74 @@ dispatch! {
     }
 }
 
+/// `out [columns, rows]` becomes the transpose of `values [rows, columns]`.
+pub(crate) fn transpose(values: &[f32], columns: usize, out: &mut [f32]) {
+    let rows = values.len() / columns;
+    assert!(
+        values.len() == rows * columns && out.len() == values.len(),
+        "a whole matrix and room for it"
+    );
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature was detected just now.
+        return unsafe { transpose_avx2(values, columns, out) };
+    }
+    transpose_block(values, columns, out, 0..rows, 0..columns);
+}
+
+fn transpose_block(values: &[f32], columns: usize, out: &mut [f32], rows: Range<usize>, within: Range<usize>) {
+    let height = values.len() / columns;
+    for row in rows {
+        for column in within.clone() {
+            out[column * height + row] = values[row * columns + column];
+        }
+    }
+}
+
+/// In blocks of 8 x 8 in registers; compilers make slow gathers of the plain loop.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn transpose_avx2(values: &[f32], columns: usize, out: &mut [f32]) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    let rows = values.len() / columns;
+    let (whole_rows, whole_columns) = (rows / 8 * 8, columns / 8 * 8);
+    for first_row in (0..whole_rows).step_by(8) {
+        for first in (0..whole_columns).step_by(8) {
+            let mut a = [_mm256_setzero_ps(); 8];
+            for (i, a) in a.iter_mut().enumerate() {
+                let row = &values[(first_row + i) * columns + first..][..8];
+                // SAFETY: `row` has 8 elements.
+                *a = unsafe { _mm256_loadu_ps(row.as_ptr()) };
+            }
+            let mut b = a;
+            for i in (0..8).step_by(2) {
+                b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+                b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+            }
+            for i in (0..8).step_by(4) {
+                for j in 0..2 {
+                    a[i + 2 * j] = _mm256_shuffle_ps::<0x44>(b[i + j], b[i + j + 2]);
+                    a[i + 2 * j + 1] = _mm256_shuffle_ps::<0xee>(b[i + j], b[i + j + 2]);
+                }
+            }
+            for i in 0..4 {
+                b[i] = _mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]);
+                b[i + 4] = _mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]);
+            }
+            for (i, b) in b.iter().enumerate() {
+                let column = &mut out[(first + i) * rows + first_row..][..8];
+                // SAFETY: `column` has 8 elements.
+                unsafe { _mm256_storeu_ps(column.as_mut_ptr(), *b) };
+            }
+        }
+    }
+    transpose_block(values, columns, out, whole_rows..rows, 0..columns);
+    transpose_block(values, columns, out, 0..whole_rows, whole_columns..columns);
+}
+
 /// Sum of squares in `f64` over 16 interleaved lanes.
 pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -369,3 +423,40 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
 const LANES: usize = 16;
 const TILE: usize = 32;
 const BLOCK: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_of_all_sizes() {
+        for (rows, columns) in [(1, 1), (8, 8), (16, 24), (9, 17), (3, 40), (33, 5)] {
+            let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+            let mut out = vec![0.0; values.len()];
+            transpose(&values, columns, &mut out);
+            for row in 0..rows {
+                for column in 0..columns {
+                    assert_eq!(out[column * rows + row], values[row * columns + column]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn elementary_functions_are_accurate() {
+        for i in -3000..=3000 {
+            let x = i as f32 * 0.01;
+            let wide = f64::from(x);
+            assert!((f64::from(exp(x)) / wide.exp() - 1.0).abs() < 2e-7, "exp({x})");
+            assert!((f64::from(tanh(x)) - wide.tanh()).abs() < 1e-7, "tanh({x})");
+            assert!(
+                (f64::from(sigmoid(x)) * (1.0 + (-wide).exp()) - 1.0).abs() < 3e-7,
+                "sigmoid({x})"
+            );
+        }
+        for x in [1e-20_f32, -1e-6, 1e-3] {
+            assert!((f64::from(tanh(x)) / f64::from(x).tanh() - 1.0).abs() < 2e-7);
+        }
+        assert_eq!((tanh(100.0), tanh(-100.0), sigmoid(-100.0) < 1e-37), (1.0, -1.0, true));
+    }
+}

@@ -4,6 +4,7 @@
 //! ([`Mlp`], [`Linear`], [`LstmEncoder`], [`LstmDecoder`]). Each network's weights are one flat variable ([`Params`]),
 //! so an [`Optimiser`] step, gradient clipping and a target update are one pass each. Everything is `f32`.
 
+mod backward;
 mod dense;
 mod flow;
 mod gaussian;
@@ -25,6 +26,7 @@ mod tests;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod golden;
 
+pub use backward::backward;
 pub use flow::ConditionalFlow;
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;

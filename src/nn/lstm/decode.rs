@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
+use super::super::backward::contribute;
 use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
-use super::stack::{Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
+use super::stack::{Derived, Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
 use super::{Block, LstmSpec};
 
 /// `z [B, nz]` and `start [1 or B, output + state]` -> `[B, steps, output]`.
@@ -43,7 +44,7 @@ struct Decode {
     block: Block,
     steps: usize,
     version: u64,
-    saved: Mutex<Vec<Saved>>,
+    saved: Mutex<Option<(Derived, Vec<Saved>)>>,
 }
 
 /// One shard's forward pass.
@@ -260,7 +261,8 @@ impl CustomOp3 for Decode {
     ) -> Result<(CpuStorage, Shape)> {
         let (z, flat, start) = (slice_of(z, lz)?, slice_of(w, lw)?, slice_of(start, ls)?);
         let (rows, output, steps) = (lz.dims()[0], self.block.spec.output, self.steps);
-        let weights = Weights::new(self.block.spec, flat, &self.block.params);
+        let derived = Derived::new(&self.block.spec, flat, &self.block.params);
+        let weights = Weights::new(self.block.spec, flat, &derived);
         let saved = map_shards(self.block.threads, &shards(rows), |rows| {
             self.forward_shard(&weights, z, start, rows.clone())
         });
@@ -272,7 +274,7 @@ impl CustomOp3 for Decode {
                 out[(row * steps + t) * output..][..output].copy_from_slice(x);
             }
         }
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((derived, saved));
         Ok((CpuStorage::F32(out), Shape::from((rows, steps, output))))
     }
 
@@ -286,18 +288,21 @@ impl CustomOp3 for Decode {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         self.block.params.check_version(self.version, self.name())?;
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((derived, saved)) = &*saved else {
+            bail!("{}: no forward pass was kept", self.name())
+        };
         let grad = grad.contiguous()?;
         with_slice(w, |flat| {
-            let weights = Weights::new(self.block.spec, flat, &self.block.params);
+            let weights = Weights::new(self.block.spec, flat, derived);
             let deltas = with_slice(&grad, |grad| {
-                Ok(map_shards(self.block.threads, &saved, |shard| {
+                Ok(map_shards(self.block.threads, saved, |shard| {
                     self.backward_shard(&weights, shard, grad, z.track_op(), start.track_op())
                 }))
             })?;
             let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.dims(), &Device::Cpu);
             let d_weights = if w.track_op() {
-                let flat = with_slice(z, |z| Ok(self.weight_gradient(&weights, &saved, &deltas, z)))?;
-                Some(tensor(flat, w)?)
+                let flat = with_slice(z, |z| Ok(self.weight_gradient(&weights, saved, &deltas, z)))?;
+                contribute(&self.block.params, flat)?
             } else {
                 None
             };

@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
+use super::super::backward::contribute;
 use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
-use super::stack::{Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
+use super::stack::{Derived, Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
 use super::{Block, LstmSpec};
 
 /// `x [B, T, input]` -> output of the last step `[B, output]`.
@@ -28,7 +29,7 @@ pub(super) fn encode(block: &Block, x: &Tensor, frozen: bool) -> Result<Tensor> 
 struct Encode {
     block: Block,
     version: u64,
-    saved: Mutex<Vec<Saved>>,
+    saved: Mutex<Option<(Derived, Vec<Saved>)>>,
 }
 
 /// One shard's forward pass.
@@ -162,7 +163,8 @@ impl CustomOp2 for Encode {
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, flat) = (slice_of(x, lx)?, slice_of(w, lw)?);
         let (rows, steps) = (lx.dims()[0], lx.dims()[1]);
-        let weights = Weights::new(self.block.spec, flat, &self.block.params);
+        let derived = Derived::new(&self.block.spec, flat, &self.block.params);
+        let weights = Weights::new(self.block.spec, flat, &derived);
         let results = map_shards(self.block.threads, &shards(rows), |rows| {
             self.forward_shard(&weights, x, steps, rows.clone())
         });
@@ -172,7 +174,7 @@ impl CustomOp2 for Encode {
             out.extend_from_slice(&values);
             saved.push(shard);
         }
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = saved;
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((derived, saved));
         Ok((CpuStorage::F32(out), Shape::from((rows, self.block.spec.output))))
     }
 
@@ -183,11 +185,14 @@ impl CustomOp2 for Encode {
         } = self.block.spec;
         let (rows, steps, _) = x.dims3()?;
         let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((derived, saved)) = &*saved else {
+            bail!("{}: no forward pass was kept", self.name())
+        };
         let grad = grad.contiguous()?;
         with_slice(w, |flat| {
             with_slice(&grad, |grad| {
-                let weights = Weights::new(self.block.spec, flat, &self.block.params);
-                let deltas = map_shards(self.block.threads, &saved, |shard| {
+                let weights = Weights::new(self.block.spec, flat, derived);
+                let deltas = map_shards(self.block.threads, saved, |shard| {
                     self.backward_shard(&weights, shard, grad, x.track_op())
                 });
                 let d_weights = if w.track_op() {
@@ -209,7 +214,7 @@ impl CustomOp2 for Encode {
                         })
                         .collect();
                     let flat = weight_gradient(&weights, &factors, self.block.threads);
-                    Some(Tensor::from_vec(flat, w.dims(), &Device::Cpu)?)
+                    contribute(&self.block.params, flat)?
                 } else {
                     None
                 };

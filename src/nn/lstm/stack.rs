@@ -60,66 +60,69 @@ impl Offsets {
     }
 }
 
-/// The weights in the form in which the passes need them.
-pub(super) struct Weights<'a> {
-    pub(super) spec: LstmSpec,
-    offsets: Offsets,
-    flat: &'a [f32],
+/// What both passes derive from the weights.
+pub(super) struct Derived {
     /// `M [4 hidden, input]`
     merged: Scratch,
-    layers: Vec<LayerWeights<'a>>,
+    /// Per layer: the recurrent weights transposed, `[hidden, 4 hidden]`. They are used in every step.
+    hh_t: Vec<Scratch>,
+    /// Per layer: sum of all biases before the gates `[4 hidden]`.
+    bias: Vec<Vec<f32>>,
 }
 
-struct LayerWeights<'a> {
-    /// Input weights `[4 hidden, hidden]`; the first layer uses `M` instead.
-    ih: &'a [f32],
-    hh: &'a [f32],
-    /// `hh` transposed, `[hidden, 4 hidden]`: used in every step, so worth transposing once.
-    hh_t: Scratch,
-    /// Sum of all biases before the gates `[4 hidden]`.
-    bias: Vec<f32>,
+impl Derived {
+    pub(super) fn new(spec: &LstmSpec, flat: &[f32], params: &Params) -> Self {
+        let LstmSpec { input, hidden, .. } = *spec;
+        let offsets = Offsets::new(spec);
+        let first = Mat::new(&flat[offsets.layers[0].ih.clone()], 4 * hidden, hidden);
+        let mut merged = params.take(4 * hidden * input);
+        let embed = Mat::new(&flat[offsets.embed.clone()], hidden, input);
+        product(first, embed, Into::Replace, &mut merged);
+        let hh_t = offsets.layers.iter().map(|at| {
+            let mut hh_t = params.take(at.hh.len());
+            kernels::transpose(&flat[at.hh.clone()], hidden, &mut hh_t);
+            hh_t
+        });
+        let sum = |at: &LayerOffsets| {
+            let pairs = flat[at.bias_ih.clone()].iter().zip(&flat[at.bias_hh.clone()]);
+            pairs.map(|(a, b)| a + b).collect::<Vec<_>>()
+        };
+        let mut bias: Vec<_> = offsets.layers.iter().map(sum).collect();
+        product(
+            first,
+            Mat::new(&flat[offsets.embed_bias.clone()], hidden, 1),
+            Into::Add,
+            &mut bias[0],
+        );
+        Self {
+            merged,
+            hh_t: hh_t.collect(),
+            bias,
+        }
+    }
+}
+
+/// The weights in the form in which the passes need them.
+pub(super) struct Weights<'a> {
+    spec: LstmSpec,
+    offsets: Offsets,
+    flat: &'a [f32],
+    derived: &'a Derived,
 }
 
 impl<'a> Weights<'a> {
-    pub(super) fn new(spec: LstmSpec, flat: &'a [f32], params: &Params) -> Self {
-        let LstmSpec { input, hidden, .. } = spec;
-        let offsets = Offsets::new(&spec);
-        let layers: Vec<_> = offsets
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(index, at)| {
-                let (ih, hh) = (&flat[at.ih.clone()], &flat[at.hh.clone()]);
-                let mut bias: Vec<f32> = flat[at.bias_ih.clone()]
-                    .iter()
-                    .zip(&flat[at.bias_hh.clone()])
-                    .map(|(a, b)| a + b)
-                    .collect();
-                if index == 0 {
-                    let embed_bias = Mat::new(&flat[offsets.embed_bias.clone()], hidden, 1);
-                    product(Mat::new(ih, 4 * hidden, hidden), embed_bias, Into::Add, &mut bias);
-                }
-                let mut hh_t = params.take(hh.len());
-                kernels::transpose(hh, hidden, &mut hh_t);
-                LayerWeights { ih, hh, hh_t, bias }
-            })
-            .collect();
-        let mut merged = params.take(4 * hidden * input);
-        let first = &flat[offsets.layers[0].ih.clone()];
-        let embed = Mat::new(&flat[offsets.embed.clone()], hidden, input);
-        product(Mat::new(first, 4 * hidden, hidden), embed, Into::Replace, &mut merged);
+    pub(super) fn new(spec: LstmSpec, flat: &'a [f32], derived: &'a Derived) -> Self {
         Self {
             spec,
-            offsets,
+            offsets: Offsets::new(&spec),
             flat,
-            merged,
-            layers,
+            derived,
         }
     }
 
     /// `M [4 hidden, input]`.
     pub(super) fn merged(&self) -> Mat<'_> {
-        Mat::new(&self.merged, 4 * self.spec.hidden, self.spec.input)
+        Mat::new(&self.derived.merged, 4 * self.spec.hidden, self.spec.input)
     }
 
     /// Output weights `[output, hidden]`.
@@ -137,24 +140,32 @@ impl<'a> Weights<'a> {
 
     /// Input weights of a layer above the first, `[4 hidden, hidden]`.
     pub(super) fn ih(&self, layer: usize) -> Mat<'_> {
-        Mat::new(self.layers[layer].ih, 4 * self.spec.hidden, self.spec.hidden)
+        Mat::new(
+            &self.flat[self.offsets.layers[layer].ih.clone()],
+            4 * self.spec.hidden,
+            self.spec.hidden,
+        )
     }
 
     /// One step of one layer. `gates` holds the part of the pre-activations that comes from below.
     pub(super) fn step(&self, layer: usize, tape: &mut Tape, t: usize) {
         let LstmSpec { hidden, .. } = self.spec;
-        let weights = &self.layers[layer];
         let rows = tape.rows;
         let (past, present) = tape.h.split_at_mut((t + 1) * rows * hidden);
         let gates = &mut tape.gates[t * rows * 4 * hidden..][..rows * 4 * hidden];
         if t > 0 || tape.started {
             let h = Mat::new(&past[t * rows * hidden..], rows, hidden);
-            product(h, Mat::new(&weights.hh_t, hidden, 4 * hidden), Into::Add, gates);
+            product(
+                h,
+                Mat::new(&self.derived.hh_t[layer], hidden, 4 * hidden),
+                Into::Add,
+                gates,
+            );
         }
         let (c_past, c) = tape.c.split_at_mut((t + 1) * rows * hidden);
         kernels::lstm_forward(
             gates,
-            &weights.bias,
+            &self.derived.bias[layer],
             &c_past[t * rows * hidden..],
             &mut c[..rows * hidden],
             &mut tape.tanh_c[t * rows * hidden..][..rows * hidden],
@@ -181,7 +192,7 @@ impl<'a> Weights<'a> {
         let (gates, c) = (&tape.gates[4 * at..][..4 * len], &tape.c[at..][..len]);
         kernels::lstm_backward(gates, c, &tape.tanh_c[at..][..len], dh, dc, d_gates, hidden);
         if !first {
-            let hh = Mat::new(self.layers[layer].hh, 4 * hidden, hidden);
+            let hh = Mat::new(&self.flat[self.offsets.layers[layer].hh.clone()], 4 * hidden, hidden);
             product(Mat::new(d_gates, tape.rows, 4 * hidden), hh, Into::Replace, dh);
         }
     }

@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::plain;
-use crate::nn::{Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Params};
+use crate::nn::{Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Params, backward};
 use crate::rng::{Purpose, Stream, stream};
 
 fn rng() -> Stream {
@@ -509,4 +509,23 @@ fn one_entry_of_the_gradient() {
     assert!(net.params().gradient(&grads, "pyramid-0.norm.running_mean").is_err());
     let other = Mlp::new(specs()[1], &mut rng()).unwrap();
     assert!(other.params().gradient(&grads, "head.linear.bias").unwrap().is_none());
+}
+
+#[test]
+fn collected_gradients_are_those_of_candle() {
+    let net = Mlp::new(specs()[1], &mut rng()).unwrap();
+    let other = Linear::new(3, 3, &mut rng()).unwrap();
+    let x = Var::from_tensor(&normal(&[40, 7], 1)).unwrap();
+    let build = || {
+        // One network twice, and its variable once more outside of it.
+        let y = (net.forward(&x, Mode::Eval)? + net.forward(&(x.as_tensor() * 0.5)?, Mode::Eval)?)?;
+        loss(&other.forward(&y)?) + net.params().var().sqr()?.sum_all()?
+    };
+    let (fast, plain) = (
+        backward(&build().unwrap()).unwrap(),
+        build().unwrap().backward().unwrap(),
+    );
+    for var in [&x, net.params().var(), other.params().var()] {
+        assert_close(fast.get(var).unwrap(), plain.get(var).unwrap(), 1e-6, "collected");
+    }
 }

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 
 use crate::nn::{
     DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig,
-    squash,
+    backward, squash,
 };
 use crate::rng::{Purpose, Stream, stream};
 
@@ -97,7 +97,7 @@ fn skill_models() {
                 let rows = Tensor::cat(&[&states, &repeated], 2)?.reshape((1280, 70))?;
                 let decoded = decoder.forward(&rows, Mode::Train)?.reshape((128, 10, 9))?;
                 let p = DiagGaussian::from_raw(&prior.forward(&first_state, Mode::Train)?)?;
-                optimiser.step(&skill_loss(&decoded, &actions, &q, &p, &z)?.backward()?, None)?;
+                optimiser.step(&backward(&skill_loss(&decoded, &actions, &q, &p, &z)?)?, None)?;
                 Ok(())
             },
         );
@@ -120,7 +120,7 @@ fn skill_models() {
             let z = q.sample(&noise)?;
             let decoded = decoder.forward(&z, None, 10)?;
             let p = DiagGaussian::from_raw(&prior.forward(&first_state, Mode::Train)?)?;
-            optimiser.step(&skill_loss(&decoded, &actions, &q, &p, &z)?.backward()?, None)?;
+            optimiser.step(&backward(&skill_loss(&decoded, &actions, &q, &p, &z)?)?, None)?;
             Ok(())
         });
     }
@@ -143,7 +143,7 @@ fn critics_and_actor() {
     time("two critics, forward + backward + Adam, batch 256", || {
         let loss = |critic: &Mlp| (critic.forward(&x, Mode::Train)? - &goal)?.sqr()?.mean_all()? * 0.5;
         let loss = (loss(&critics[0])? + loss(&critics[1])?)?;
-        critic_optimiser.step(&loss.backward()?, None)?;
+        critic_optimiser.step(&backward(&loss)?, None)?;
         Ok(())
     });
     time("one SAC update, batch 256", || {
@@ -167,7 +167,7 @@ fn critics_and_actor() {
         let goal = ((q - log_prob.unsqueeze(1)?.detach())? * 0.99)?;
         let loss = |critic: &Mlp| (critic.forward(&x, Mode::Train)? - &goal)?.sqr()?.mean_all()? * 0.5;
         let critic_loss = (loss(&critics[0])? + loss(&critics[1])?)?;
-        let (policy_grads, critic_grads) = (policy_loss.backward()?, critic_loss.backward()?);
+        let (policy_grads, critic_grads) = (backward(&policy_loss)?, backward(&critic_loss)?);
         policy_optimiser.step(&policy_grads, None)?;
         critic_optimiser.step(&critic_grads, None)?;
         for (target, critic) in targets.iter().zip(&critics) {
