@@ -827,4 +827,26 @@ mod tests {
         let error = Checkpoints::new(folder.path().join("file/c"), "train", 1).save(1, &1, &BTreeMap::new(), None);
         assert!(matches!(error, Err(CheckpointError::Io { .. })));
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn no_changed_byte_passes(which in 0_usize..4, at in proptest::prelude::any::<usize>(), flip in 1_u8..=255) {
+            let (_folder, checkpoints) = sample(1);
+            let path = checkpoints.save(1, &state(1), &tensors(1.0), None).unwrap();
+            let mut files = names(&path).unwrap();
+            files.sort();
+            let file = path.join(&files[which]);
+            let mut bytes = fs::read(&file).unwrap();
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            fs::write(&file, &bytes).unwrap();
+            // White space in the manifest may change without harm.
+            if let Ok(read) = load::<State>(&path, "train") {
+                proptest::prop_assert_eq!(&files[which], MANIFEST);
+                proptest::prop_assert_eq!((read.step, read.state), (1, state(1)));
+            }
+        }
+    }
 }

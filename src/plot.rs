@@ -4,9 +4,11 @@
 //! Colours are those of M. Okabe and K. Ito, which colour-blind people can tell apart.
 
 use plotters::backend::{BitMapBackend, SVGBackend};
-use plotters::chart::{ChartBuilder, SeriesLabelPosition};
+use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
-use plotters::element::{Circle, PathElement, Polygon, Rectangle};
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
+use plotters::element::{Circle, Polygon, Rectangle, Text};
 use plotters::prelude::{DrawingArea, DrawingBackend, IntoDrawingArea, LineSeries};
 use plotters::style::{BLACK, Color, RGBColor, ShapeStyle, WHITE};
 
@@ -85,7 +87,7 @@ impl Default for CurvePlot {
             resamples: 1_000,
             smoothing: 0.0,
             y_range: None,
-            size: (760, 460),
+            size: (860, 440),
         }
     }
 }
@@ -201,45 +203,29 @@ pub fn curves_svg(plot: &CurvePlot, methods: &[Method], rng: &mut Stream) -> Res
         padded(x_range, 0.5)
     };
 
+    let drawn = || {
+        methods
+            .iter()
+            .zip(&curves)
+            .zip(COLOURS.iter().cycle())
+            .filter(|((_, curve), _)| !curve.is_empty())
+    };
+    let entries: Vec<(String, RGBColor)> = drawn()
+        .map(|((method, _), colour)| {
+            let seeds = method.seeds.iter().filter(|seed| !seed.is_empty()).count();
+            (
+                format!("{} ({seeds} seed{})", method.label, if seeds == 1 { "" } else { "s" }),
+                *colour,
+            )
+        })
+        .collect();
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, sides(plot.size)).into_drawing_area();
         area.fill(&WHITE).map_err(PlotError::backend)?;
-        let mut builder = ChartBuilder::on(&area);
-        builder
-            .margin(14)
-            .margin_right(28)
-            .x_label_area_size(46)
-            .y_label_area_size(64);
-        if !plot.title.is_empty() {
-            builder.caption(&plot.title, ("sans-serif", 19));
-        }
-        let mut chart = builder
-            .build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)
-            .map_err(PlotError::backend)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(0.10))
-            .axis_style(BLACK.mix(0.6))
-            .x_desc(&plot.x_label)
-            .y_desc(&plot.y_label)
-            .x_labels(8)
-            .y_labels(8)
-            .x_label_formatter(&|value| tick(*value, x_range))
-            .y_label_formatter(&|value| tick(*value, y_range))
-            .axis_desc_style(("sans-serif", 15))
-            .label_style(("sans-serif", 13))
-            .draw()
-            .map_err(PlotError::backend)?;
+        let area = legend(&area, &entries)?;
+        let mut chart = axes(&area, [&plot.title, &plot.x_label, &plot.y_label], (x_range, y_range))?;
         let clamp = |value: f64| value.clamp(y_range.0, y_range.1);
-        let drawn = || {
-            methods
-                .iter()
-                .zip(&curves)
-                .zip(COLOURS.iter().cycle())
-                .filter(|((_, curve), _)| !curve.is_empty())
-        };
         // All bands lie below all lines.
         for ((method, curve), colour) in drawn() {
             if method.seeds.len() > 1 {
@@ -251,31 +237,16 @@ pub fn curves_svg(plot: &CurvePlot, methods: &[Method], rng: &mut Stream) -> Res
                     .map_err(PlotError::backend)?;
             }
         }
-        for ((method, curve), colour) in drawn() {
+        for ((_, curve), colour) in drawn() {
             let style = ShapeStyle::from(colour).stroke_width(2);
             let points = curve.iter().map(|point| (point.x, clamp(point.value)));
-            let series = if curve.len() == 1 {
+            if curve.len() == 1 {
                 chart.draw_series(points.map(|point| Circle::new(point, 4, colour.filled())))
             } else {
                 chart.draw_series(LineSeries::new(points, style))
-            };
-            let seeds = method.seeds.len();
-            let plural = if seeds == 1 { "" } else { "s" };
-            series
-                .map_err(PlotError::backend)?
-                .label(format!("{} ({seeds} seed{plural})", method.label))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.25))
-            .legend_area_size(24)
-            .margin(8)
-            .label_font(("sans-serif", 13))
-            .draw()
+            }
             .map_err(PlotError::backend)?;
+        }
         area.present().map_err(PlotError::backend)?;
     }
     Ok(svg)
@@ -319,61 +290,94 @@ impl Default for ScatterPlot {
 /// # Errors
 /// [`PlotError::Empty`] when no group has a point.
 pub fn scatter_svg(plot: &ScatterPlot, groups: &[Group]) -> Result<String, PlotError> {
-    let (x_range, y_range) = map_ranges(groups)?;
+    let ranges = map_ranges(groups)?;
+    let entries: Vec<(String, RGBColor)> = groups
+        .iter()
+        .zip(COLOURS.iter().cycle())
+        .map(|(group, colour)| (group.label.clone(), *colour))
+        .collect();
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, sides(plot.size)).into_drawing_area();
         area.fill(&WHITE).map_err(PlotError::backend)?;
-        let mut builder = ChartBuilder::on(&area);
-        builder
-            .margin(14)
-            .margin_right(24)
-            .x_label_area_size(46)
-            .y_label_area_size(64);
-        if !plot.title.is_empty() {
-            builder.caption(&plot.title, ("sans-serif", 19));
-        }
-        let mut chart = builder
-            .build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)
-            .map_err(PlotError::backend)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .bold_line_style(BLACK.mix(0.10))
-            .axis_style(BLACK.mix(0.6))
-            .x_desc(&plot.x_label)
-            .y_desc(&plot.y_label)
-            .x_labels(7)
-            .y_labels(7)
-            .x_label_formatter(&|value| tick(*value, x_range))
-            .y_label_formatter(&|value| tick(*value, y_range))
-            .axis_desc_style(("sans-serif", 15))
-            .label_style(("sans-serif", 13))
-            .draw()
-            .map_err(PlotError::backend)?;
+        let area = legend(&area, &entries)?;
+        let mut chart = axes(&area, [&plot.title, &plot.x_label, &plot.y_label], ranges)?;
         for (group, colour) in groups.iter().zip(COLOURS.iter().cycle()) {
             chart
                 .draw_series(finite(group).map(|point| Circle::new(point, 3, colour.mix(0.6).filled())))
-                .map_err(PlotError::backend)?
-                .label(&group.label)
-                .legend(move |(x, y)| Circle::new((x + 9, y), 4, colour.filled()));
+                .map_err(PlotError::backend)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.25))
-            .legend_area_size(20)
-            .margin(8)
-            .label_font(("sans-serif", 13))
-            .draw()
-            .map_err(PlotError::backend)?;
         area.present().map_err(PlotError::backend)?;
     }
     Ok(svg)
 }
 
-/// The same map as a PNG without text, for [`crate::metrics::MetricsWriter::png`]. Group colours come in the same order.
+type Svg<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, 'b> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Draws the legend at the right edge, where it hides no data, and gives the area that is left.
+fn legend<'a>(area: &Svg<'a>, entries: &[(String, RGBColor)]) -> Result<Svg<'a>, PlotError> {
+    const LETTER: u32 = 7;
+    let (width, _) = area.dim_in_pixel();
+    let longest = entries
+        .iter()
+        .map(|(label, _)| label.chars().count())
+        .max()
+        .unwrap_or(0) as u32;
+    let strip = 40_u32.saturating_add(longest.saturating_mul(LETTER)).min(width * 2 / 5);
+    let room = ((strip - 40) / LETTER) as usize;
+    let (left, right) = area.split_horizontally(width - strip);
+    for (row, (label, colour)) in entries.iter().enumerate() {
+        let y = 46 + 22 * row as i32;
+        right
+            .draw(&Circle::new((8, y), 5, colour.filled()))
+            .map_err(PlotError::backend)?;
+        let shown = if label.chars().count() > room {
+            label
+                .chars()
+                .take(room.saturating_sub(3))
+                .chain("...".chars())
+                .collect()
+        } else {
+            label.clone()
+        };
+        right
+            .draw(&Text::new(shown, (20, y - 7), ("sans-serif", 13)))
+            .map_err(PlotError::backend)?;
+    }
+    Ok(left)
+}
+
+/// Axes with grid and labels; `texts` are title, horizontal and vertical label.
+fn axes<'a, 'b>(area: &'b Svg<'a>, texts: [&str; 3], (x, y): Ranges) -> Result<Chart<'a, 'b>, PlotError> {
+    let [title, x_label, y_label] = texts;
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(14).x_label_area_size(46).y_label_area_size(64);
+    if !title.is_empty() {
+        builder.caption(title, ("sans-serif", 19));
+    }
+    let mut chart = builder
+        .build_cartesian_2d(x.0..x.1, y.0..y.1)
+        .map_err(PlotError::backend)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(BLACK.mix(0.10))
+        .axis_style(BLACK.mix(0.6))
+        .x_desc(x_label)
+        .y_desc(y_label)
+        .x_labels(8)
+        .y_labels(8)
+        .x_label_formatter(&|value| tick(*value, x))
+        .y_label_formatter(&|value| tick(*value, y))
+        .axis_desc_style(("sans-serif", 15))
+        .label_style(("sans-serif", 13))
+        .draw()
+        .map_err(PlotError::backend)?;
+    Ok(chart)
+}
+
+/// The same map as a PNG without text, for [`crate::metrics::MetricsWriter::png`]; groups have the same colours.
 ///
 /// # Errors
 /// [`PlotError::Empty`] when no group has a point.

@@ -82,9 +82,10 @@ fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<Strin
     }
 }
 
-/// The file meant by `name`: a path (with or without `.ron`, relative to `beside` or the current folder), or the name
-/// of a file in the folder of its kind. `beside` is the folder of the file that asks.
-pub(super) fn find(kind: FileKind, name: &str, beside: Option<&Path>, roots: &[PathBuf]) -> Result<PathBuf, FileError> {
+/// The file meant by `name`: a path (with or without `.ron`, relative to the asking file or the current folder), or the
+/// name of a file in the folder of its kind. A file that asks for its own name means another one if there is one, so a
+/// user's `kitchen` can extend the `kitchen` that comes with the program.
+pub(super) fn find(kind: FileKind, name: &str, asking: Option<&Path>, roots: &[PathBuf]) -> Result<PathBuf, FileError> {
     if name.trim().is_empty() {
         return Err(FileError::plain(format!("the name of the {} is empty", kind.noun())));
     }
@@ -93,13 +94,15 @@ pub(super) fn find(kind: FileKind, name: &str, beside: Option<&Path>, roots: &[P
     } else {
         format!("{name}.ron")
     };
-    let by_path = [
-        beside.map(|folder| folder.join(&file_name)),
-        Some(PathBuf::from(&file_name)),
-    ];
+    let beside = asking.and_then(Path::parent).map(|folder| folder.join(&file_name));
     let by_kind = roots.iter().map(|root| root.join(kind.folder()).join(&file_name));
-    if let Some(path) = by_path.into_iter().flatten().chain(by_kind).find(|path| path.is_file()) {
-        return Ok(path);
+    let candidates = beside.into_iter().chain([PathBuf::from(&file_name)]).chain(by_kind);
+    let found: Vec<PathBuf> = candidates.filter(|path| path.is_file()).collect();
+    let other = found
+        .iter()
+        .find(|path| asking.is_none_or(|asking| !same_file(path, asking)));
+    if let Some(path) = other.or(found.first()) {
+        return Ok(path.clone());
     }
     let known = list(kind, roots);
     let wanted = name.trim_end_matches(".ron");
@@ -121,6 +124,14 @@ pub(super) fn find(kind: FileKind, name: &str, beside: Option<&Path>, roots: &[P
         format!("there are: {}", names.join(", "))
     };
     Err(FileError::plain(format!("no {} `{name}`{hint} ({names})", kind.noun())))
+}
+
+/// True when two paths lead to one file.
+pub(super) fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
 }
 
 fn folders(kind: FileKind, roots: &[PathBuf]) -> String {

@@ -3,7 +3,7 @@
 //! * **Located errors.** Whatever is wrong is reported with file, line, column, the field, what was expected and the
 //!   nearest valid name:
 //!   ```text
-//!   scenes/kitchen.ron:12:9: unknown field `theshold` in `Element`; did you mean `threshold`? (fields: name, threshold)
+//!   scenes/kitchen.ron:12:9: unknown field `theshold` in `Element`; did you mean `threshold`? (...)
 //!   12 |         theshold: 0.3,
 //!      |         ^^^^^^^^
 //!   ```
@@ -171,13 +171,8 @@ fn finish<T: DeserializeOwned + Serialize>(
     let mut sources = vec![path];
     let mut layers = Vec::new();
     while let Some((span, name)) = tree.take_text_field("extends")? {
-        let beside = sources.last().and_then(|path| path.parent());
-        let parent = lookup::find(kind, &name, beside, roots)
+        let parent = lookup::find(kind, &name, sources.last().map(PathBuf::as_path), roots)
             .map_err(|error| FileError::at(&span, format!("extends: {}", error.message())))?;
-        let same = |path: &PathBuf| match (path.canonicalize(), parent.canonicalize()) {
-            (Ok(one), Ok(other)) => one == other,
-            _ => *path == parent,
-        };
         let chain = || {
             let shown: Vec<String> = sources
                 .iter()
@@ -186,7 +181,7 @@ fn finish<T: DeserializeOwned + Serialize>(
                 .collect();
             shown.join(" -> ")
         };
-        if sources.iter().any(same) {
+        if sources.iter().any(|path| lookup::same_file(path, &parent)) {
             return Err(FileError::at(&span, format!("this file extends itself: {}", chain())));
         }
         if sources.len() == MAX_CHAIN {

@@ -472,6 +472,8 @@ fn files_extend_files() {
         ("scenes/b.ron", "(extends: \"a\")"),
         ("scenes/lost.ron", "(\n extends: \"kitchn\")"),
         ("scenes/odd.ron", "(extends: 3)"),
+        ("scenes/self.ron", "(extends: \"self\")"),
+        ("mine/kitchen.ron", "(extends: \"kitchen\", title: \"my kitchen\")"),
     ]);
     let long = load_in(&folder, "kitchen/long").unwrap();
     assert_eq!(long.value.title, "long");
@@ -513,6 +515,7 @@ fn files_extend_files() {
         fault("worse")
     );
     assert!(fault("a").contains("this file extends itself"), "{}", fault("a"));
+    assert!(fault("self").contains("this file extends itself"), "{}", fault("self"));
     assert!(fault("lost").starts_with(&format!(
         "{}:2:11: extends: no scene `kitchn`; did you mean `kitchen`?",
         path("lost.ron")
@@ -522,7 +525,10 @@ fn files_extend_files() {
         "{}",
         fault("odd")
     );
-    assert!(fault("micowave").starts_with("no scene `micowave` (there are: a, b, bad, kitchen, kitchen/long,"));
+    assert!(
+        fault("micowave")
+            .starts_with("no scene `micowave` (there are: a, b, bad, kitchen, kitchen/long, kitchen/mixed")
+    );
     assert!(
         fault("mixd").starts_with("no scene `mixd`; did you mean `kitchen/mixed`?"),
         "{}",
@@ -533,6 +539,12 @@ fn files_extend_files() {
     // By path, with and without the ending.
     assert_eq!(load_in(&folder, &path("kitchen/long.ron")).unwrap().value, long.value);
     assert_eq!(load_in(&folder, &path("kitchen/long")).unwrap().value, long.value);
+    // A file may extend its namesake.
+    let mine = load_in(&folder, folder.path().join("mine/kitchen").to_str().unwrap()).unwrap();
+    assert_eq!(
+        (mine.value.title.as_str(), mine.value.task.horizon),
+        ("my kitchen", 280)
+    );
     // Faults that show only when a value is used.
     let error = long
         .error_at("learner.discount", "must lie between 0 and 1")
@@ -644,7 +656,8 @@ proptest! {
         // The ron crate agrees.
         prop_assert_eq!(&ron::from_str::<Scene>(&text).unwrap(), &value);
         // Laid over itself it stays the same.
-        let fields = text.trim_end().strip_prefix("#![enable(implicit_some)]\n(").and_then(|rest| rest.strip_suffix(')'));
+        let fields = text.trim_end().strip_prefix("#![enable(implicit_some)]\n(");
+        let fields = fields.and_then(|rest| rest.strip_suffix(')'));
         let child = format!("(extends: \"parent\",{})", fields.unwrap());
         let folder = folder(&[("scenes/parent.ron", &text), ("scenes/child.ron", &child)]);
         prop_assert_eq!(&load_in(&folder, "child").unwrap().value, &value);
@@ -659,8 +672,8 @@ proptest! {
 
     #[test]
     fn no_token_soup_panics(tokens in prop::collection::vec(prop::sample::select(vec![
-        "(", ")", "[", "]", "{", "}", ",", ":", "a", "task", "Some", "None", "1", "-", "1e", ".5", "\"", "\\", "r#", "'",
-        "//", "/*", "*/", "\n", "é", "=", "extends", "0x", "true", "_", "#![enable(", "inf",
+        "(", ")", "[", "]", "{", "}", ",", ":", "a", "task", "Some", "None", "1", "-", "1e", ".5", "\"", "\\", "r#",
+        "'", "//", "/*", "*/", "\n", "é", "=", "extends", "0x", "true", "_", "#![enable(", "inf",
     ]), 0..40)) {
         let text = tokens.concat();
         let _ = scene(&text, &[]).map_err(|error| error.to_string());
@@ -668,7 +681,12 @@ proptest! {
     }
 
     #[test]
-    fn mutations_never_panic(value in any_scene(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+    fn mutations_never_panic(
+        value in any_scene(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
         let mut bytes = to_text(&value).unwrap().into_bytes();
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] = byte }

@@ -439,4 +439,22 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap().is_empty(), torn);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_changed_byte_is_noticed_or_cut(at in 0_usize..400, byte in 0_u8..=255) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut file = EventFile::create(folder.path(), 1.0).unwrap();
+            (0..8).for_each(|step| file.scalars(1.0, step, &[("a", 1.0)]));
+            file.flush().unwrap();
+            let path = existing(folder.path()).unwrap().remove(0);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            std::fs::write(&path, &bytes).unwrap();
+            if cut_after(&path, u64::MAX).is_ok() {
+                proptest::prop_assert!(bytes.starts_with(&std::fs::read(&path).unwrap()));
+            }
+        }
+    }
 }

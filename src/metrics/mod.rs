@@ -56,7 +56,7 @@ pub enum MetricsError {
     #[error("{} already holds figures of a run: resume it or choose another folder", .0.display())]
     Exists(PathBuf),
     /// An image whose numbers do not fit together.
-    #[error("the image `{tag}` of {width} x {height} wants {} RGB bytes, got {bytes}", u64::from(*width) * u64::from(*height) * 3)]
+    #[error("the image `{tag}` of {width} x {height} wants 3 bytes per pixel, got {bytes} in all")]
     Image {
         /// Its tag.
         tag: String,
@@ -155,7 +155,7 @@ impl MetricsWriter {
     fn start(folder: &Path, resumed_at: Option<u64>, clock: Clock) -> Result<Self, MetricsError> {
         let mut events = EventFile::create(folder, clock.unix)?;
         if let Some(step) = resumed_at {
-            events.session_start(clock.unix, step + 1);
+            events.session_start(clock.unix, step.saturating_add(1));
         }
         let mut writer = Self {
             events,

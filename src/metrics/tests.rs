@@ -77,15 +77,6 @@ fn rows_read_back_with_every_digit() {
     assert_eq!(curves["train/loss, \"total\""][0], (10.0, -0.7));
 }
 
-/// Steps of all events in a folder, in the order of files.
-fn event_steps(folder: &Path) -> Vec<usize> {
-    event_file::existing(folder)
-        .unwrap()
-        .iter()
-        .map(|path| fs::read(path).unwrap().len())
-        .collect()
-}
-
 #[test]
 fn a_resumed_run_has_no_gaps_and_no_doubles() {
     let whole = tempfile::tempdir().unwrap();
@@ -123,7 +114,7 @@ fn a_resumed_run_has_no_gaps_and_no_doubles() {
     record(&mut writer, 11..=20);
     drop(writer);
     assert_eq!(values(cut.path()), values(whole.path()));
-    assert_eq!(event_steps(cut.path()).len(), 2);
+    assert_eq!(event_file::existing(cut.path()).unwrap().len(), 2);
 
     // A second resume from the same place, and one from the end, change nothing but the sessions.
     let mut writer = MetricsWriter::resume(cut.path(), 10).unwrap();
@@ -145,7 +136,7 @@ fn faults_are_errors() {
     ));
     let mut writer = MetricsWriter::resume(folder.path(), 0).unwrap();
     let error = writer.image(0, "x", 2, 2, &[0; 3]).unwrap_err().to_string();
-    assert_eq!(error, "the image `x` of 2 x 2 wants 12 RGB bytes, got 3");
+    assert_eq!(error, "the image `x` of 2 x 2 wants 3 bytes per pixel, got 3 in all");
     assert!(writer.image(0, "x", 0, 0, &[]).is_err());
     drop(writer);
 
