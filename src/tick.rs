@@ -58,7 +58,18 @@ impl Plugin for TickPlugin {
                     ..default()
                 })
                 .configure_sets(
-                    (Reset, Observe, Decide, (Simulate, Learn), Score, Record, Evaluate, Checkpoint, Report).chain(),
+                    (
+                        Reset,
+                        Observe,
+                        Decide,
+                        (Simulate, Learn),
+                        Score,
+                        Record,
+                        Evaluate,
+                        Checkpoint,
+                        Report,
+                    )
+                        .chain(),
                 )
                 .add_systems(count_tick.before(Reset));
         });
