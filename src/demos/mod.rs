@@ -1,5 +1,71 @@
-//! Under construction.
+//! Scripted demonstrators: demonstrations without human data.
+//!
+//! | item | duty |
+//! |---|---|
+//! | [`KitchenDemonstrator`] | does any sequence of the seven kitchen elements, one control step at a time |
+//! | [`DemonstratorConfig`] | its speed, variety, retries and disturbances |
+//! | [`collect`] | gathers demonstrations from many environments at once |
+//! | [`demonstrate`] | one demonstration, without a schedule |
+//! | [`Spread`] | how varied the demonstrations are |
+//! | [`ik`], [`segments`] | the arm's kinematics and the pieces of motion they are made of |
 
-/// Temporary.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize, PartialEq)]
-pub struct CollectConfig {}
+mod collect;
+pub mod ik;
+mod kitchen;
+pub mod segments;
+mod spread;
+
+pub use collect::{
+    CollectConfig, CollectProgress, CollectReport, Demonstration, Rejection, collect, demonstrate, human_sequences,
+    recording_scene,
+};
+pub use kitchen::{Act, Attempt, DemonstratorConfig, Disturbance, KitchenDemonstrator, KitchenElement, Recorded};
+pub use spread::{ElementSpread, Spread, Summary};
+
+use crate::data::DataError;
+use crate::scene::SceneError;
+use crate::sim::SimError;
+
+/// What can go wrong with demonstrators.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DemoError {
+    /// The model lacks something that the demonstrator works with.
+    #[error("the kitchen demonstrator needs the {kind} {name:?}, which the scene's model does not have")]
+    Model {
+        /// What kind of thing.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The scene lacks an element, or cannot be compiled.
+    #[error("the kitchen demonstrator cannot work in this scene: {0}")]
+    Scene(#[from] SceneError),
+    /// The scene drives other joints than arm and fingers.
+    #[error("the kitchen demonstrator drives nine servos, this scene has {0}")]
+    Servos(usize),
+    /// `MuJoCo` has no memory for another state.
+    #[error("MuJoCo: {0}")]
+    Memory(String),
+    /// An environment could not be made.
+    #[error(transparent)]
+    Environment(#[from] SimError),
+    /// A demonstration could not be stored.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The settings leave no sequence to demonstrate.
+    #[error("no sequence of elements is left to demonstrate: every one is excluded, or the list is empty")]
+    NoSequences,
+    /// So many demonstrations fail that the number asked for is out of reach.
+    #[error("gave up after {attempts} attempts: only {accepted} of {episodes} demonstrations succeeded ({reasons})")]
+    TooManyFailures {
+        /// Demonstrations begun and judged.
+        attempts: usize,
+        /// Those that succeeded.
+        accepted: usize,
+        /// Those asked for.
+        episodes: usize,
+        /// Why the others failed.
+        reasons: String,
+    },
+}

@@ -1,0 +1,245 @@
+//! The kitchen demonstrator: numbers of the reference implementation, success, determinism, the mix of sequences.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::ops::ControlFlow;
+use std::process::Command;
+
+use apprentice::demos::{
+    CollectConfig, Demonstration, DemonstratorConfig, Disturbance, KitchenDemonstrator, KitchenElement, collect,
+    demonstrate, human_sequences, recording_scene,
+};
+use apprentice::scene::{CompiledScene, Scene};
+use apprentice::sim::Environment;
+
+/// Steps, step of completion and final distance of one element from the scene's start, without any randomness.
+fn exact_run(element: KitchenElement) -> (usize, Option<usize>, f64) {
+    let mut scene = Scene::load("kitchen").unwrap();
+    scene.observation.noise = false;
+    let scene = CompiledScene::new(recording_scene(&scene)).unwrap();
+    let mut environment = Environment::new(&scene, 0, 0).unwrap();
+    let mut demonstrator = KitchenDemonstrator::new(&scene, DemonstratorConfig::exact()).unwrap();
+    let rng = apprentice::rng::stream(0, apprentice::rng::Purpose::Demonstrator, 0, 0);
+    demonstrator.begin(vec![element], rng);
+    let (mut steps, mut completed) = (0, None);
+    while let Some(act) = demonstrator.act(&environment.physics, &environment.measurement) {
+        assert_eq!(act.intended, act.executed);
+        environment.step(&scene, &act.executed);
+        steps += 1;
+        if completed.is_none() && demonstrator.is_done(element, &environment.physics) {
+            completed = Some(steps);
+        }
+    }
+    (steps, completed, demonstrator.distance(element, &environment.physics))
+}
+
+/// The elements whose routine is that of our first implementation (in Python) repeat its numbers.
+#[test]
+fn unchanged_routines_repeat_the_first_implementation() {
+    use KitchenElement::*;
+    for (element, steps, completed, distance) in [
+        (BottomBurner, 41, 30, 0.117),
+        (TopBurner, 45, 35, 0.067),
+        (LightSwitch, 31, 27, 0.031),
+        (SlideCabinet, 41, 29, 0.022),
+    ] {
+        let (here_steps, here_completed, here_distance) = exact_run(element);
+        println!("{element:?} {here_steps} {here_completed:?} {here_distance:.4}");
+        assert_eq!((here_steps, here_completed), (steps, Some(completed)), "{element:?}");
+        assert!((here_distance - distance).abs() < 0.002, "{element:?}: {here_distance}");
+    }
+}
+
+fn kitchen() -> Scene {
+    Scene::load("kitchen").unwrap()
+}
+
+/// Share of successes of single elements from the start, without retries.
+fn success(element: KitchenElement, disturbance: Disturbance, retries: usize, episodes: usize) -> (usize, f64) {
+    let config = CollectConfig {
+        episodes,
+        sequences: vec![vec![element]],
+        demonstrator: DemonstratorConfig {
+            disturbance,
+            retries,
+            ..DemonstratorConfig::default()
+        },
+        ..CollectConfig::default()
+    };
+    let mut attempts = 0;
+    let report = collect(
+        &config,
+        &kitchen(),
+        |_| Ok(()),
+        |_| {
+            attempts += 1;
+            if attempts < episodes {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    );
+    match report {
+        Ok(report) => (report.episodes, report.spread.steps.mean()),
+        Err(error) => {
+            println!("{error}");
+            (0, 0.0)
+        }
+    }
+}
+
+#[test]
+#[ignore = "a table of 2800 demonstrations, for the record"]
+fn success_under_disturbance() {
+    for element in KitchenElement::ALL {
+        let mut row = format!("{:14}", element.name());
+        let levels = [
+            (Disturbance::NONE, 0),
+            (Disturbance::noise(0.05), 0),
+            (Disturbance::noise(0.1), 0),
+            (Disturbance::noise(0.2), 0),
+            (Disturbance::default(), 0),
+            (Disturbance::default(), 2),
+        ];
+        for (disturbance, retries) in levels {
+            let (done, steps) = success(element, disturbance, retries, 100);
+            row += &format!(" | {done:3} {steps:5.1}");
+        }
+        println!("{row}");
+    }
+}
+
+#[test]
+#[ignore = "takes a minute; prints report and spread"]
+fn six_hundred_demonstrations() {
+    let start = std::time::Instant::now();
+    let config = CollectConfig {
+        seed: 7,
+        ..CollectConfig::default()
+    };
+    let report = collect(&config, &kitchen(), |_| Ok(()), |_| ControlFlow::Continue(())).unwrap();
+    println!(
+        "{} of {} in {:.1} s, {} steps, rejected {:?}\n{}",
+        report.episodes,
+        report.attempts,
+        start.elapsed().as_secs_f64(),
+        report.steps,
+        report.rejected,
+        report.spread
+    );
+    assert!(report.success_rate() >= 0.98, "{:?}", report.rejected);
+}
+
+#[test]
+fn the_mix_leaves_out_the_downstream_task() {
+    use KitchenElement::*;
+    let mut config = CollectConfig::default();
+    assert_eq!(config.mix().unwrap().len(), 24);
+    config
+        .sequences
+        .push(vec![Kettle, Microwave, LightSwitch, BottomBurner]);
+    assert_eq!(config.mix().unwrap(), human_sequences());
+    config.without.clear();
+    assert_eq!(config.mix().unwrap().len(), 25);
+    config.sequences.clear();
+    assert!(config.mix().is_err());
+}
+
+fn hash(demonstrations: &[Demonstration]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for demonstration in demonstrations {
+        demonstration.attempt.hash(&mut hasher);
+        demonstration.sequence.hash(&mut hasher);
+        demonstration.completed_at.hash(&mut hasher);
+        let episode = &demonstration.episode;
+        for values in [&episode.observations, &episode.actions, &episode.rewards] {
+            values.iter().for_each(|value| value.to_bits().hash(&mut hasher));
+        }
+        format!("{:?}", episode.infos).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn small() -> CollectConfig {
+    CollectConfig {
+        episodes: 5,
+        seed: 3,
+        environments: 3,
+        threads: 2,
+        ..CollectConfig::default()
+    }
+}
+
+fn gather(config: &CollectConfig) -> Vec<Demonstration> {
+    let mut demonstrations = Vec::new();
+    let keep = |demonstration| {
+        demonstrations.push(demonstration);
+        Ok(())
+    };
+    collect(config, &kitchen(), keep, |_| ControlFlow::Continue(())).unwrap();
+    demonstrations
+}
+
+/// Prints a hash for [`threads_make_no_difference`], which runs it in processes of its own.
+#[test]
+#[ignore = "the other half of another test"]
+fn hash_with_threads_from_environment() {
+    let threads = std::env::var("DEMONSTRATION_THREADS").unwrap().parse().unwrap();
+    println!(
+        "hash {}",
+        hash(&gather(&CollectConfig {
+            threads,
+            environments: 0,
+            ..small()
+        }))
+    );
+}
+
+#[test]
+fn threads_make_no_difference() {
+    let with = |threads: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "hash_with_threads_from_environment",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("DEMONSTRATION_THREADS", threads)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .find_map(|line| line.split_once("hash "))
+            .unwrap()
+            .1
+            .to_owned()
+    };
+    assert_eq!(with("1"), with("2"));
+}
+
+#[test]
+fn environments_make_no_difference_and_recordings_are_whole() {
+    let config = small();
+    let demonstrations = gather(&config);
+    let alone = gather(&CollectConfig {
+        environments: 1,
+        ..config.clone()
+    });
+    assert_eq!(hash(&demonstrations), hash(&alone));
+    for demonstration in &demonstrations {
+        let by_hand = demonstrate(&config, &kitchen(), demonstration.attempt)
+            .unwrap()
+            .unwrap();
+        assert_eq!(*demonstration, by_hand);
+        let episode = &demonstration.episode;
+        episode.check(60, 9).unwrap();
+        assert_eq!(episode.episode_return(), 4.0);
+        assert!(episode.actions.iter().all(|action| action.abs() <= 1.0));
+        assert_eq!(episode.timeouts.iter().filter(|timeout| **timeout).count(), 1);
+        assert_eq!(demonstration.completed_at.len(), 4);
+        assert!(demonstration.completed_at.is_sorted());
+    }
+}
