@@ -18,6 +18,7 @@
 pub mod agents;
 pub mod app;
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
 pub mod demos;
 pub mod evaluate;

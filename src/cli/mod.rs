@@ -26,11 +26,15 @@ mod table;
 mod train;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::StopRequest;
+use crate::app::{Ended, StopRequest};
+use crate::experiment::{Experiment, SkillModelConfig};
+use crate::files::Loaded;
+use crate::run::{self, RunFolder, RunFolderError, Settings};
 
 /// Many agents practise in one world: skills from demonstrations, then long tasks in skill space.
 #[derive(Parser, Debug)]
@@ -74,17 +78,65 @@ pub(crate) struct Context {
     pub stop: StopRequest,
 }
 
+impl Context {
+    fn settings(&self) -> Settings {
+        Settings { threads: self.threads, stop: self.stop.clone() }
+    }
+}
+
+/// Exit code of a command that came to its end: 130 after an interruption.
+fn finished(ended: Ended) -> ExitCode {
+    match ended {
+        Ended::Finished => ExitCode::SUCCESS,
+        Ended::Stopped => ExitCode::from(130),
+    }
+}
+
+/// The folder of a new run, or of the one to go on with.
+fn open_or_create(
+    experiment: &str,
+    out: Option<&Path>,
+    resume: bool,
+    loaded: &Loaded<Experiment>,
+) -> Result<RunFolder, RunFolderError> {
+    match (out, resume) {
+        (Some(root), true) => RunFolder::open(root),
+        (None, true) => RunFolder::open(&Path::new("runs").join(run::default_name(experiment))),
+        (Some(root), false) => RunFolder::create(root, &loaded.resolved_text),
+        (None, false) => RunFolder::create(&RunFolder::next_free(experiment), &loaded.resolved_text),
+    }
+}
+
+/// The skill model an experiment needs: the one asked for, or the newest one that fits.
+fn skills_for(
+    experiment: &Experiment,
+    asked: Option<PathBuf>,
+    name: &str,
+) -> Result<Option<PathBuf>, Failure> {
+    if experiment.skill_model == SkillModelConfig::None || asked.is_some() {
+        return Ok(asked);
+    }
+    match run::find_skills(&experiment.skill_model, experiment.pretraining.updates) {
+        Some(path) => Ok(Some(path)),
+        None => Err(format!(
+            "no trained skill model of this kind below runs/; train one with `apprentice pretrain {name}`, \
+             or name a folder with --skills"
+        )
+        .into()),
+    }
+}
+
 /// Any error of a command, with all it says about itself.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Parses the command line and runs the command. Errors go to standard error as one message; the exit code is 1 for
 /// them, 2 for wrong arguments and 130 after an interruption.
 pub fn main() -> ExitCode {
-    // candle's own pool spins at barriers and starves the simulation beside it; learners use one thread each.
+    // candle's own pool spins at barriers and starves the simulation beside it.
     // SAFETY: nothing else runs yet.
     #[allow(unsafe_code, reason = "candle reads its thread count from the environment only")]
     unsafe {
-        std::env::set_var("RAYON_NUM_THREADS", "1");
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
     let arguments = Arguments::parse();
     let result = StopRequest::on_signals().map_err(Failure::from).and_then(|stop| {

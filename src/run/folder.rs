@@ -13,6 +13,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Names the folder of a skill model that lies elsewhere.
+const SKILLS_USED: &str = "skills_from.txt";
+
 /// A run folder could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFolderError {
@@ -99,6 +102,23 @@ impl RunFolder {
     /// Metrics and checkpoints of the learner with this seed.
     pub fn seed(&self, seed: u64) -> PathBuf {
         self.root.join(format!("seed_{seed}"))
+    }
+
+    /// The skill model that the run's learners stand on: its own, or the one it was started with.
+    pub fn skills_used(&self) -> Result<Option<PathBuf>, RunFolderError> {
+        if self.root.join(SKILLS_USED).is_file() {
+            return Ok(Some(PathBuf::from(self.read(SKILLS_USED)?.trim())));
+        }
+        Ok(Some(self.skills()).filter(|skills| skills.is_dir()))
+    }
+
+    /// Notes which skill model the run's learners stand on, if it is not the run's own.
+    pub fn note_skills(&self, skills: &Path) -> Result<(), RunFolderError> {
+        if skills == self.skills() || skills == self.root {
+            return Ok(());
+        }
+        let path = skills.canonicalize().unwrap_or_else(|_| skills.to_path_buf());
+        self.write(SKILLS_USED, &path.display().to_string()).map(|_| ())
     }
 
     /// Writes a small text file whole or not at all.

@@ -3,16 +3,20 @@
 //! Commands call these functions with a loaded [`Experiment`](crate::experiment::Experiment) and a [`RunFolder`];
 //! everything a stage makes is written there.
 
+mod collect;
+mod curves;
 mod evaluate;
 mod folder;
 mod pretrain;
 mod skills;
 mod train;
 
+pub use collect::{collect, ensure_dataset};
+pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder};
 pub use pretrain::pretrain;
-pub use skills::{SavedModel, SkillFolder, find_skills};
+pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
 pub use train::{Foundations, TrainPlan, element_names, load_scene, train};
 
 use crate::app::StopRequest;
@@ -41,6 +45,9 @@ pub enum RunError {
     /// The demonstrations.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// The demonstrator.
+    #[error(transparent)]
+    Demonstrations(#[from] crate::demos::DemoError),
     /// The skill model.
     #[error("skill model: {0}")]
     Skill(#[from] crate::skills::SkillError),
@@ -56,6 +63,9 @@ pub enum RunError {
     /// Metrics could not be written.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
+    /// A picture could not be drawn.
+    #[error(transparent)]
+    Plot(#[from] crate::plot::PlotError),
     /// The run folder.
     #[error(transparent)]
     Folder(#[from] RunFolderError),

@@ -7,6 +7,7 @@
 //!   metrics        TensorBoard events and CSV
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,8 @@ use crate::experiment::SkillModelConfig;
 use crate::files;
 use crate::pretraining::{Pretrain, TrainerProgress};
 use crate::rng::{Purpose, stream};
-use crate::skills::{SkillDims, SkillError, Standardiser};
+use crate::skills::import::ImportedModel;
+use crate::skills::{SkillDims, SkillError, SkillModel, Standardiser};
 
 /// Settings and sizes of a saved skill model.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -124,6 +126,24 @@ pub(super) fn latest<S: serde::de::DeserializeOwned>(
         bevy::log::warn!("{fault}; going back to step {}", checkpoint.step);
     }
     Ok(Some(checkpoint))
+}
+
+/// Stores a model from somewhere else as a skill folder.
+pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, RunError> {
+    let (config, dims, model): (_, _, Box<dyn Pretrain>) = match model {
+        ImportedModel::Spirl(model) => {
+            (SkillModelConfig::Spirl(model.config().clone()), SkillModel::dims(model.as_ref()), model)
+        }
+        ImportedModel::Bc(model) => (SkillModelConfig::Bc(model.config().clone()), model.dims(), model),
+    };
+    let saved = SavedModel { model: config, observation: dims.state, action: dims.action };
+    if root.join("model.ron").exists() {
+        return Err(RunError::Experiment(format!("{}: holds a skill model already", root.display())));
+    }
+    let folder = SkillFolder::create(root, &saved)?;
+    let tensors = BTreeMap::from([("weights".to_owned(), model.weights()?)]);
+    folder.checkpoints().save(0, &TrainerProgress::new(0), &tensors, None)?;
+    Ok(saved)
 }
 
 /// The newest skill folder below `runs/` whose model has these settings and is fully trained.

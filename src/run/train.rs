@@ -141,6 +141,9 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
         return Err(RunError::Experiment("expected at least one environment and one seed".into()));
     }
 
+    if let Some(skills) = &plan.skills {
+        plan.folder.note_skills(skills)?;
+    }
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin));
     let world = app.world_mut();
