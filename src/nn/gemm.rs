@@ -78,8 +78,8 @@ pub(crate) enum Into {
     Add,
 }
 
-/// Longest inner dimension in one call of the library: it splits longer ones depending on the other dimensions, and then
-/// the bits of a row would depend on how many rows are computed together.
+/// Longest inner dimension in one call of the library: it splits longer ones depending on the other dimensions, and
+/// then the bits of a row would depend on how many rows are computed together.
 const DEPTH: usize = 512;
 /// The library takes another path, with another order of summation, for products of up to 256 elements.
 const SMALL: usize = 256;

@@ -1,6 +1,11 @@
 //! Element-wise loops, compiled for AVX-512, AVX2 and the baseline of the build; the best one is chosen at run time.
 //!
-//! No loop re-orders a sum or contracts a product, so all variants give the same bits.
+//! The order of every sum is written out and no product is contracted, so all variants give the same bits.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several slices of one length, indexed together"
+)]
 
 use std::ops::Range;
 
@@ -107,8 +112,8 @@ dispatch! {
         }
     }
 
-    /// One LSTM step: `gates [rows, 4 h]` holds the pre-activations of input, forget, cell and output without `bias`, and
-    /// becomes the activations; `c`, `tanh_c` and `h [rows, h]` are written.
+    /// One LSTM step: `gates [rows, 4 h]` holds the pre-activations of input, forget, cell and output without `bias`,
+    /// and becomes the activations; `c`, `tanh_c` and `h [rows, h]` are written.
     pub(crate) fn lstm_forward(
         gates: &mut [f32], bias: &[f32], c_before: &[f32], c: &mut [f32], tanh_c: &mut [f32], h: &mut [f32],
     ) {
@@ -137,10 +142,11 @@ dispatch! {
         }
     }
 
-    /// Back through one LSTM step: from `dh` and `dc`, the gradients of the states after it, to `dc` of the state before
-    /// and `d_gates`, that of the pre-activations.
+    /// Back through one LSTM step: from `dh` and `dc`, the gradients of the states after it, to `dc` of the state
+    /// before and `d_gates`, that of the pre-activations.
     pub(crate) fn lstm_backward(
-        gates: &[f32], c_before: &[f32], tanh_c: &[f32], dh: &[f32], dc: &mut [f32], d_gates: &mut [f32], width: usize,
+        gates: &[f32], c_before: &[f32], tanh_c: &[f32],
+        dh: &[f32], dc: &mut [f32], d_gates: &mut [f32], width: usize,
     ) {
         for (row, d_gates) in d_gates.chunks_exact_mut(4 * width).enumerate() {
             let at = row * width;
@@ -244,11 +250,11 @@ dispatch! {
         }
     }
 
-    /// Adds the square of element `i` to lane `i % 16`.
-    fn add_squares(values: &[f32], lanes: &mut [f64; LANES]) {
+    /// Adds the square of element `i` to lane `i % 64`.
+    fn add_squares(values: &[f32], lanes: &mut [f32; LANES]) {
         for chunk in values.chunks(LANES) {
             for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(*value) * f64::from(*value);
+                *lane += value * value;
             }
         }
     }
@@ -307,8 +313,8 @@ dispatch! {
         }
     }
 
-    /// Sums of `d` and of `d * x` per column, `x = (u - mean) * inv_std`, for columns `first..` of `d, u [rows, width]`,
-    /// as pairs in `out [columns, 2]`.
+    /// Sums of `d` and of `d * x` per column, `x = (u - mean) * inv_std`, for columns `first..` of
+    /// `d, u [rows, width]`, as pairs in `out [columns, 2]`.
     pub(crate) fn norm_sums(
         d: &[f32], u: &[f32], mean: &[f32], inv_std: &[f32], first: usize, out: &mut [f32],
     ) {
@@ -379,8 +385,9 @@ fn transpose_avx2(values: &[f32], columns: usize, out: &mut [f32]) {
     };
     let rows = values.len() / columns;
     let (whole_rows, whole_columns) = (rows / 8 * 8, columns / 8 * 8);
-    for first_row in (0..whole_rows).step_by(8) {
-        for first in (0..whole_columns).step_by(8) {
+    // Along the rows of `out` first: strided stores cost more than strided loads.
+    for first in (0..whole_columns).step_by(8) {
+        for first_row in (0..whole_rows).step_by(8) {
             let mut a = [_mm256_setzero_ps(); 8];
             for (i, a) in a.iter_mut().enumerate() {
                 let row = &values[(first_row + i) * columns + first..][..8];
@@ -413,14 +420,18 @@ fn transpose_avx2(values: &[f32], columns: usize, out: &mut [f32]) {
     transpose_block(values, columns, out, 0..whole_rows, whole_columns..columns);
 }
 
-/// Sum of squares in `f64` over 16 interleaved lanes.
+/// Sum of squares: in `f32` over 64 interleaved lanes of up to 64 elements, in `f64` beyond.
 pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    add_squares(values, &mut lanes);
-    lanes.iter().sum()
+    let mut total = 0.0;
+    for block in values.chunks(LANES * LANES) {
+        let mut lanes = [0.0; LANES];
+        add_squares(block, &mut lanes);
+        total += lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
+    }
+    total
 }
 
-const LANES: usize = 16;
+const LANES: usize = 64;
 const TILE: usize = 32;
 const BLOCK: usize = 32;
 

@@ -53,7 +53,7 @@ pub enum ImportError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// No tensor of this name.
-    #[error("no tensor `{name}`{}", .nearest.as_ref().map(|n| format!(", the nearest name is `{n}`")).unwrap_or_default())]
+    #[error("no tensor `{name}`{}", suggestion(.nearest.as_deref()))]
     Missing {
         /// The name that was looked for.
         name: String,
@@ -170,12 +170,7 @@ impl Params {
             Some(entry) => Ok(entry),
             None => {
                 let names = self.0.entries.iter().map(|entry| entry.name.as_str());
-                bail!(
-                    "no tensor `{name}`{}",
-                    nearest(name, names)
-                        .map(|n| format!(", nearest: `{n}`"))
-                        .unwrap_or_default()
-                )
+                bail!("no tensor `{name}`{}", suggestion(nearest(name, names)))
             }
         }
     }
@@ -429,6 +424,12 @@ pub(crate) fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result
         Storage::Cpu(storage) => read(slice_of(storage, layout)?),
         _ => bail!("expected a CPU tensor"),
     }
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest
+        .map(|name| format!(", the nearest name is `{name}`"))
+        .unwrap_or_default()
 }
 
 fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -495,7 +495,7 @@ fn weights_survive_a_round_trip_by_name() {
             .tensor("head.linear.bais")
             .unwrap_err()
             .to_string()
-            .contains("nearest: `head.linear.bias`")
+            .contains("the nearest name is `head.linear.bias`")
     );
 }
 
