@@ -111,17 +111,18 @@ impl Default for PretrainingConfig {
 
 impl SkillModelConfig {
     /// A model with fresh weights for these sizes; `None` if the experiment has none. `statistics` gives mean and
-    /// deviation of the observations to models that standardise them.
+    /// deviation of the observations to models that standardise them; `threads` are those of one update.
     pub fn build(
         &self,
         dims: SkillDims,
         statistics: impl FnOnce() -> Result<Standardiser, SkillError>,
         rng: &mut Stream,
+        threads: usize,
     ) -> Result<Option<Box<dyn Pretrain>>, SkillError> {
         Ok(match self {
             Self::None => None,
             Self::Spirl(config) => {
-                let mut model = Spirl::new(config.clone(), dims, rng)?;
+                let mut model = Spirl::new(config.clone(), dims, rng)?.with_threads(threads);
                 if config.standardise {
                     model.set_standardiser(statistics()?)?;
                 }

@@ -858,7 +858,7 @@ impl Sac {
         let (loss_1, loss_2) = (loss_1?, loss_2?);
 
         // The three losses have no weights in common, so one backward pass gives each network its own gradient.
-        let gradients = ((&policy_loss + &loss_1)? + &loss_2)?.backward()?;
+        let gradients = crate::nn::backward(&((&policy_loss + &loss_1)? + &loss_2)?)?;
         let [critic_1, critic_2] = &self.critic_optimisers;
         let metrics = UpdateMetrics {
             policy_loss: policy_loss.to_scalar()?,

@@ -50,7 +50,7 @@ pub fn pretrain(
     };
     let mut rng = stream(config.seed, Purpose::Weights, 0, 0);
     let dims = SkillDims { state: saved.observation, action: saved.action };
-    let Some(mut model) = saved.model.build(dims, statistics, &mut rng)? else {
+    let Some(mut model) = saved.model.build(dims, statistics, &mut rng, settings.threads)? else {
         return Err(RunError::Experiment("this experiment has no skill model to train (skill_model: None)".into()));
     };
     let windows = |sequences| WindowSampler::new(dataset.clone(), sequences, WindowConfig::new(model.window()));

@@ -43,7 +43,7 @@ impl SavedModel {
     pub fn build(&self, seed: u64) -> Result<Box<dyn Pretrain>, RunError> {
         let mut rng = stream(seed, Purpose::Weights, 0, 0);
         self.model
-            .build(self.dims(), || Standardiser::identity(self.observation), &mut rng)?
+            .build(self.dims(), || Standardiser::identity(self.observation), &mut rng, 1)?
             .ok_or_else(|| SkillError::Config("the experiment has no skill model (skill_model: None)".into()).into())
     }
 }

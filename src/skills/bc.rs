@@ -166,7 +166,7 @@ impl Bc {
     pub fn train_step(&mut self, states: &Tensor, actions: &Tensor) -> Result<BcMetrics> {
         let loss = self.loss(states, actions, Mode::Train)?;
         let nll = scalar(&loss)?;
-        let gradients = loss.backward()?;
+        let gradients = crate::nn::backward(&loss)?;
         let gradient_norm = self.optimiser.gradient_norm(&gradients)?;
         if !nll.is_finite() || !gradient_norm.is_finite() {
             return Ok(BcMetrics {

@@ -604,7 +604,7 @@ impl Spirl {
         if let Some(beta) = &self.beta {
             objective = (objective + beta.objective(&losses.kl)?)?;
         }
-        let gradients = objective.backward()?;
+        let gradients = crate::nn::backward(&objective)?;
         metrics.gradient_norm = self.optimiser.gradient_norm(&gradients)?;
         if !metrics.gradient_norm.is_finite() {
             metrics.skipped = true;
