@@ -24,6 +24,11 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// Whether episodes are running.
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
     /// Whether all episodes have ended.
     pub fn is_finished(&self) -> bool {
         self.running == 0 && !self.results.is_empty()

@@ -69,6 +69,13 @@ impl Practice {
         }
     }
 
+    /// Takes over the rates of a configuration that may have changed since this practice began.
+    pub fn with_rates(mut self, config: &TrainingConfig) -> Self {
+        self.updates_per_transition = config.updates_per_transition;
+        self.updates_per_tick = config.updates_per_tick;
+        self
+    }
+
     /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
     pub fn none(seed: u64) -> Self {
         let config = TrainingConfig { warmup: 0, updates_per_transition: 0.0, ..TrainingConfig::default() };
@@ -192,7 +199,7 @@ pub fn count_steps(
         let counts = !practice.warms_up();
         for (acts_in, behaviour) in agents.iter_many(members.iter()) {
             let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else { continue };
-            if *behaviour != Behaviour::Practises || !counts {
+            if !behaviour.practises() || !counts {
                 continue;
             }
             practice.steps += 1;
