@@ -17,7 +17,7 @@ build: setup ## build the headless program
 	$(CARGO) build --locked $(HEADLESS)
 
 kitchen: build ## learn the kitchen from demonstrations to the finished agent; QUICK=1 for a five-minute run
-	$(CARGO) run --locked --quiet $(HEADLESS) -- kitchen $(if $(QUICK),--quick)
+	$(CARGO) run --locked --quiet $(HEADLESS) -- learn kitchen/spirl_cl $(if $(QUICK),--quick)
 
 test: setup ## formatting, lints, documentation and all tests
 	$(CARGO) fmt --check

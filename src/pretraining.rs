@@ -53,6 +53,9 @@ pub trait Pretrain: Send + Sync {
     /// Updates made.
     fn updates(&self) -> u64;
 
+    /// Skills `[B, nz]` of windows, for pictures of the latent space; `None` for models without one.
+    fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>, SkillError>;
+
     /// The network that starts policies: the skill prior, or the cloned policy.
     fn policy_prior(&self) -> Result<GaussianNetwork, SkillError>;
 

@@ -7,6 +7,7 @@ mod collect;
 mod curves;
 mod evaluate;
 mod folder;
+mod latent;
 mod pretrain;
 mod skills;
 mod train;
@@ -63,6 +64,9 @@ pub enum RunError {
     /// Metrics could not be written.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
     /// A picture could not be drawn.
     #[error(transparent)]
     Plot(#[from] crate::plot::PlotError),

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bevy::prelude::*;
 
+use super::latent::draw_latent_space;
 use super::skills::{SavedModel, SkillFolder};
 use super::{RunError, RunFolder, Settings};
 use crate::app::{self, Ended};
@@ -132,6 +133,8 @@ pub fn pretrain(
     }
     if ended == Ended::Stopped {
         save(app.world_mut(), trainer, &skills)?;
+    } else if let Some(model) = app.world().get::<Trainer>(trainer) {
+        draw_latent_space(model.0.as_ref(), dataset, &skills, &mut metrics, config.updates)?;
     }
     metrics.sync()?;
     Ok(ended)

@@ -287,6 +287,10 @@ impl Pretrain for Bc {
         self.updates
     }
 
+    fn embed(&self, _states: Tensor, _actions: Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
     fn policy_prior(&self) -> Result<GaussianNetwork> {
         self.network()
     }

@@ -1031,6 +1031,10 @@ impl Pretrain for Spirl {
         self.updates
     }
 
+    fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>> {
+        self.posterior_means(&SkillBatch { states, actions }).map(Some)
+    }
+
     fn policy_prior(&self) -> Result<GaussianNetwork> {
         self.prior_network()
     }
