@@ -56,6 +56,7 @@ pub(super) fn rollout(result: &Evaluated) -> String {
             let _ = writeln!(out, "    {name:<16} {:>4.0}%", 100.0 * share);
         }
     }
+    out.truncate(out.trim_end().len());
     out
 }
 
@@ -72,5 +73,6 @@ pub(super) fn collection(report: &CollectReport) -> String {
         let _ = write!(out, "\n  {reason}: {count}");
     }
     let _ = write!(out, "\n{}", report.spread);
+    out.truncate(out.trim_end().len());
     out
 }
