@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     overrides.extend(arguments.overrides.iter().cloned());
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;
+    run::check(experiment)?;
     let settings = context.settings();
     let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
     let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));

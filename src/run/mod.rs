@@ -18,7 +18,7 @@ pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, write_whole};
 pub use pretrain::pretrain;
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
-pub use train::{Foundations, TrainPlan, element_names, load_scene, train};
+pub use train::{Foundations, TrainPlan, check, element_names, load_scene, train};
 
 use crate::app::StopRequest;
 

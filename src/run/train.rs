@@ -149,7 +149,7 @@ pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &Traini
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
 pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
-    check_seeds(experiment)?;
+    check(experiment)?;
     let scene = load_scene(experiment)?;
     let (task, elements) = element_names(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
@@ -202,15 +202,17 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     }
 }
 
-fn check_seeds(experiment: &Experiment) -> Result<(), RunError> {
+/// Finds settings of practice that cannot be used, before anything is made or trained.
+pub fn check(experiment: &Experiment) -> Result<(), RunError> {
     if experiment.environments == 0 || experiment.seeds.is_empty() {
         return Err(RunError::Experiment("expected at least one environment and one seed".into()));
     }
     let mut seen = BTreeSet::new();
-    match experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
-        Some(seed) => Err(RunError::Experiment(format!("seeds: expected different ones, found {seed} twice"))),
-        None => Ok(()),
+    if let Some(seed) = experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
+        return Err(RunError::Experiment(format!("seeds: expected different ones, found {seed} twice")));
     }
+    load_scene(experiment)?;
+    Ok(experiment.learner.validate()?)
 }
 
 /// The multiple of `every` after `steps`; never if `every` is 0.
