@@ -5,14 +5,21 @@
 //! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
 //! otherwise simulate and learn in turn instead of side by side.
 
+use std::collections::BTreeMap;
+
 use bevy::ecs::batching::BatchingStrategy;
+use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::{ActsIn, Agents, Behaviour, record_steps, store_transitions};
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::evaluate::EvaluationSchedule;
 use crate::experiment::TrainingConfig;
 use crate::learners::sac::{Sac, SacError, UpdateMetrics};
+use crate::metrics::MetricsError;
 use crate::replay::{ReplayBuffer, ReplayError};
+use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
 use crate::tick::{Faults, Tick, TickSystems, stop_on_error};
@@ -131,6 +138,28 @@ impl EpisodeResult {
     }
 }
 
+/// Where and when a learner is saved.
+#[derive(Component, Debug)]
+pub struct LearnerCheckpoints {
+    /// Its checkpoints.
+    pub folder: Checkpoints,
+    /// Environment steps between two of them; 0 for none but the last.
+    pub every: u64,
+    /// Environment steps of practice at which the next one is due.
+    pub next: u64,
+    /// Steps of practice at the last one.
+    pub saved_at: Option<u64>,
+}
+
+/// The part of a learner's checkpoint that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedPractice {
+    /// Counters and random streams.
+    pub practice: Practice,
+    /// Evaluations begun.
+    pub evaluations: usize,
+}
+
 /// Learning from replay beside the simulation, and the counting of steps and episodes.
 pub struct PracticePlugin;
 
@@ -144,6 +173,7 @@ impl Plugin for PracticePlugin {
                     .chain()
                     .after(record_steps)
                     .in_set(TickSystems::Record),
+                save_due_learners.pipe(stop_on_error).in_set(TickSystems::Checkpoint),
             ),
         );
     }
@@ -180,6 +210,67 @@ fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Resu
     let batch = buffer.sample(&mut practice.replay, size)?;
     let noise = sac.draw_noise(&mut practice.update, size)?;
     Ok(sac.update(&batch, &noise)?)
+}
+
+/// Saving a learner failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The weights could not be read out.
+    #[error(transparent)]
+    Sac(#[from] SacError),
+    /// The transitions could not be read out.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+    /// The checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The metrics could not be brought to the disk.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+type Saving<'a> = (
+    &'a Sac,
+    &'a Practice,
+    &'a Replays,
+    &'a EvaluationSchedule,
+    &'a mut LearnerCheckpoints,
+    &'a mut Reporter,
+);
+
+/// Saves every learner whose checkpoint is due.
+pub fn save_due_learners(mut learners: Query<Saving>, buffers: Query<&ReplayBuffer>) -> Result<(), SaveError> {
+    for learner in &mut learners {
+        if learner.1.steps >= learner.4.next {
+            save_learner(learner, &buffers)?;
+        }
+    }
+    Ok(())
+}
+
+/// Saves every learner that has practised since its last checkpoint, as at the end of a run.
+pub fn save_all_learners(mut learners: Query<Saving>, buffers: Query<&ReplayBuffer>) -> Result<(), SaveError> {
+    for learner in &mut learners {
+        if learner.4.saved_at != Some(learner.1.steps) {
+            save_learner(learner, &buffers)?;
+        }
+    }
+    Ok(())
+}
+
+fn save_learner(
+    (sac, practice, replays, evaluations, mut checkpoints, mut reporter): <Saving as QueryData>::Item<'_, '_>,
+    buffers: &Query<&ReplayBuffer>,
+) -> Result<(), SaveError> {
+    let Ok(buffer) = buffers.get(replays.0) else { return Ok(()) };
+    // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
+    reporter.sync()?;
+    let tensors = BTreeMap::from([("learner".to_owned(), sac.export()?), ("replay".to_owned(), buffer.export()?)]);
+    let state = SavedPractice { practice: practice.clone(), evaluations: evaluations.begun };
+    checkpoints.folder.save(practice.steps, &state, &tensors, None)?;
+    checkpoints.saved_at = Some(practice.steps);
+    checkpoints.next = next_multiple(practice.steps, checkpoints.every);
+    Ok(())
 }
 
 /// Counts the steps and ended episodes of practising agents.

@@ -1,24 +1,26 @@
 //! Practice: agents act in many environments, learners learn from what they did, metrics and checkpoints are kept.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
+use bevy::ecs::system::RunSystemOnce;
 use bevy::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::skills::latest;
 use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
-use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
+use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
 use crate::experiment::{ActsIn, Experiment, TrainingConfig};
-use crate::learners::sac::{Sac, SacDims, UpdateMetrics};
-use crate::metrics::{BarId, Figure, MetricsWriter, Progress};
-use crate::practice::{Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, Seed};
+use crate::learners::sac::{Sac, SacDims};
+use crate::metrics::MetricsWriter;
+use crate::practice::{
+    LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
+    save_all_learners,
+};
 use crate::replay::ReplayBuffer;
+use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple};
 use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledScene, Scene};
 use crate::sim::{SimPlugin, spawn_environment};
@@ -106,27 +108,6 @@ pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
     (task, all)
 }
 
-/// Metrics of one learner.
-#[derive(Component)]
-struct Reporter {
-    writer: MetricsWriter,
-    bar: BarId,
-    next: u64,
-    checkpoint_next: u64,
-    evaluation_next: u64,
-    evaluations: usize,
-    checkpoints: Checkpoints,
-    since: Instant,
-    steps_then: u64,
-}
-
-/// The part of a checkpoint that is not tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct SavedPractice {
-    practice: Practice,
-    evaluations: usize,
-}
-
 /// The checkpoints of the learner with this seed.
 pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
     Checkpoints::new(folder.seed(seed).join("checkpoints"), "learner", config.keep_checkpoints)
@@ -140,52 +121,31 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     if experiment.environments == 0 || experiment.seeds.is_empty() {
         return Err(RunError::Experiment("expected at least one environment and one seed".into()));
     }
-
     if let Some(skills) = &plan.skills {
         plan.folder.note_skills(skills)?;
     }
+
     let mut app = app::headless(settings.threads, settings.stop.clone());
-    app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin));
+    app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
     let world = app.world_mut();
+    world.insert_resource(ElementNames { task, scene: elements });
     let scene = world.spawn(scene).id();
-    let mut bars = Progress::default();
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
-        learners.push(spawn_learner(world, experiment, plan, &foundations, scene, seed, &mut bars)?);
+        learners.push(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
     }
-
-    let mut failure = None;
     let total = experiment.training.steps;
     let ended = app::run(&mut app, |world| {
-        let mut step = || -> Result<bool, RunError> {
-            let mut finished = true;
-            for &learner in &learners {
-                finished &= follow(world, learner, scene, experiment, (&task, &elements), &mut bars)?;
-            }
-            Ok(finished)
-        };
-        match step() {
-            Ok(finished) => finished,
-            Err(error) => {
-                failure = Some(error);
-                true
-            }
-        }
+        learners.iter().all(|&learner| world.get::<Practice>(learner).is_none_or(|practice| practice.steps >= total))
     })
     .map_err(RunError::Tick);
-    // Whatever ended the run, what was learned is kept.
+    // Whatever ended the run, what was learned until then is kept.
     let world = app.world_mut();
-    for &learner in &learners {
-        let steps = world.get::<Practice>(learner).map_or(0, |practice| practice.steps);
-        if failure.is_none() && (ended.is_err() || steps < total || steps > 0) {
-            save(world, learner)?;
-        }
-        if let Some(mut reporter) = world.get_mut::<Reporter>(learner) {
-            reporter.writer.sync()?;
-        }
-    }
-    bars.finish();
-    failure.map_or(ended, Err)
+    let saved = world.run_system_once(save_all_learners).map_err(|error| RunError::Tick(error.to_string()))?;
+    world.resource_mut::<Bars>().finish();
+    let ended = ended?;
+    saved?;
+    Ok(ended)
 }
 
 fn spawn_learner(
@@ -195,17 +155,17 @@ fn spawn_learner(
     foundations: &Foundations,
     scene: Entity,
     seed: u64,
-    bars: &mut Progress,
 ) -> Result<Entity, RunError> {
     let config = &experiment.training;
     let root = plan.folder.seed(seed);
-    let checkpoints = learner_checkpoints(plan.folder, seed, config);
+    let folder = learner_checkpoints(plan.folder, seed, config);
     let mut sac = foundations.learner(experiment, seed)?;
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
     let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
     let mut evaluations = 0;
-    let saved = if plan.resume { latest::<SavedPractice>(&checkpoints)? } else { None };
+    let saved = if plan.resume { latest::<SavedPractice>(&folder)? } else { None };
+    let saved_at = saved.as_ref().map(|checkpoint| checkpoint.step);
     let writer = match saved {
         Some(checkpoint) => {
             sac.import(checkpoint.file("learner")?)?;
@@ -214,35 +174,34 @@ fn spawn_learner(
             evaluations = checkpoint.state.evaluations;
             MetricsWriter::resume(&root, practice.steps)?
         }
+        // Metrics without a checkpoint are those of a run that ended before its first one.
+        None if plan.resume => MetricsWriter::resume(&root, 0)?,
         None => MetricsWriter::create(&root)?,
     };
 
-    let replay = world.spawn(buffer).id();
-    let bar = bars.add(&format!("seed {seed}"), practice.steps, config.steps, "steps");
     let steps = practice.steps;
-    let after = |every: u64| if every == 0 { u64::MAX } else { (steps / every + 1) * every };
+    let bar = world.resource_mut::<Bars>().add(&format!("seed {seed}"), steps, config.steps, "steps");
+    let replay = world.spawn(buffer).id();
+    let every = experiment.evaluation.every;
     let learner = world
         .spawn((
             Name::new(format!("learner, seed {seed}")),
-            Seed(seed),
-            sac,
-            practice,
-            Replays(replay),
-            SkillDecoder(foundations.skills.clone()),
-            RecentEpisodes::default(),
-            RecentUpdates::default(),
-            Evaluation::default(),
-            Reporter {
-                writer,
-                bar,
-                next: after(config.report_every),
-                checkpoint_next: after(config.checkpoint_every),
-                evaluation_next: after(experiment.evaluation.every),
-                evaluations,
-                checkpoints,
-                since: Instant::now(),
-                steps_then: steps,
+            (Seed(seed), sac, practice, Replays(replay), SkillDecoder(foundations.skills.clone())),
+            (RecentEpisodes::default(), RecentUpdates::default(), Evaluation::default()),
+            EvaluationSchedule {
+                scene,
+                episodes: experiment.evaluation.episodes,
+                every,
+                next: next_multiple(steps, every),
+                begun: evaluations,
             },
+            LearnerCheckpoints {
+                folder,
+                every: config.checkpoint_every,
+                next: next_multiple(steps, config.checkpoint_every),
+                saved_at,
+            },
+            Reporter::new(writer, bar, config.report_every, steps, config.steps),
         ))
         .id();
     for slot in 0..experiment.environments {
@@ -251,130 +210,4 @@ fn spawn_learner(
         world.spawn(agent_bundle(environment, learner, Behaviour::Practises, config.transitions, stream));
     }
     Ok(learner)
-}
-
-/// Reports, evaluates and saves what is due for one learner; true when its steps are made.
-fn follow(
-    world: &mut World,
-    learner: Entity,
-    scene: Entity,
-    experiment: &Experiment,
-    (task, elements): (&[String], &[String]),
-    bars: &mut Progress,
-) -> Result<bool, RunError> {
-    let config = &experiment.training;
-    let mut entity = world.entity_mut(learner);
-    let Some(practice) = entity.get::<Practice>() else { return Ok(true) };
-    let (steps, warmup_left, warms_up) = (practice.steps, practice.warmup_left(), practice.warms_up());
-    let temperature = entity.get::<Sac>().map_or(0.0, |sac| f64::from(sac.temperature()));
-    let finished = steps >= config.steps;
-
-    let Some(reporter) = entity.get::<Reporter>() else { return Ok(true) };
-    let due = steps >= reporter.next || (finished && steps > reporter.steps_then);
-    let (checkpoint_due, evaluation_due) = (steps >= reporter.checkpoint_next, steps >= reporter.evaluation_next);
-    if due {
-        let episodes = entity.get_mut::<RecentEpisodes>().map(|mut recent| std::mem::take(&mut recent.0));
-        let updates = entity.get_mut::<RecentUpdates>().map(|mut recent| std::mem::take(&mut recent.0));
-        let summary = EvaluationSummary::of(&episodes.unwrap_or_default(), task, elements, 0);
-        let Some(mut reporter) = entity.get_mut::<Reporter>() else { return Ok(true) };
-        let rate = (steps - reporter.steps_then) as f64 / reporter.since.elapsed().as_secs_f64().max(1e-9);
-        reporter.write(steps, "practice", &summary)?;
-        reporter.write_updates(steps, &updates.unwrap_or_default())?;
-        reporter.writer.scalar(steps, "rate/steps_per_second", rate)?;
-        (reporter.since, reporter.steps_then) = (Instant::now(), steps);
-        reporter.next = (steps / config.report_every.max(1) + 1) * config.report_every.max(1);
-        bars.update(
-            reporter.bar,
-            steps,
-            &[
-                Figure { name: "completed", value: summary.completed },
-                Figure { name: "temperature", value: temperature },
-            ],
-        );
-    } else if warms_up && warmup_left % 500 == 1 {
-        bars.message(&format!("seed warm-up: {warmup_left} transitions to go"));
-    }
-
-    if entity.get::<Evaluation>().is_some_and(Evaluation::is_finished) {
-        let results = entity.get_mut::<Evaluation>().map(|mut evaluation| std::mem::take(&mut evaluation.results));
-        let summary = EvaluationSummary::of(&results.unwrap_or_default(), task, elements, 0);
-        if let Some(mut reporter) = entity.get_mut::<Reporter>() {
-            reporter.write(steps, "evaluation", &summary)?;
-        }
-    }
-    if evaluation_due && !finished {
-        let mut number = 0;
-        if let Some(mut reporter) = entity.get_mut::<Reporter>() {
-            number = reporter.evaluations;
-            reporter.evaluations += 1;
-            reporter.evaluation_next = (steps / experiment.evaluation.every + 1) * experiment.evaluation.every;
-        }
-        begin_evaluation(world, learner, scene, experiment.evaluation.episodes, Behaviour::Samples, number)?;
-    }
-    if checkpoint_due && !finished {
-        save(world, learner)?;
-        if let Some(mut reporter) = world.get_mut::<Reporter>(learner) {
-            reporter.writer.sync()?;
-            reporter.checkpoint_next = (steps / config.checkpoint_every + 1) * config.checkpoint_every;
-        }
-    }
-    Ok(finished)
-}
-
-impl Reporter {
-    fn write(&mut self, step: u64, prefix: &str, summary: &EvaluationSummary) -> Result<(), RunError> {
-        if summary.episodes == 0 {
-            return Ok(());
-        }
-        for (name, value) in [
-            ("completed", summary.completed),
-            ("success", summary.success),
-            ("episode_length", summary.steps),
-            ("episodes", summary.episodes as f64),
-        ] {
-            self.writer.scalar(step, &format!("{prefix}/{name}"), value)?;
-        }
-        for (name, share) in &summary.elements {
-            self.writer.scalar(step, &format!("{prefix}/elements/{name}"), *share)?;
-        }
-        Ok(())
-    }
-
-    fn write_updates(&mut self, step: u64, updates: &[UpdateMetrics]) -> Result<(), RunError> {
-        if updates.is_empty() {
-            return Ok(());
-        }
-        let mean = |value: &dyn Fn(&UpdateMetrics) -> f32| {
-            updates.iter().map(|metrics| f64::from(value(metrics))).sum::<f64>() / updates.len() as f64
-        };
-        for (name, value) in [
-            ("policy_loss", mean(&|metrics| metrics.policy_loss)),
-            ("critic_loss", mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1]))),
-            ("temperature", mean(&|metrics| metrics.temperature)),
-            ("penalty", mean(&|metrics| metrics.penalty)),
-            ("penalty_target", mean(&|metrics| metrics.penalty_target)),
-            ("entropy", mean(&|metrics| metrics.entropy)),
-            ("q", mean(&|metrics| metrics.q[0])),
-            ("policy_gradient", mean(&|metrics| metrics.policy_gradient)),
-            ("skipped", mean(&|metrics| f32::from(u8::from(metrics.skipped)))),
-        ] {
-            self.writer.scalar(step, &format!("learner/{name}"), value)?;
-        }
-        Ok(())
-    }
-}
-
-fn save(world: &mut World, learner: Entity) -> Result<(), RunError> {
-    let entity = world.entity(learner);
-    let (Some(sac), Some(practice), Some(reporter), Some(replays)) =
-        (entity.get::<Sac>(), entity.get::<Practice>(), entity.get::<Reporter>(), entity.get::<Replays>())
-    else {
-        return Ok(());
-    };
-    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else { return Ok(()) };
-    let tensors =
-        BTreeMap::from([("learner".to_owned(), sac.export()?), ("replay".to_owned(), buffer.export()?)]);
-    let state = SavedPractice { practice: practice.clone(), evaluations: reporter.evaluations };
-    reporter.checkpoints.save(practice.steps, &state, &tensors, None)?;
-    Ok(())
 }
