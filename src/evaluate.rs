@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{ActsIn, Agents, Behaviour, agent_bundle};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::statistics::{self, Interval, Statistic};
-use crate::practice::{EpisodeResult, Seed};
+use crate::practice::{EpisodeResult, Practice, Seed};
+use crate::reports::next_multiple;
 use crate::rng::{Purpose, stream};
 use crate::sim::{Episode, Outcome, SimError, TaskProgress, spawn_environment};
-use crate::tick::{Tick, TickSystems};
+use crate::tick::{Tick, TickSystems, stop_on_error};
 
 /// An evaluation that a learner's agents are in the middle of, or have finished.
 #[derive(Component, Debug, Clone, Default)]
@@ -33,6 +34,21 @@ impl Evaluation {
     pub fn is_finished(&self) -> bool {
         self.running == 0 && !self.results.is_empty()
     }
+}
+
+/// When a practising learner is evaluated.
+#[derive(Component, Debug, Clone, PartialEq)]
+pub struct EvaluationSchedule {
+    /// Scene of the evaluation.
+    pub scene: Entity,
+    /// Episodes of one evaluation.
+    pub episodes: usize,
+    /// Environment steps between two of them; 0 for none.
+    pub every: u64,
+    /// Environment steps of practice at which the next one is due.
+    pub next: u64,
+    /// Evaluations begun.
+    pub begun: usize,
 }
 
 /// Marks an agent that lives for one evaluation episode.
@@ -68,8 +84,29 @@ pub struct EvaluationPlugin;
 
 impl Plugin for EvaluationPlugin {
     fn build(&self, app: &mut App) {
-        app.add_systems(Tick, gather_results.in_set(TickSystems::Evaluate));
+        app.add_systems(
+            Tick,
+            (gather_results, begin_due_evaluations.pipe(stop_on_error)).chain().in_set(TickSystems::Evaluate),
+        );
     }
+}
+
+/// Begins the evaluation of every learner that is due for one. One at a time: the next one waits until the episodes of
+/// the last have ended.
+pub fn begin_due_evaluations(world: &mut World) -> Result<(), SimError> {
+    let mut due = Vec::new();
+    let mut learners = world.query::<(Entity, &Practice, &Evaluation, &mut EvaluationSchedule)>();
+    for (learner, practice, evaluation, mut schedule) in learners.iter_mut(world) {
+        if practice.steps >= schedule.next && !evaluation.is_running() {
+            due.push((learner, schedule.scene, schedule.episodes, schedule.begun));
+            schedule.next = next_multiple(practice.steps, schedule.every);
+            schedule.begun += 1;
+        }
+    }
+    for (learner, scene, episodes, number) in due {
+        begin_evaluation(world, learner, scene, episodes, Behaviour::Samples, number)?;
+    }
+    Ok(())
 }
 
 /// Takes down the result of every evaluation episode that has ended, and removes its agent and environment.

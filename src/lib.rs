@@ -31,6 +31,7 @@ pub mod plot;
 pub mod practice;
 pub mod pretraining;
 pub mod replay;
+pub mod reports;
 pub mod rng;
 pub mod run;
 pub mod scene;

@@ -5,17 +5,23 @@
 //! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
 //! otherwise simulate and learn in turn instead of side by side.
 
+use std::collections::BTreeMap;
+
 use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::agents::{ActsIn, Agents, Behaviour, record_steps, store_transitions};
+use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::evaluate::{Evaluation, EvaluationSchedule};
 use crate::experiment::TrainingConfig;
 use crate::learners::sac::{Sac, SacError, UpdateMetrics};
+use crate::metrics::MetricsError;
 use crate::replay::{ReplayBuffer, ReplayError};
+use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickSystems, stop_on_error};
+use crate::tick::{Faults, Tick, TickCount, TickSystems, stop_on_error};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -138,6 +144,39 @@ impl EpisodeResult {
     }
 }
 
+/// Environment steps after which a learner is saved for the last time and leaves the world, with its agents, their
+/// environments and its replay buffer: others may take longer, and that must not change it.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
+/// Where and when a learner is saved.
+#[derive(Component, Debug)]
+pub struct LearnerCheckpoints {
+    /// Its checkpoints.
+    pub folder: Checkpoints,
+    /// Environment steps between two of them; 0 for none but the last.
+    pub every: u64,
+    /// Environment steps of practice at which the next one is due.
+    pub next: u64,
+    /// The tick of the last one; 0 for the one that practice goes on from.
+    pub saved_at: Option<u64>,
+}
+
+/// The part of a learner's checkpoint that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedPractice {
+    /// Counters and random streams.
+    pub practice: Practice,
+    /// Evaluations that have ended.
+    pub evaluations: usize,
+    /// Another one was under way; it begins again.
+    #[serde(default)]
+    pub evaluating: bool,
+    /// The agents that practise, by slot.
+    #[serde(default)]
+    pub agents: Vec<AgentState>,
+}
+
 /// Learning from replay beside the simulation, and the counting of steps and episodes.
 pub struct PracticePlugin;
 
@@ -151,6 +190,9 @@ impl Plugin for PracticePlugin {
                     .chain()
                     .after(record_steps)
                     .in_set(TickSystems::Record),
+                (save_due_learners.pipe(stop_on_error), retire_finished_learners)
+                    .chain()
+                    .in_set(TickSystems::Checkpoint),
             ),
         );
     }
@@ -187,6 +229,104 @@ fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Resu
     let batch = buffer.sample(&mut practice.replay, size)?;
     let noise = sac.draw_noise(&mut practice.update, size)?;
     Ok(sac.update(&batch, &noise)?)
+}
+
+/// Saving a learner failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The weights could not be read out.
+    #[error(transparent)]
+    Sac(#[from] SacError),
+    /// The transitions could not be read out.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+    /// The checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The metrics could not be brought to the disk.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// Saves every learner whose checkpoint is due or whose steps are made.
+pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
+    let due: Vec<Entity> = learners
+        .iter(world)
+        .filter(|(_, practice, checkpoints, budget)| {
+            practice.steps >= checkpoints.next || practice.steps >= budget.0
+        })
+        .map(|(learner, ..)| learner)
+        .collect();
+    due.into_iter().try_for_each(|learner| save_learner(world, learner))
+}
+
+/// Saves every learner to which something has happened since its last checkpoint, as at the end of a run. One that
+/// cannot be saved does not keep the others from it; the first error comes back.
+pub fn save_all_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query_filtered::<Entity, With<LearnerCheckpoints>>();
+    let all: Vec<Entity> = learners.iter(world).collect();
+    let results: Vec<_> = all.into_iter().map(|learner| save_learner(world, learner)).collect();
+    results.into_iter().collect()
+}
+
+fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
+    let tick = world.resource::<TickCount>().0;
+    let mut entity = world.entity_mut(learner);
+    if entity.get::<LearnerCheckpoints>().is_none_or(|checkpoints| checkpoints.saved_at == Some(tick)) {
+        return Ok(());
+    }
+    // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
+    if let Some(mut reporter) = entity.get_mut::<Reporter>() {
+        reporter.sync()?;
+    }
+    let entity = world.entity(learner);
+    let (Some(sac), Some(practice), Some(replays), Some(members), Some(schedule), Some(evaluation)) = (
+        entity.get::<Sac>(),
+        entity.get::<Practice>(),
+        entity.get::<Replays>(),
+        entity.get::<Agents>(),
+        entity.get::<EvaluationSchedule>(),
+        entity.get::<Evaluation>(),
+    ) else {
+        return Ok(());
+    };
+    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else { return Ok(()) };
+    let practises = |agent: &Entity| world.get::<Behaviour>(*agent).is_some_and(|behaviour| behaviour.practises());
+    let state = SavedPractice {
+        practice: practice.clone(),
+        evaluations: schedule.begun - usize::from(evaluation.is_running()),
+        evaluating: evaluation.is_running(),
+        agents: members.iter().filter(practises).filter_map(|agent| AgentState::capture(world, agent)).collect(),
+    };
+    let tensors = BTreeMap::from([("learner".to_owned(), sac.export()?), ("replay".to_owned(), buffer.export()?)]);
+    let steps = practice.steps;
+    if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
+        checkpoints.folder.save(steps, &state, &tensors, None)?;
+    }
+    if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
+        checkpoints.saved_at = Some(tick);
+        checkpoints.next = next_multiple(steps, checkpoints.every);
+    }
+    Ok(())
+}
+
+/// Learners whose steps are made leave the world.
+pub fn retire_finished_learners(
+    mut commands: Commands,
+    learners: Query<(Entity, &Practice, &Budget, &Agents, &Replays)>,
+    agents: Query<&ActsIn>,
+) {
+    for (learner, practice, budget, members, replays) in &learners {
+        if practice.steps >= budget.0 {
+            for acts_in in agents.iter_many(members.iter()) {
+                commands.entity(acts_in.0).despawn();
+            }
+            commands.entity(replays.0).despawn();
+            // Its agents go with it.
+            commands.entity(learner).despawn();
+        }
+    }
 }
 
 /// Counts the steps and ended episodes of practising agents.

@@ -7,7 +7,7 @@ use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::skills::latest;
-use super::train::{Foundations, SavedPractice, element_names, learner_checkpoints, load_scene};
+use super::train::{Foundations, element_names, learner_checkpoints, load_scene};
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
@@ -15,7 +15,7 @@ use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_eva
 use crate::experiment::Experiment;
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
-use crate::practice::{Practice, Seed};
+use crate::practice::{Practice, SavedPractice, Seed};
 use crate::sim::SimPlugin;
 
 /// What to evaluate.

@@ -58,6 +58,9 @@ pub enum RunError {
     /// The replay buffer.
     #[error("replay buffer: {0}")]
     Replay(#[from] crate::replay::ReplayError),
+    /// A learner could not be saved.
+    #[error(transparent)]
+    Save(#[from] crate::practice::SaveError),
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),
