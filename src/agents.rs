@@ -139,7 +139,9 @@ impl AgentState {
         if let Some(environment) = world.get::<ActsIn>(agent).map(|acts_in| acts_in.0) {
             self.environment.restore(&mut world.entity_mut(environment))?;
             let (skill, recorder) = (self.skill.clone(), self.recorder.clone());
-            world.entity_mut(agent).insert((skill, recorder, PolicyStream(self.stream.clone())));
+            world
+                .entity_mut(agent)
+                .insert((skill, recorder, PolicyStream(self.stream.clone())));
         }
         Ok(())
     }
@@ -217,7 +219,15 @@ pub fn choose_skills(
 ) -> Result<(), AgentError> {
     for (sac, decoder, mut practice, members) in &mut learners {
         for practising in [true, false] {
-            choose(sac, decoder, &mut practice, members, practising, &mut agents, &observations)?;
+            choose(
+                sac,
+                decoder,
+                &mut practice,
+                members,
+                practising,
+                &mut agents,
+                &observations,
+            )?;
         }
     }
     Ok(())
@@ -237,8 +247,12 @@ fn choose(
     let mut due = Vec::new();
     let (mut rows, mut noise) = (Vec::new(), Vec::new());
     for member in members.iter() {
-        let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else { continue };
-        let Ok(observation) = observations.get(acts_in.0) else { continue };
+        let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else {
+            continue;
+        };
+        let Ok(observation) = observations.get(acts_in.0) else {
+            continue;
+        };
         if behaviour.practises() != practising || !skill.active.is_over() {
             continue;
         }
@@ -270,8 +284,12 @@ fn choose(
         }
     };
     for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
-        let Ok((acts_in, _, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else { continue };
-        let Ok(observation) = observations.get(acts_in.0) else { continue };
+        let Ok((acts_in, _, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else {
+            continue;
+        };
+        let Ok(observation) = observations.get(acts_in.0) else {
+            continue;
+        };
         if practising {
             if let Some(transition) = recorder.decide(observation, chosen) {
                 completed.keep(transition);
@@ -311,11 +329,15 @@ fn decode(
     let mut acting = Vec::new();
     let (mut observed, mut skills) = (Vec::new(), Vec::new());
     for member in members.iter() {
-        let Ok((acts_in, behaviour, mut skill)) = agents.get_mut(member) else { continue };
+        let Ok((acts_in, behaviour, mut skill)) = agents.get_mut(member) else {
+            continue;
+        };
         if behaviour.practises() != practising {
             continue;
         }
-        let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else { continue };
+        let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else {
+            continue;
+        };
         skill.active.advance();
         if let Some(planned) = skill.plan.pop_front() {
             action.0.copy_from_slice(&planned);
@@ -342,11 +364,19 @@ fn decode(
 
 /// Adds the step just taken to the transition each agent is in; the skill of an ended episode is dropped.
 pub fn record_steps(
-    mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill, &mut SkillRecorder, &mut Completed)>,
+    mut agents: Query<(
+        &ActsIn,
+        &Behaviour,
+        &mut CurrentSkill,
+        &mut SkillRecorder,
+        &mut Completed,
+    )>,
     environments: Query<(&Outcome, &NextObservation)>,
 ) {
     for (acts_in, behaviour, mut skill, mut recorder, mut completed) in &mut agents {
-        let Ok((outcome, next)) = environments.get(acts_in.0) else { continue };
+        let Ok((outcome, next)) = environments.get(acts_in.0) else {
+            continue;
+        };
         if outcome.ended() {
             skill.active.clear();
             skill.plan.clear();
@@ -376,9 +406,13 @@ pub fn store_transitions(
     mut agents: Query<&mut Completed>,
 ) -> Result<(), AgentError> {
     for (members, replays, mut practice) in &mut learners {
-        let Ok(mut buffer) = buffers.get_mut(replays.0) else { continue };
+        let Ok(mut buffer) = buffers.get_mut(replays.0) else {
+            continue;
+        };
         for member in members.iter() {
-            let Ok(mut completed) = agents.get_mut(member) else { continue };
+            let Ok(mut completed) = agents.get_mut(member) else {
+                continue;
+            };
             for transition in completed.0.drain(..) {
                 let stored = buffer.push(Transition {
                     observation: &transition.observation,

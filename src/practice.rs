@@ -84,7 +84,11 @@ impl Practice {
 
     /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
     pub fn none(seed: u64) -> Self {
-        let config = TrainingConfig { warmup: 0, updates_per_transition: 0.0, ..TrainingConfig::default() };
+        let config = TrainingConfig {
+            warmup: 0,
+            updates_per_transition: 0.0,
+            ..TrainingConfig::default()
+        };
         Self::new(&config, seed)
     }
 
@@ -207,12 +211,20 @@ enum LearnError {
     Replay(#[from] ReplayError),
 }
 
-type Learning<'a> = (&'a Seed, &'a mut Sac, &'a mut Practice, &'a mut RecentUpdates, &'a Replays);
+type Learning<'a> = (
+    &'a Seed,
+    &'a mut Sac,
+    &'a mut Practice,
+    &'a mut RecentUpdates,
+    &'a Replays,
+);
 
 /// Every learner takes the updates that are due, one thread each.
 pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
-    learners.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(
-        |(seed, mut sac, mut practice, mut recent, replays)| {
+    learners
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(seed, mut sac, mut practice, mut recent, replays)| {
             let Ok(buffer) = buffers.get(replays.0) else { return };
             for _ in 0..practice.take_due() {
                 match update(&mut sac, &mut practice, buffer) {
@@ -220,8 +232,7 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, fault
                     Err(error) => return faults.report(format!("learner with seed {}: {error}", seed.0)),
                 }
             }
-        },
-    );
+        });
 }
 
 fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Result<UpdateMetrics, LearnError> {
@@ -253,9 +264,7 @@ pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
     let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
     let due: Vec<Entity> = learners
         .iter(world)
-        .filter(|(_, practice, checkpoints, budget)| {
-            practice.steps >= checkpoints.next || practice.steps >= budget.0
-        })
+        .filter(|(_, practice, checkpoints, budget)| practice.steps >= checkpoints.next || practice.steps >= budget.0)
         .map(|(learner, ..)| learner)
         .collect();
     due.into_iter().try_for_each(|learner| save_learner(world, learner))
@@ -273,7 +282,10 @@ pub fn save_all_learners(world: &mut World) -> Result<(), SaveError> {
 fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
     let tick = world.resource::<TickCount>().0;
     let mut entity = world.entity_mut(learner);
-    if entity.get::<LearnerCheckpoints>().is_none_or(|checkpoints| checkpoints.saved_at == Some(tick)) {
+    if entity
+        .get::<LearnerCheckpoints>()
+        .is_none_or(|checkpoints| checkpoints.saved_at == Some(tick))
+    {
         return Ok(());
     }
     // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
@@ -291,15 +303,28 @@ fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
     ) else {
         return Ok(());
     };
-    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else { return Ok(()) };
-    let practises = |agent: &Entity| world.get::<Behaviour>(*agent).is_some_and(|behaviour| behaviour.practises());
+    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else {
+        return Ok(());
+    };
+    let practises = |agent: &Entity| {
+        world
+            .get::<Behaviour>(*agent)
+            .is_some_and(|behaviour| behaviour.practises())
+    };
     let state = SavedPractice {
         practice: practice.clone(),
         evaluations: schedule.begun - usize::from(evaluation.is_running()),
         evaluating: evaluation.is_running(),
-        agents: members.iter().filter(practises).filter_map(|agent| AgentState::capture(world, agent)).collect(),
+        agents: members
+            .iter()
+            .filter(practises)
+            .filter_map(|agent| AgentState::capture(world, agent))
+            .collect(),
     };
-    let tensors = BTreeMap::from([("learner".to_owned(), sac.export()?), ("replay".to_owned(), buffer.export()?)]);
+    let tensors = BTreeMap::from([
+        ("learner".to_owned(), sac.export()?),
+        ("replay".to_owned(), buffer.export()?),
+    ]);
     let steps = practice.steps;
     if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
         checkpoints.folder.save(steps, &state, &tensors, None)?;
@@ -338,7 +363,9 @@ pub fn count_steps(
     for (members, mut practice, mut recent) in &mut learners {
         let counts = !practice.warms_up();
         for (acts_in, behaviour) in agents.iter_many(members.iter()) {
-            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else { continue };
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
+                continue;
+            };
             if !behaviour.practises() || !counts {
                 continue;
             }

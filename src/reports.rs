@@ -41,7 +41,15 @@ impl Reporter {
     /// Reports every `every` environment steps, from step `steps` on; 0 for no more often than checkpoints are written.
     pub fn new(writer: MetricsWriter, bar: BarId, every: u64, steps: u64) -> Self {
         let next = next_multiple(steps, every);
-        Self { writer, bar, every, next, since: Instant::now(), steps_then: steps, completed: None }
+        Self {
+            writer,
+            bar,
+            every,
+            next,
+            since: Instant::now(),
+            steps_then: steps,
+            completed: None,
+        }
     }
 
     /// Brings everything written so far to the disk.
@@ -76,7 +84,10 @@ impl Reporter {
         };
         for (name, value) in [
             ("policy_loss", mean(&|metrics| metrics.policy_loss)),
-            ("critic_loss", mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1]))),
+            (
+                "critic_loss",
+                mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1])),
+            ),
             ("temperature", mean(&|metrics| metrics.temperature)),
             ("penalty", mean(&|metrics| metrics.penalty)),
             ("penalty_target", mean(&|metrics| metrics.penalty_target)),
@@ -93,7 +104,9 @@ impl Reporter {
 
 /// The first multiple of `every` above `steps`; never for an interval of zero.
 pub fn next_multiple(steps: u64, every: u64) -> u64 {
-    steps.checked_div(every).map_or(u64::MAX, |done| done.saturating_add(1).saturating_mul(every))
+    steps
+        .checked_div(every)
+        .map_or(u64::MAX, |done| done.saturating_add(1).saturating_mul(every))
 }
 
 /// Metrics and progress of learners.
@@ -103,14 +116,23 @@ impl Plugin for ReportPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Bars>().init_resource::<ElementNames>().add_systems(
             Tick,
-            (report_practice.pipe(stop_on_error), report_evaluations.pipe(stop_on_error), show_practice)
+            (
+                report_practice.pipe(stop_on_error),
+                report_evaluations.pipe(stop_on_error),
+                show_practice,
+            )
                 .chain()
                 .in_set(TickSystems::Report),
         );
     }
 }
 
-type Reporting<'a> = (&'a Practice, &'a mut Reporter, &'a mut RecentEpisodes, &'a mut RecentUpdates);
+type Reporting<'a> = (
+    &'a Practice,
+    &'a mut Reporter,
+    &'a mut RecentEpisodes,
+    &'a mut RecentUpdates,
+);
 
 /// Writes what the episodes and updates since the last report looked like, for every learner that is due. A checkpoint
 /// and the end of practice make it due as well: what is not written by then would be lost.
@@ -160,10 +182,19 @@ pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: Re
     for (practice, sac, reporter) in &learners {
         let mut figures = Vec::new();
         if practice.warms_up() {
-            figures.push(Figure { name: "warm-up transitions left", value: practice.warmup_left() as f64 });
+            figures.push(Figure {
+                name: "warm-up transitions left",
+                value: practice.warmup_left() as f64,
+            });
         } else {
-            figures.extend(reporter.completed.map(|value| Figure { name: "completed", value }));
-            figures.push(Figure { name: "temperature", value: f64::from(sac.temperature()) });
+            figures.extend(reporter.completed.map(|value| Figure {
+                name: "completed",
+                value,
+            }));
+            figures.push(Figure {
+                name: "temperature",
+                value: f64::from(sac.temperature()),
+            });
         }
         bars.update(reporter.bar, practice.steps, &figures);
     }

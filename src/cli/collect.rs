@@ -32,9 +32,18 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     if arguments.out.exists() && !arguments.force {
         return Err(format!("{}: is there already; --force replaces it", arguments.out.display()).into());
     }
-    let config = CollectConfig { episodes: arguments.episodes, seed: arguments.seed, ..CollectConfig::default() };
-    let (report, written, ended) =
-        run::collect(&config, &arguments.scene, &arguments.out, Unfinished::Keep, &context.settings())?;
+    let config = CollectConfig {
+        episodes: arguments.episodes,
+        seed: arguments.seed,
+        ..CollectConfig::default()
+    };
+    let (report, written, ended) = run::collect(
+        &config,
+        &arguments.scene,
+        &arguments.out,
+        Unfinished::Keep,
+        &context.settings(),
+    )?;
     print(format_args!(
         "{}\n{}: {} demonstrations, {} steps, {:.1} MB",
         table::collection(&report),

@@ -34,6 +34,10 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     let results = run::evaluate_run(&loaded.value, &folder, &plan, &context.settings())?;
     folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
     let file = folder.root().join("evaluation.json");
-    print(format_args!("{}\nwritten to {}", table::evaluation(&results), file.display()))?;
+    print(format_args!(
+        "{}\nwritten to {}",
+        table::evaluation(&results),
+        file.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -31,14 +31,21 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let mut loaded = Experiment::load(&arguments.experiment, &[])?;
-    let mut overrides = if arguments.quick { loaded.value.quick.clone() } else { Vec::new() };
+    let mut overrides = if arguments.quick {
+        loaded.value.quick.clone()
+    } else {
+        Vec::new()
+    };
     overrides.extend(arguments.overrides.iter().cloned());
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;
     run::check(experiment)?;
     let settings = context.settings();
     let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
-    let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let root = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("runs").join(name));
     let folder = match RunFolder::open(&root) {
         Ok(folder) if folder.read("experiment.ron")? == loaded.resolved_text => folder,
         Ok(_) => {
@@ -53,7 +60,10 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     }
     let ended = result?;
     if ended == Ended::Stopped {
-        print(format_args!("interrupted; the same command goes on where it was ({})", root.display()))?;
+        print(format_args!(
+            "interrupted; the same command goes on where it was ({})",
+            root.display()
+        ))?;
     }
     Ok(finished(ended))
 }
@@ -84,7 +94,11 @@ fn chain(
         let prior = match results::<Evaluated>(folder, "prior.json") {
             Some(prior) => prior,
             None => {
-                let plan = EvaluationPlan { skills: skills.clone(), episodes, most_likely: true };
+                let plan = EvaluationPlan {
+                    skills: skills.clone(),
+                    episodes,
+                    most_likely: true,
+                };
                 let prior = run::evaluate_prior(experiment, &plan, settings)?;
                 folder.write("prior.json", &serde_json::to_string_pretty(&prior)?)?;
                 prior
@@ -94,7 +108,11 @@ fn chain(
         stage("prior roll-outs", from);
     }
     let from = Instant::now();
-    let plan = TrainPlan { skills: skills.clone(), folder, resume: true };
+    let plan = TrainPlan {
+        skills: skills.clone(),
+        folder,
+        resume: true,
+    };
     if run::train(experiment, &plan, settings)? == Ended::Stopped {
         return Ok(Ended::Stopped);
     }
@@ -105,16 +123,25 @@ fn chain(
         let of_run = |result: &Evaluated, seed: u64| {
             let EvaluationSummary { episodes: made, .. } = result.sampled;
             let complete = made == episodes && result.most_likely.is_some();
-            complete && result.seed == seed && result.scene == experiment.scene
+            complete
+                && result.seed == seed
+                && result.scene == experiment.scene
                 && result.practised >= experiment.training.steps
         };
         results.len() == experiment.seeds.len()
-            && results.iter().zip(&experiment.seeds).all(|(result, &seed)| of_run(result, seed))
+            && results
+                .iter()
+                .zip(&experiment.seeds)
+                .all(|(result, &seed)| of_run(result, seed))
     };
     let results = match results::<Vec<Evaluated>>(folder, "evaluation.json").filter(is_current) {
         Some(results) => results,
         None => {
-            let plan = EvaluationPlan { skills, episodes, most_likely: true };
+            let plan = EvaluationPlan {
+                skills,
+                episodes,
+                most_likely: true,
+            };
             let results = run::evaluate_run(experiment, folder, &plan, settings)?;
             folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
             results
@@ -130,7 +157,10 @@ fn chain(
     let runs = [(arguments.experiment.clone(), folder.root().to_path_buf())];
     match run::learning_curves(&runs, "practice/completed") {
         Ok(picture) => {
-            print(format_args!("plot in {}", folder.write("learning.svg", &picture)?.display()))?;
+            print(format_args!(
+                "plot in {}",
+                folder.write("learning.svg", &picture)?.display()
+            ))?;
         }
         // Practice may have been too short for a single episode.
         Err(error) => bevy::log::warn!("there is no learning curve to draw: {error}"),

@@ -39,7 +39,11 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        to.write_str(if *event.metadata().level() == Level::ERROR { "error: " } else { "warning: " })?;
+        to.write_str(if *event.metadata().level() == Level::ERROR {
+            "error: "
+        } else {
+            "warning: "
+        })?;
         context.field_format().format_fields(to.by_ref(), event)?;
         writeln!(to)
     }

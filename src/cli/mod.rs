@@ -82,7 +82,10 @@ pub(crate) struct Context {
 
 impl Context {
     fn settings(&self) -> Settings {
-        Settings { threads: self.threads, stop: self.stop.clone() }
+        Settings {
+            threads: self.threads,
+            stop: self.stop.clone(),
+        }
     }
 }
 
@@ -122,11 +125,19 @@ impl Begun {
         if resume {
             let folder = RunFolder::open(&folder)?;
             let loaded = Experiment::load(&folder.experiment_file().display().to_string(), overrides)?;
-            return Ok(Self { experiment: loaded.value, folder, resumed: true });
+            return Ok(Self {
+                experiment: loaded.value,
+                folder,
+                resumed: true,
+            });
         }
         let loaded = Experiment::load(name, overrides)?;
         let folder = RunFolder::create(&folder, &loaded.resolved_text)?;
-        Ok(Self { experiment: loaded.value, folder, resumed: false })
+        Ok(Self {
+            experiment: loaded.value,
+            folder,
+            resumed: false,
+        })
     }
 
     /// Removes the new folder of a run that failed before it left anything in it.
@@ -139,11 +150,7 @@ impl Begun {
 }
 
 /// The skill model an experiment needs: the one asked for, or the newest one that fits.
-fn skills_for(
-    experiment: &Experiment,
-    asked: Option<PathBuf>,
-    name: &str,
-) -> Result<Option<PathBuf>, Failure> {
+fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Result<Option<PathBuf>, Failure> {
     if experiment.skill_model == SkillModelConfig::None || asked.is_some() {
         return Ok(asked);
     }
@@ -199,7 +206,11 @@ pub fn main() -> ExitCode {
                 true => writeln!(std::io::stderr(), "{error}"),
                 false => writeln!(std::io::stderr(), "error: {error}"),
             };
-            if interrupted { finished(Ended::Stopped) } else { ExitCode::FAILURE }
+            if interrupted {
+                finished(Ended::Stopped)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -26,7 +26,12 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let run = Begun::new(&arguments.experiment, &arguments.overrides, arguments.out.as_deref(), arguments.resume)?;
+    let run = Begun::new(
+        &arguments.experiment,
+        &arguments.overrides,
+        arguments.out.as_deref(),
+        arguments.resume,
+    )?;
     let result = run.undo_if_unused(pretrain(&run, context))?;
     ended(result, &run.folder.skills())
 }

@@ -27,14 +27,27 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let run = Begun::new(&arguments.experiment, &arguments.overrides, arguments.out.as_deref(), arguments.resume)?;
+    let run = Begun::new(
+        &arguments.experiment,
+        &arguments.overrides,
+        arguments.out.as_deref(),
+        arguments.resume,
+    )?;
     let result = run.undo_if_unused(practise(&run, arguments, context))?;
     ended(result, run.folder.root())
 }
 
 fn practise(run: &Begun, arguments: &Arguments, context: &Context) -> Result<Ended, Failure> {
-    let own = if arguments.resume { run.folder.skills_used()? } else { None };
+    let own = if arguments.resume {
+        run.folder.skills_used()?
+    } else {
+        None
+    };
     let skills = skills_for(&run.experiment, arguments.skills.clone().or(own), &arguments.experiment)?;
-    let plan = TrainPlan { skills, folder: &run.folder, resume: arguments.resume };
+    let plan = TrainPlan {
+        skills,
+        folder: &run.folder,
+        resume: arguments.resume,
+    };
     Ok(run::train(&run.experiment, &plan, &context.settings())?)
 }

@@ -55,7 +55,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes the folder of a new run and stores the resolved experiment in it.
     pub fn create(root: &Path, resolved_experiment: &str) -> Result<Self, RunFolderError> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if folder.experiment_file().exists() {
             return Err(RunFolderError::Taken(root.to_path_buf()));
         }
@@ -76,8 +78,11 @@ impl RunFolder {
     /// a run whose settings turned out to be wrong leaves nothing behind.
     pub fn remove_if_unused(&self) {
         let is_stage = |name: &str| name == "skills" || name.starts_with("seed_");
-        let unused = fs::read_dir(&self.root)
-            .is_ok_and(|entries| !entries.flatten().any(|entry| is_stage(&entry.file_name().to_string_lossy())));
+        let unused = fs::read_dir(&self.root).is_ok_and(|entries| {
+            !entries
+                .flatten()
+                .any(|entry| is_stage(&entry.file_name().to_string_lossy()))
+        });
         if unused {
             // What cannot be removed does no harm.
             for name in [EXPERIMENT, VERSION, SKILLS_USED] {
@@ -97,11 +102,15 @@ impl RunFolder {
 
     /// Opens the folder of a run that was started before.
     pub fn open(root: &Path) -> Result<Self, RunFolderError> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if folder.experiment_file().is_file() {
             Ok(folder)
         } else {
-            Err(RunFolderError::NotARun { path: root.to_path_buf() })
+            Err(RunFolderError::NotARun {
+                path: root.to_path_buf(),
+            })
         }
     }
 
@@ -164,13 +173,20 @@ impl RunFolder {
     /// Reads a text file of the run.
     pub fn read(&self, name: &str) -> Result<String, RunFolderError> {
         let path = self.root.join(name);
-        fs::read_to_string(&path).map_err(|source| RunFolderError::Io { path, action: "read", source })
+        fs::read_to_string(&path).map_err(|source| RunFolderError::Io {
+            path,
+            action: "read",
+            source,
+        })
     }
 }
 
 /// The name a run of this experiment has by default: `kitchen/spirl_cl` gives `kitchen_spirl_cl`.
 pub fn default_name(experiment: &str) -> String {
-    experiment.trim_end_matches(".ron").trim_matches(['/', '.']).replace(['/', '\\'], "_")
+    experiment
+        .trim_end_matches(".ron")
+        .trim_matches(['/', '.'])
+        .replace(['/', '\\'], "_")
 }
 
 /// Makes a folder and its parents.
@@ -184,8 +200,14 @@ pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
 
 /// Writes a text file whole or not at all, in the place of an older one.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), RunFolderError> {
-    let failed = |source| RunFolderError::Io { path: path.to_path_buf(), action: "write", source };
-    let name = path.file_name().ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    let failed = |source| RunFolderError::Io {
+        path: path.to_path_buf(),
+        action: "write",
+        source,
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
     let write = || {
         let mut file = fs::File::create(&partial)?;
@@ -227,7 +249,11 @@ fn nearest(path: &Path) -> String {
         .filter(|entry| entry.path().join("experiment.ron").is_file())
         .map(|entry| entry.path().display().to_string())
         .collect();
-    if runs.is_empty() { String::new() } else { format!(" (runs nearby: {})", runs.join(", ")) }
+    if runs.is_empty() {
+        String::new()
+    } else {
+        format!(" (runs nearby: {})", runs.join(", "))
+    }
 }
 
 #[cfg(test)]

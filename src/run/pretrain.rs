@@ -12,9 +12,7 @@ use crate::app::{self, Ended};
 use crate::data::{Dataset, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
 use crate::metrics::{Figure, MetricsWriter, Progress};
-use crate::pretraining::{
-    Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings,
-};
+use crate::pretraining::{Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
 use crate::skills::{SkillDims, Standardiser};
 
@@ -39,7 +37,10 @@ pub fn pretrain(
     };
     let split = config.split.apply(dataset.sequences().len())?;
     let ranges = |numbers: &[usize]| -> Vec<_> {
-        numbers.iter().filter_map(|&number| dataset.sequences().get(number).cloned()).collect()
+        numbers
+            .iter()
+            .filter_map(|&number| dataset.sequences().get(number).cloned())
+            .collect()
     };
     let (training, validation) = (ranges(&split.train), ranges(&split.validation));
 
@@ -50,12 +51,20 @@ pub fn pretrain(
         Standardiser::new(&mean, &deviation)
     };
     let mut rng = stream(config.seed, Purpose::Weights, 0, 0);
-    let dims = SkillDims { state: saved.observation, action: saved.action };
+    let dims = SkillDims {
+        state: saved.observation,
+        action: saved.action,
+    };
     let Some(mut model) = saved.model.build(dims, statistics, &mut rng, settings.threads)? else {
-        return Err(RunError::Experiment("this experiment has no skill model to train (skill_model: None)".into()));
+        return Err(RunError::Experiment(
+            "this experiment has no skill model to train (skill_model: None)".into(),
+        ));
     };
     let windows = |sequences| WindowSampler::new(dataset.clone(), sequences, WindowConfig::new(model.window()));
-    let batches = Batches { training: windows(training)?, validation: windows(validation).ok() };
+    let batches = Batches {
+        training: windows(training)?,
+        validation: windows(validation).ok(),
+    };
 
     let root = folder.skills();
     let mut progress = TrainerProgress::new(config.seed);
@@ -80,8 +89,11 @@ pub fn pretrain(
     if saved_at.is_some_and(|updates| updates >= config.updates) {
         return Ok(Ended::Finished);
     }
-    let mut metrics =
-        if new { MetricsWriter::create(&root)? } else { MetricsWriter::resume(&root, progress.updates)? };
+    let mut metrics = if new {
+        MetricsWriter::create(&root)?
+    } else {
+        MetricsWriter::resume(&root, progress.updates)?
+    };
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins(PretrainingPlugin);
@@ -102,7 +114,9 @@ pub fn pretrain(
     let mut failure = None;
     let ended = app::run(&mut app, |world| {
         let mut step = || -> Result<bool, RunError> {
-            let updates = world.get::<TrainerProgress>(trainer).map_or(0, |progress| progress.updates);
+            let updates = world
+                .get::<TrainerProgress>(trainer)
+                .map_or(0, |progress| progress.updates);
             let finished = updates >= config.updates;
             if let Some(mut averages) = world.get_mut::<Averages>(trainer) {
                 let due = updates.is_multiple_of(REPORT_EVERY) || finished;
@@ -135,7 +149,9 @@ pub fn pretrain(
     }
     let world = app.world_mut();
     if ended == Ended::Stopped {
-        let updates = world.get::<TrainerProgress>(trainer).map_or(0, |progress| progress.updates);
+        let updates = world
+            .get::<TrainerProgress>(trainer)
+            .map_or(0, |progress| progress.updates);
         if saved_at != Some(updates) {
             if let Some(mut averages) = world.get_mut::<Averages>(trainer) {
                 report(&mut metrics, &mut averages, updates, true)?;

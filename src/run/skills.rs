@@ -36,7 +36,10 @@ pub struct SavedModel {
 impl SavedModel {
     /// Sizes of observation and action.
     pub fn dims(&self) -> SkillDims {
-        SkillDims { state: self.observation, action: self.action }
+        SkillDims {
+            state: self.observation,
+            action: self.action,
+        }
     }
 
     /// The model with fresh weights. The standardisation of the data, if the model has one, comes with the weights.
@@ -58,7 +61,9 @@ impl SkillFolder {
     /// A folder for a new model.
     pub fn create(root: &Path, saved: &SavedModel) -> Result<Self, RunError> {
         make_folder(root)?;
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         write_whole(&folder.model_file(), &files::to_text(saved)?)?;
         Ok(folder)
     }
@@ -70,7 +75,9 @@ impl SkillFolder {
 
     /// The skill model in `path`: a skill folder itself, or a run folder with one.
     pub fn open(path: &Path) -> Result<(Self, SavedModel), RunError> {
-        let root = [path.to_path_buf(), path.join("skills")].into_iter().find(|root| Self::exists(root));
+        let root = [path.to_path_buf(), path.join("skills")]
+            .into_iter()
+            .find(|root| Self::exists(root));
         let Some(root) = root else {
             return Err(RunError::Experiment(format!(
                 "{}: no skill model here: expected model.ron in this folder or in its folder skills/",
@@ -124,7 +131,9 @@ impl SkillFolder {
 pub(super) fn latest<S: serde::de::DeserializeOwned>(
     checkpoints: &Checkpoints,
 ) -> Result<Option<Checkpoint<S>>, RunError> {
-    let Some((checkpoint, damaged)) = checkpoints.load_latest()? else { return Ok(None) };
+    let Some((checkpoint, damaged)) = checkpoints.load_latest()? else {
+        return Ok(None);
+    };
     for fault in damaged {
         bevy::log::warn!("{fault}; going back to step {}", checkpoint.step);
     }
@@ -134,14 +143,23 @@ pub(super) fn latest<S: serde::de::DeserializeOwned>(
 /// Stores a model from somewhere else as a skill folder.
 pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, RunError> {
     let (config, dims, model): (_, _, Box<dyn Pretrain>) = match model {
-        ImportedModel::Spirl(model) => {
-            (SkillModelConfig::Spirl(model.config().clone()), SkillModel::dims(model.as_ref()), model)
-        }
+        ImportedModel::Spirl(model) => (
+            SkillModelConfig::Spirl(model.config().clone()),
+            SkillModel::dims(model.as_ref()),
+            model,
+        ),
         ImportedModel::Bc(model) => (SkillModelConfig::Bc(model.config().clone()), model.dims(), model),
     };
-    let saved = SavedModel { model: config, observation: dims.state, action: dims.action };
+    let saved = SavedModel {
+        model: config,
+        observation: dims.state,
+        action: dims.action,
+    };
     if SkillFolder::exists(root) {
-        return Err(RunError::Experiment(format!("{}: holds a skill model already", root.display())));
+        return Err(RunError::Experiment(format!(
+            "{}: holds a skill model already",
+            root.display()
+        )));
     }
     let folder = SkillFolder::create(root, &saved)?;
     let tensors = BTreeMap::from([("weights".to_owned(), model.weights()?)]);

@@ -51,12 +51,11 @@ pub struct TrainPlan<'a> {
 
 impl Foundations {
     /// Loads what the experiment's learner stands on and checks that it fits the scene.
-    pub fn load(
-        experiment: &Experiment,
-        scene: &CompiledScene,
-        skills: Option<PathBuf>,
-    ) -> Result<Self, RunError> {
-        let dims = SkillDims { state: scene.observation_len(), action: scene.action_len() };
+    pub fn load(experiment: &Experiment, scene: &CompiledScene, skills: Option<PathBuf>) -> Result<Self, RunError> {
+        let dims = SkillDims {
+            state: scene.observation_len(),
+            action: scene.action_len(),
+        };
         let mut prior = None;
         let mut decoder: Option<Arc<dyn SkillModel>> = None;
         if let Some(path) = &skills {
@@ -87,14 +86,26 @@ impl Foundations {
                 ));
             }
         };
-        Ok(Self { skills: skills_of, prior, folder: skills })
+        Ok(Self {
+            skills: skills_of,
+            prior,
+            folder: skills,
+        })
     }
 
     /// A learner that stands on this.
     pub fn learner(&self, experiment: &Experiment, seed: u64) -> Result<Sac, RunError> {
-        let dims = SacDims { observation: self.skills.dims().state, action: self.skills.space().width() };
+        let dims = SacDims {
+            observation: self.skills.dims().state,
+            action: self.skills.space().width(),
+        };
         let mut rng = stream(seed, Purpose::Weights, 1, 0);
-        Ok(Sac::new(experiment.learner.clone(), dims, self.prior.as_ref(), &mut rng)?)
+        Ok(Sac::new(
+            experiment.learner.clone(),
+            dims,
+            self.prior.as_ref(),
+            &mut rng,
+        )?)
     }
 }
 
@@ -106,13 +117,21 @@ pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
 /// Names of the elements of the task and of the scene.
 pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
     let all: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
-    let task = scene.task().iter().filter_map(|&index| all.get(index).cloned()).collect();
+    let task = scene
+        .task()
+        .iter()
+        .filter_map(|&index| all.get(index).cloned())
+        .collect();
     (task, all)
 }
 
 /// The checkpoints of the learner with this seed.
 pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
-    Checkpoints::new(folder.seed(seed).join("checkpoints"), "learner", config.keep_checkpoints)
+    Checkpoints::new(
+        folder.seed(seed).join("checkpoints"),
+        "learner",
+        config.keep_checkpoints,
+    )
 }
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
@@ -137,12 +156,16 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
         plan.folder.note_skills(skills)?;
     }
 
-    let ended = app::run(&mut app, |world| learners.iter().all(|&learner| world.get_entity(learner).is_err()));
+    let ended = app::run(&mut app, |world| {
+        learners.iter().all(|&learner| world.get_entity(learner).is_err())
+    });
     let world = app.world_mut();
     world.resource_mut::<Bars>().finish();
     // After an error the last checkpoint is the one to trust.
     let ended = ended.map_err(RunError::Tick)?;
-    let reported = world.run_system_once(report_all_practice).map_err(|error| RunError::Tick(error.to_string()))?;
+    let reported = world
+        .run_system_once(report_all_practice)
+        .map_err(|error| RunError::Tick(error.to_string()))?;
     save_all_learners(world)?;
     reported?;
     Ok(ended)
@@ -151,11 +174,15 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
 /// Finds settings of practice that cannot be used, before anything is made or trained.
 pub fn check(experiment: &Experiment) -> Result<(), RunError> {
     if experiment.environments == 0 || experiment.seeds.is_empty() {
-        return Err(RunError::Experiment("expected at least one environment and one seed".into()));
+        return Err(RunError::Experiment(
+            "expected at least one environment and one seed".into(),
+        ));
     }
     let mut seen = BTreeSet::new();
     if let Some(seed) = experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
-        return Err(RunError::Experiment(format!("seeds: expected different ones, found {seed} twice")));
+        return Err(RunError::Experiment(format!(
+            "seeds: expected different ones, found {seed} twice"
+        )));
     }
     load_scene(experiment)?;
     Ok(experiment.learner.validate()?)
@@ -184,7 +211,12 @@ fn spawn_learner(
             sac.import(checkpoint.file("learner")?)?;
             buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
             practice = checkpoint.state.practice.with_rates(config);
-            SavedPractice { evaluations, evaluating, agents, .. } = checkpoint.state;
+            SavedPractice {
+                evaluations,
+                evaluating,
+                agents,
+                ..
+            } = checkpoint.state;
             saved_at = Some(0);
         }
     }
@@ -193,16 +225,32 @@ fn spawn_learner(
         return Ok(None);
     }
     // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
-    let writer = if plan.resume { MetricsWriter::resume(&root, steps)? } else { MetricsWriter::create(&root)? };
+    let writer = if plan.resume {
+        MetricsWriter::resume(&root, steps)?
+    } else {
+        MetricsWriter::create(&root)?
+    };
 
-    let bar = world.resource_mut::<Bars>().add(&format!("seed {seed}"), steps, config.steps, "steps");
+    let bar = world
+        .resource_mut::<Bars>()
+        .add(&format!("seed {seed}"), steps, config.steps, "steps");
     let replay = world.spawn(buffer).id();
     let every = experiment.evaluation.every;
     let learner = world
         .spawn((
             Name::new(format!("learner, seed {seed}")),
-            (Seed(seed), sac, practice, Replays(replay), SkillDecoder(foundations.skills.clone())),
-            (RecentEpisodes::default(), RecentUpdates::default(), Evaluation::default()),
+            (
+                Seed(seed),
+                sac,
+                practice,
+                Replays(replay),
+                SkillDecoder(foundations.skills.clone()),
+            ),
+            (
+                RecentEpisodes::default(),
+                RecentUpdates::default(),
+                Evaluation::default(),
+            ),
             EvaluationSchedule {
                 scene,
                 episodes: experiment.evaluation.episodes,
