@@ -175,8 +175,12 @@ pub fn choose_skills(
         let mut due = Vec::new();
         let (mut rows, mut noise) = (Vec::new(), Vec::new());
         for member in members.iter() {
-            let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else { continue };
-            let Ok(observation) = observations.get(acts_in.0) else { continue };
+            let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else {
+                continue;
+            };
+            let Ok(observation) = observations.get(acts_in.0) else {
+                continue;
+            };
             if !skill.active.is_over() {
                 continue;
             }
@@ -208,11 +212,12 @@ pub fn choose_skills(
             }
         };
         for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
-            let Ok((acts_in, behaviour, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member)
-            else {
+            let Ok((acts_in, behaviour, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else {
                 continue;
             };
-            let Ok(observation) = observations.get(acts_in.0) else { continue };
+            let Ok(observation) = observations.get(acts_in.0) else {
+                continue;
+            };
             if *behaviour == Behaviour::Practises {
                 if let Some(transition) = recorder.decide(observation, chosen) {
                     completed.keep(transition);
@@ -238,8 +243,12 @@ pub fn decode_actions(
         let mut acting = Vec::new();
         let (mut observed, mut skills) = (Vec::new(), Vec::new());
         for member in members.iter() {
-            let Ok((acts_in, mut skill)) = agents.get_mut(member) else { continue };
-            let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else { continue };
+            let Ok((acts_in, mut skill)) = agents.get_mut(member) else {
+                continue;
+            };
+            let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else {
+                continue;
+            };
             skill.active.advance();
             if let Some(planned) = skill.plan.pop_front() {
                 action.0.copy_from_slice(&planned);
@@ -267,11 +276,19 @@ pub fn decode_actions(
 
 /// Adds the step just taken to the transition each agent is in; the skill of an ended episode is dropped.
 pub fn record_steps(
-    mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill, &mut SkillRecorder, &mut Completed)>,
+    mut agents: Query<(
+        &ActsIn,
+        &Behaviour,
+        &mut CurrentSkill,
+        &mut SkillRecorder,
+        &mut Completed,
+    )>,
     environments: Query<(&Outcome, &NextObservation)>,
 ) {
     for (acts_in, behaviour, mut skill, mut recorder, mut completed) in &mut agents {
-        let Ok((outcome, next)) = environments.get(acts_in.0) else { continue };
+        let Ok((outcome, next)) = environments.get(acts_in.0) else {
+            continue;
+        };
         if outcome.ended() {
             skill.active.clear();
             skill.plan.clear();
@@ -301,9 +318,13 @@ pub fn store_transitions(
     mut agents: Query<&mut Completed>,
 ) -> Result<(), AgentError> {
     for (members, replays, mut practice) in &mut learners {
-        let Ok(mut buffer) = buffers.get_mut(replays.0) else { continue };
+        let Ok(mut buffer) = buffers.get_mut(replays.0) else {
+            continue;
+        };
         for member in members.iter() {
-            let Ok(mut completed) = agents.get_mut(member) else { continue };
+            let Ok(mut completed) = agents.get_mut(member) else {
+                continue;
+            };
             for transition in completed.0.drain(..) {
                 let stored = buffer.push(Transition {
                     observation: &transition.observation,

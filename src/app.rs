@@ -64,7 +64,13 @@ pub fn headless(threads: usize, stop: StopRequest) -> App {
         compute: all(threads.max(1)),
     };
     let mut app = App::new();
-    app.add_plugins((TaskPoolPlugin { task_pool_options: options }, AssetPlugin::default(), TickPlugin));
+    app.add_plugins((
+        TaskPoolPlugin {
+            task_pool_options: options,
+        },
+        AssetPlugin::default(),
+        TickPlugin,
+    ));
     app.insert_resource(stop);
     app
 }

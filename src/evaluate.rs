@@ -68,9 +68,15 @@ pub fn begin_evaluation(
         let slot = FIRST_SLOT + number * (1 << 20) + episode;
         let environment = spawn_environment(world, scene, slot, seed)?;
         let stream = stream(seed, Purpose::Evaluation, number as u64, episode as u64);
-        world.spawn((agent_bundle(environment, learner, behaviour, TransitionRule::Aligned, stream), Evaluates));
+        world.spawn((
+            agent_bundle(environment, learner, behaviour, TransitionRule::Aligned, stream),
+            Evaluates,
+        ));
     }
-    world.entity_mut(learner).insert(Evaluation { running: episodes, results: Vec::new() });
+    world.entity_mut(learner).insert(Evaluation {
+        running: episodes,
+        results: Vec::new(),
+    });
     Ok(())
 }
 
@@ -81,7 +87,9 @@ impl Plugin for EvaluationPlugin {
     fn build(&self, app: &mut App) {
         app.add_systems(
             Tick,
-            (gather_results, begin_due_evaluations.pipe(stop_on_error)).chain().in_set(TickSystems::Evaluate),
+            (gather_results, begin_due_evaluations.pipe(stop_on_error))
+                .chain()
+                .in_set(TickSystems::Evaluate),
         );
     }
 }
@@ -116,7 +124,9 @@ pub fn gather_results(
         }
         for member in members.iter() {
             let Ok(acts_in) = agents.get(member) else { continue };
-            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else { continue };
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
+                continue;
+            };
             if outcome.ended() {
                 evaluation.results.push(EpisodeResult::of(episode, progress));
                 evaluation.running -= 1;
@@ -160,7 +170,10 @@ impl EvaluationSummary {
                 .iter()
                 .enumerate()
                 .map(|(index, name)| {
-                    (name.clone(), share(&|result| flags(result).get(index).copied().unwrap_or(false)))
+                    (
+                        name.clone(),
+                        share(&|result| flags(result).get(index).copied().unwrap_or(false)),
+                    )
                 })
                 .collect()
         };

@@ -144,7 +144,11 @@ impl PretrainingConfig {
     pub fn lr_scale(&self, update: u64) -> f64 {
         let done = update as f64 / self.updates.max(1) as f64;
         let constant = self.constant_lr_share.clamp(0.0, 1.0);
-        if done <= constant { 1.0 } else { ((1.0 - done) / (1.0 - constant)).max(0.0) }
+        if done <= constant {
+            1.0
+        } else {
+            ((1.0 - done) / (1.0 - constant)).max(0.0)
+        }
     }
 }
 
@@ -212,7 +216,11 @@ pub struct EvaluationConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { every: 0, episodes: 10, final_episodes: 50 }
+        Self {
+            every: 0,
+            episodes: 10,
+            final_episodes: 50,
+        }
     }
 }
 

@@ -78,7 +78,11 @@ impl Practice {
 
     /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
     pub fn none(seed: u64) -> Self {
-        let config = TrainingConfig { warmup: 0, updates_per_transition: 0.0, ..TrainingConfig::default() };
+        let config = TrainingConfig {
+            warmup: 0,
+            updates_per_transition: 0.0,
+            ..TrainingConfig::default()
+        };
         Self::new(&config, seed)
     }
 
@@ -188,12 +192,20 @@ enum LearnError {
     Replay(#[from] ReplayError),
 }
 
-type Learning<'a> = (&'a Seed, &'a mut Sac, &'a mut Practice, &'a mut RecentUpdates, &'a Replays);
+type Learning<'a> = (
+    &'a Seed,
+    &'a mut Sac,
+    &'a mut Practice,
+    &'a mut RecentUpdates,
+    &'a Replays,
+);
 
 /// Every learner takes the updates that are due, one thread each.
 pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
-    learners.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(
-        |(seed, mut sac, mut practice, mut recent, replays)| {
+    learners
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(seed, mut sac, mut practice, mut recent, replays)| {
             let Ok(buffer) = buffers.get(replays.0) else { return };
             for _ in 0..practice.take_due() {
                 match update(&mut sac, &mut practice, buffer) {
@@ -201,8 +213,7 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, fault
                     Err(error) => return faults.report(format!("learner with seed {}: {error}", seed.0)),
                 }
             }
-        },
-    );
+        });
 }
 
 fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Result<UpdateMetrics, LearnError> {
@@ -262,11 +273,19 @@ fn save_learner(
     (sac, practice, replays, evaluations, mut checkpoints, mut reporter): <Saving as QueryData>::Item<'_, '_>,
     buffers: &Query<&ReplayBuffer>,
 ) -> Result<(), SaveError> {
-    let Ok(buffer) = buffers.get(replays.0) else { return Ok(()) };
+    let Ok(buffer) = buffers.get(replays.0) else {
+        return Ok(());
+    };
     // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
     reporter.sync()?;
-    let tensors = BTreeMap::from([("learner".to_owned(), sac.export()?), ("replay".to_owned(), buffer.export()?)]);
-    let state = SavedPractice { practice: practice.clone(), evaluations: evaluations.begun };
+    let tensors = BTreeMap::from([
+        ("learner".to_owned(), sac.export()?),
+        ("replay".to_owned(), buffer.export()?),
+    ]);
+    let state = SavedPractice {
+        practice: practice.clone(),
+        evaluations: evaluations.begun,
+    };
     checkpoints.folder.save(practice.steps, &state, &tensors, None)?;
     checkpoints.saved_at = Some(practice.steps);
     checkpoints.next = next_multiple(practice.steps, checkpoints.every);
@@ -282,7 +301,9 @@ pub fn count_steps(
     for (members, mut practice, mut recent) in &mut learners {
         let counts = !practice.warms_up();
         for (acts_in, behaviour) in agents.iter_many(members.iter()) {
-            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else { continue };
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
+                continue;
+            };
             if *behaviour != Behaviour::Practises || !counts {
                 continue;
             }

@@ -133,7 +133,10 @@ pub struct PretrainingPlugin;
 
 impl Plugin for PretrainingPlugin {
     fn build(&self, app: &mut App) {
-        app.add_systems(Tick, (train.in_set(TickSystems::Learn), validate.in_set(TickSystems::Evaluate)));
+        app.add_systems(
+            Tick,
+            (train.in_set(TickSystems::Learn), validate.in_set(TickSystems::Evaluate)),
+        );
     }
 }
 
@@ -145,16 +148,26 @@ enum TrainError {
     Tensor(#[from] candle_core::Error),
 }
 
-type Training<'a> =
-    (&'a mut Trainer, &'a mut Batches, &'a mut TrainerProgress, &'a mut Averages, &'a TrainerSettings);
+type Training<'a> = (
+    &'a mut Trainer,
+    &'a mut Batches,
+    &'a mut TrainerProgress,
+    &'a mut Averages,
+    &'a TrainerSettings,
+);
 
 /// One gradient update of every trainer.
 pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
-    trainers.par_iter_mut().batching_strategy(BatchingStrategy::fixed(1)).for_each(
-        |(mut trainer, mut batches, mut progress, mut averages, settings)| {
+    trainers
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(mut trainer, mut batches, mut progress, mut averages, settings)| {
             let mut step = || -> Result<Numbers, TrainError> {
                 let progress = &mut *progress;
-                let (states, actions) = batches.training.sample(settings.0.batch, &mut progress.batches, &Device::Cpu)?;
+                let (states, actions) =
+                    batches
+                        .training
+                        .sample(settings.0.batch, &mut progress.batches, &Device::Cpu)?;
                 let scale = settings.0.lr_scale(progress.updates);
                 let numbers = trainer.0.train(states, actions, &mut progress.noise, scale)?;
                 progress.updates += 1;
@@ -164,8 +177,7 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
                 Ok(numbers) => averages.add(numbers),
                 Err(error) => faults.report(format!("skill model: {error}")),
             }
-        },
-    );
+        });
 }
 
 /// Held-out losses of every trainer whose validation is due.
@@ -173,7 +185,9 @@ pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
     for (mut trainer, mut batches, mut progress, mut averages, settings) in &mut trainers {
         let config = &settings.0;
         let due = progress.updates.is_multiple_of(config.validate_every.max(1)) || progress.updates == config.updates;
-        let Some(windows) = batches.validation.as_mut().filter(|_| due) else { continue };
+        let Some(windows) = batches.validation.as_mut().filter(|_| due) else {
+            continue;
+        };
         let mut step = || -> Result<Numbers, TrainError> {
             let progress = &mut *progress;
             let (states, actions) = windows.sample(config.batch, &mut progress.validation, &Device::Cpu)?;

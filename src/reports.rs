@@ -40,7 +40,15 @@ impl Reporter {
     pub fn new(writer: MetricsWriter, bar: BarId, every: u64, steps: u64, total: u64) -> Self {
         let every = every.max(1);
         let next = next_multiple(steps, every);
-        Self { writer, bar, every, next, total, since: Instant::now(), steps_then: steps }
+        Self {
+            writer,
+            bar,
+            every,
+            next,
+            total,
+            since: Instant::now(),
+            steps_then: steps,
+        }
     }
 
     /// Brings everything written so far to the disk.
@@ -75,7 +83,10 @@ impl Reporter {
         };
         for (name, value) in [
             ("policy_loss", mean(&|metrics| metrics.policy_loss)),
-            ("critic_loss", mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1]))),
+            (
+                "critic_loss",
+                mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1])),
+            ),
             ("temperature", mean(&|metrics| metrics.temperature)),
             ("penalty", mean(&|metrics| metrics.penalty)),
             ("penalty_target", mean(&|metrics| metrics.penalty_target)),
@@ -92,7 +103,11 @@ impl Reporter {
 
 /// The first multiple of `every` above `steps`; never for an interval of zero.
 pub fn next_multiple(steps: u64, every: u64) -> u64 {
-    if every == 0 { u64::MAX } else { (steps / every + 1) * every }
+    if every == 0 {
+        u64::MAX
+    } else {
+        (steps / every + 1) * every
+    }
 }
 
 /// Metrics and progress of learners.
@@ -102,15 +117,23 @@ impl Plugin for ReportPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<Bars>().init_resource::<ElementNames>().add_systems(
             Tick,
-            (report_practice.pipe(stop_on_error), report_evaluations.pipe(stop_on_error))
+            (
+                report_practice.pipe(stop_on_error),
+                report_evaluations.pipe(stop_on_error),
+            )
                 .chain()
                 .in_set(TickSystems::Report),
         );
     }
 }
 
-type Reporting<'a> =
-    (&'a Practice, &'a Sac, &'a mut Reporter, &'a mut RecentEpisodes, &'a mut RecentUpdates);
+type Reporting<'a> = (
+    &'a Practice,
+    &'a Sac,
+    &'a mut Reporter,
+    &'a mut RecentEpisodes,
+    &'a mut RecentUpdates,
+);
 
 /// Writes what the episodes and updates since the last report looked like, for every learner that is due.
 pub fn report_practice(
@@ -121,7 +144,10 @@ pub fn report_practice(
     for (practice, sac, mut reporter, mut episodes, mut updates) in &mut learners {
         let steps = practice.steps;
         if practice.warms_up() {
-            let figures = [Figure { name: "warm-up transitions left", value: practice.warmup_left() as f64 }];
+            let figures = [Figure {
+                name: "warm-up transitions left",
+                value: practice.warmup_left() as f64,
+            }];
             bars.update(reporter.bar, steps, &figures);
             continue;
         }
@@ -139,8 +165,14 @@ pub fn report_practice(
         (reporter.since, reporter.steps_then) = (Instant::now(), steps);
         reporter.next = next_multiple(steps, reporter.every);
         let figures = [
-            Figure { name: "completed", value: summary.completed },
-            Figure { name: "temperature", value: f64::from(sac.temperature()) },
+            Figure {
+                name: "completed",
+                value: summary.completed,
+            },
+            Figure {
+                name: "temperature",
+                value: f64::from(sac.temperature()),
+            },
         ];
         bars.update(reporter.bar, steps, &figures);
     }

@@ -30,7 +30,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     if arguments.out.exists() && !arguments.force {
         return Err(format!("{}: is there already; --force replaces it", arguments.out.display()).into());
     }
-    let config = CollectConfig { episodes: arguments.episodes, seed: arguments.seed, ..CollectConfig::default() };
+    let config = CollectConfig {
+        episodes: arguments.episodes,
+        seed: arguments.seed,
+        ..CollectConfig::default()
+    };
     let (report, written, ended) = run::collect(&config, &arguments.scene, &arguments.out, &context.settings())?;
     println!("{}", table::collection(&report));
     println!(

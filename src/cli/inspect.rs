@@ -17,7 +17,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let options = InspectOptions { skill_length: arguments.skill_length, ..InspectOptions::default() };
+    let options = InspectOptions {
+        skill_length: arguments.skill_length,
+        ..InspectOptions::default()
+    };
     println!("{}", Inspection::of(&arguments.file, &options)?);
     Ok(ExitCode::SUCCESS)
 }

@@ -30,13 +30,20 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let mut loaded = Experiment::load(&arguments.experiment, &[])?;
-    let mut overrides = if arguments.quick { loaded.value.quick.clone() } else { Vec::new() };
+    let mut overrides = if arguments.quick {
+        loaded.value.quick.clone()
+    } else {
+        Vec::new()
+    };
     overrides.extend(arguments.overrides.iter().cloned());
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;
     let settings = context.settings();
     let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
-    let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let root = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("runs").join(name));
     let folder = match RunFolder::open(&root) {
         Ok(folder) if folder.read("experiment.ron")? == loaded.resolved_text => folder,
         Ok(_) => {
@@ -72,13 +79,21 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         stage("prior roll-outs", from);
     }
     let from = Instant::now();
-    let plan = TrainPlan { skills: skills.clone(), folder: &folder, resume: true };
+    let plan = TrainPlan {
+        skills: skills.clone(),
+        folder: &folder,
+        resume: true,
+    };
     if run::train(experiment, &plan, &settings)? == Ended::Stopped {
         return interrupted(&root);
     }
     stage("practice", from);
     let from = Instant::now();
-    let plan = EvaluationPlan { skills, episodes: experiment.evaluation.final_episodes, most_likely: true };
+    let plan = EvaluationPlan {
+        skills,
+        episodes: experiment.evaluation.final_episodes,
+        most_likely: true,
+    };
     let results = run::evaluate_run(experiment, &folder, &plan, &settings)?;
     folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
     stage("evaluation", from);
@@ -89,12 +104,20 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     for (name, took) in &stages {
         println!("{name:<16} {:>6.1} min", minutes(*took));
     }
-    println!("{:<16} {:>6.1} min\nplot in {}", "in all", minutes(start.elapsed()), picture.display());
+    println!(
+        "{:<16} {:>6.1} min\nplot in {}",
+        "in all",
+        minutes(start.elapsed()),
+        picture.display()
+    );
     Ok(finished(Ended::Finished))
 }
 
 fn interrupted(root: &std::path::Path) -> Result<ExitCode, Failure> {
-    println!("interrupted; the same command goes on where it was ({})", root.display());
+    println!(
+        "interrupted; the same command goes on where it was ({})",
+        root.display()
+    );
     Ok(finished(Ended::Stopped))
 }
 

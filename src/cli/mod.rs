@@ -80,7 +80,10 @@ pub(crate) struct Context {
 
 impl Context {
     fn settings(&self) -> Settings {
-        Settings { threads: self.threads, stop: self.stop.clone() }
+        Settings {
+            threads: self.threads,
+            stop: self.stop.clone(),
+        }
     }
 }
 
@@ -108,11 +111,7 @@ fn open_or_create(
 }
 
 /// The skill model an experiment needs: the one asked for, or the newest one that fits.
-fn skills_for(
-    experiment: &Experiment,
-    asked: Option<PathBuf>,
-    name: &str,
-) -> Result<Option<PathBuf>, Failure> {
+fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Result<Option<PathBuf>, Failure> {
     if experiment.skill_model == SkillModelConfig::None || asked.is_some() {
         return Ok(asked);
     }

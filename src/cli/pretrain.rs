@@ -29,7 +29,12 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
     let settings = context.settings();
     let dataset = run::ensure_dataset(&loaded.value, &settings)?;
-    let folder = open_or_create(&arguments.experiment, arguments.out.as_deref(), arguments.resume, &loaded)?;
+    let folder = open_or_create(
+        &arguments.experiment,
+        arguments.out.as_deref(),
+        arguments.resume,
+        &loaded,
+    )?;
     let ended = run::pretrain(&loaded.value, &dataset, &folder, &settings)?;
     println!("skill model in {}", folder.skills().display());
     Ok(finished(ended))

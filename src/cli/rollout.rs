@@ -29,7 +29,11 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
     let skills = skills_for(&loaded.value, arguments.skills.clone(), &arguments.experiment)?;
-    let plan = EvaluationPlan { skills, episodes: arguments.episodes, most_likely: true };
+    let plan = EvaluationPlan {
+        skills,
+        episodes: arguments.episodes,
+        most_likely: true,
+    };
     let result = run::evaluate_prior(&loaded.value, &plan, &context.settings())?;
     println!("{}", table::rollout(&result));
     Ok(ExitCode::SUCCESS)

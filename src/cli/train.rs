@@ -29,8 +29,17 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
     let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
     let skills = skills_for(&loaded.value, arguments.skills.clone(), &arguments.experiment)?;
-    let folder = open_or_create(&arguments.experiment, arguments.out.as_deref(), arguments.resume, &loaded)?;
-    let plan = TrainPlan { skills, folder: &folder, resume: arguments.resume };
+    let folder = open_or_create(
+        &arguments.experiment,
+        arguments.out.as_deref(),
+        arguments.resume,
+        &loaded,
+    )?;
+    let plan = TrainPlan {
+        skills,
+        folder: &folder,
+        resume: arguments.resume,
+    };
     let ended = run::train(&loaded.value, &plan, &context.settings())?;
     println!("run in {}", folder.root().display());
     Ok(finished(ended))

@@ -45,23 +45,36 @@ pub fn collect(
         &described,
         |demonstration| Ok(writer.append(&demonstration.episode)?),
         |state| {
-            let figures = [Figure { name: "rejected", value: state.rejected as f64 }];
+            let figures = [Figure {
+                name: "rejected",
+                value: state.rejected as f64,
+            }];
             bars.update(bar, state.episodes as u64, &figures);
-            if settings.stop.is_made() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if settings.stop.is_made() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         },
     )?;
     bars.finish();
     if report.episodes == 0 {
         return Err(RunError::Interrupted);
     }
-    let ended = if report.interrupted { Ended::Stopped } else { Ended::Finished };
+    let ended = if report.interrupted {
+        Ended::Stopped
+    } else {
+        Ended::Finished
+    };
     Ok((report, writer.finish()?, ended))
 }
 
 /// The experiment's demonstrations: read from its file, which is made first if it is not there and can be made.
 pub fn ensure_dataset(experiment: &Experiment, settings: &Settings) -> Result<Arc<Dataset>, RunError> {
     let Some(dataset) = &experiment.dataset else {
-        return Err(RunError::Experiment("this experiment names no demonstrations (dataset: (path: \"...\"))".into()));
+        return Err(RunError::Experiment(
+            "this experiment names no demonstrations (dataset: (path: \"...\"))".into(),
+        ));
     };
     if !dataset.path.exists() {
         let Some(config) = &dataset.collect else {

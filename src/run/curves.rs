@@ -12,7 +12,10 @@ pub fn learning_curves(runs: &[(String, PathBuf)], tag: &str) -> Result<String, 
     let mut methods = Vec::new();
     for (label, root) in runs {
         RunFolder::open(root)?;
-        methods.push(Method { label: label.clone(), seeds: seeds(root, tag)? });
+        methods.push(Method {
+            label: label.clone(),
+            seeds: seeds(root, tag)?,
+        });
     }
     let plot = CurvePlot {
         title: String::new(),
@@ -29,7 +32,10 @@ fn seeds(root: &Path, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed_")))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("seed_"))
+        })
         .collect();
     folders.sort();
     let mut curves = Vec::new();
@@ -49,7 +55,10 @@ fn seeds(root: &Path, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
         }
     }
     if curves.is_empty() {
-        return Err(RunError::Experiment(format!("{}: no learner has practised here yet", root.display())));
+        return Err(RunError::Experiment(format!(
+            "{}: no learner has practised here yet",
+            root.display()
+        )));
     }
     Ok(curves)
 }

@@ -76,14 +76,18 @@ pub fn evaluate_prior(
     let scene = load_scene(experiment)?;
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     if foundations.prior.is_none() {
-        return Err(RunError::Experiment("there is no prior to roll out: this experiment has no skill model".into()));
+        return Err(RunError::Experiment(
+            "there is no prior to roll out: this experiment has no skill model".into(),
+        ));
     }
     let seed = experiment.seeds.first().copied().unwrap_or(0);
     let mut from_prior = experiment.clone();
     from_prior.learner.policy = PolicyStart::Prior;
     let learner = foundations.learner(&from_prior, seed)?;
     let mut results = evaluate(experiment, &foundations, vec![(seed, 0, learner)], plan, settings)?;
-    results.pop().ok_or_else(|| RunError::Experiment("nothing was evaluated".into()))
+    results
+        .pop()
+        .ok_or_else(|| RunError::Experiment("nothing was evaluated".into()))
 }
 
 fn evaluate(
@@ -94,7 +98,9 @@ fn evaluate(
     settings: &Settings,
 ) -> Result<Vec<Evaluated>, RunError> {
     if plan.episodes == 0 {
-        return Err(RunError::Experiment("expected at least one episode to evaluate, found 0".into()));
+        return Err(RunError::Experiment(
+            "expected at least one episode to evaluate, found 0".into(),
+        ));
     }
     let scene = load_scene(experiment)?;
     let (task, elements) = element_names(&scene);
@@ -105,7 +111,9 @@ fn evaluate(
     let mut entities = Vec::new();
     for (seed, practised, sac) in learners {
         let decoder = SkillDecoder(foundations.skills.clone());
-        let learner = world.spawn((Seed(seed), sac, Practice::none(seed), decoder, Evaluation::default())).id();
+        let learner = world
+            .spawn((Seed(seed), sac, Practice::none(seed), decoder, Evaluation::default()))
+            .id();
         entities.push((learner, seed, practised));
     }
 
@@ -121,12 +129,21 @@ fn evaluate(
             begin_evaluation(app.world_mut(), learner, scene, plan.episodes, behaviour, number)?;
         }
         let ended = app::run(&mut app, |world| {
-            let evaluations: Vec<_> =
-                entities.iter().filter_map(|&(learner, ..)| world.get::<Evaluation>(learner)).collect();
+            let evaluations: Vec<_> = entities
+                .iter()
+                .filter_map(|&(learner, ..)| world.get::<Evaluation>(learner))
+                .collect();
             let results: Vec<_> = evaluations.iter().flat_map(|evaluation| &evaluation.results).collect();
             let completed: usize = results.iter().map(|result| result.completed()).sum();
             let mean = completed as f64 / results.len().max(1) as f64;
-            bars.update(bar, (before + results.len()) as u64, &[Figure { name: "completed", value: mean }]);
+            bars.update(
+                bar,
+                (before + results.len()) as u64,
+                &[Figure {
+                    name: "completed",
+                    value: mean,
+                }],
+            );
             evaluations.iter().all(|evaluation| evaluation.is_finished())
         })
         .map_err(RunError::Tick)?;
@@ -135,7 +152,10 @@ fn evaluate(
         }
         before += plan.episodes * entities.len();
         for &(learner, seed, _) in &entities {
-            let results = app.world().get::<Evaluation>(learner).map(|evaluation| evaluation.results.clone());
+            let results = app
+                .world()
+                .get::<Evaluation>(learner)
+                .map(|evaluation| evaluation.results.clone());
             let summary = EvaluationSummary::of(&results.unwrap_or_default(), &task, &elements, seed);
             summaries.entry(seed).or_default().push(summary);
         }
@@ -145,7 +165,12 @@ fn evaluate(
         .into_iter()
         .filter_map(|(_, seed, practised)| {
             let mut summaries = summaries.remove(&seed)?.into_iter();
-            Some(Evaluated { seed, practised, sampled: summaries.next()?, most_likely: summaries.next() })
+            Some(Evaluated {
+                seed,
+                practised,
+                sampled: summaries.next()?,
+                most_likely: summaries.next(),
+            })
         })
         .collect())
 }

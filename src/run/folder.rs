@@ -52,7 +52,9 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes the folder of a new run and stores the resolved experiment in it.
     pub fn create(root: &Path, resolved_experiment: &str) -> Result<Self, RunFolderError> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if folder.experiment_file().exists() {
             return Err(RunFolderError::Taken(root.to_path_buf()));
         }
@@ -64,11 +66,15 @@ impl RunFolder {
 
     /// Opens the folder of a run that was started before.
     pub fn open(root: &Path) -> Result<Self, RunFolderError> {
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         if folder.experiment_file().is_file() {
             Ok(folder)
         } else {
-            Err(RunFolderError::NotARun { path: root.to_path_buf() })
+            Err(RunFolderError::NotARun {
+                path: root.to_path_buf(),
+            })
         }
     }
 
@@ -124,7 +130,11 @@ impl RunFolder {
     /// Writes a small text file whole or not at all.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, RunFolderError> {
         let path = self.root.join(name);
-        let failed = |action, source| RunFolderError::Io { path: path.clone(), action, source };
+        let failed = |action, source| RunFolderError::Io {
+            path: path.clone(),
+            action,
+            source,
+        };
         let mut file = tempfile::NamedTempFile::new_in(&self.root).map_err(|error| failed("write", error))?;
         std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|error| failed("write", error))?;
         file.as_file().sync_all().map_err(|error| failed("write", error))?;
@@ -135,13 +145,20 @@ impl RunFolder {
     /// Reads a text file of the run.
     pub fn read(&self, name: &str) -> Result<String, RunFolderError> {
         let path = self.root.join(name);
-        fs::read_to_string(&path).map_err(|source| RunFolderError::Io { path, action: "read", source })
+        fs::read_to_string(&path).map_err(|source| RunFolderError::Io {
+            path,
+            action: "read",
+            source,
+        })
     }
 }
 
 /// The name a run of this experiment has by default: `kitchen/spirl_cl` gives `kitchen_spirl_cl`.
 pub fn default_name(experiment: &str) -> String {
-    experiment.trim_end_matches(".ron").trim_matches(['/', '.']).replace(['/', '\\'], "_")
+    experiment
+        .trim_end_matches(".ron")
+        .trim_matches(['/', '.'])
+        .replace(['/', '\\'], "_")
 }
 
 /// Makes a folder and its parents.
@@ -157,7 +174,10 @@ fn version_text() -> String {
     let processor = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| {
-            text.lines().find_map(|line| line.strip_prefix("model name").map(|rest| rest.trim_matches([' ', '\t', ':']).to_string()))
+            text.lines().find_map(|line| {
+                line.strip_prefix("model name")
+                    .map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
+            })
         })
         .unwrap_or_else(|| std::env::consts::ARCH.to_string());
     let command: Vec<String> = std::env::args().collect();
@@ -179,7 +199,11 @@ fn nearest(path: &Path) -> String {
         .filter(|entry| entry.path().join("experiment.ron").is_file())
         .map(|entry| entry.path().display().to_string())
         .collect();
-    if runs.is_empty() { String::new() } else { format!(" (runs nearby: {})", runs.join(", ")) }
+    if runs.is_empty() {
+        String::new()
+    } else {
+        format!(" (runs nearby: {})", runs.join(", "))
+    }
 }
 
 #[cfg(test)]

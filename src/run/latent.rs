@@ -25,26 +25,40 @@ pub(super) fn draw_latent_space(
     step: u64,
 ) -> Result<(), RunError> {
     let ranges = dataset.sequences();
-    let mut sampler =
-        WindowSampler::new(dataset.clone(), ranges.iter().cloned(), WindowConfig::new(model.window()))?;
+    let mut sampler = WindowSampler::new(
+        dataset.clone(),
+        ranges.iter().cloned(),
+        WindowConfig::new(model.window()),
+    )?;
     let mut rng = stream(0, Purpose::Batches, 2, 0);
     let windows: Vec<_> = (0..WINDOWS).map(|_| sampler.draw(&mut rng)).collect();
     let (length, state, action) = (model.window(), sampler.state_dim(), sampler.action_dim());
     let (states, actions) = sampler.gather(&windows)?;
     let states = Tensor::from_slice(states, (WINDOWS, length, state), &Device::Cpu)?;
     let actions = Tensor::from_slice(actions, (WINDOWS, length - 1, action), &Device::Cpu)?;
-    let Some(latents) = model.embed(states, actions)? else { return Ok(()) };
+    let Some(latents) = model.embed(states, actions)? else {
+        return Ok(());
+    };
 
-    let names: Vec<&str> =
-        dataset.attributes().get("elements").map(|names| names.split(", ").collect()).unwrap_or_default();
+    let names: Vec<&str> = dataset
+        .attributes()
+        .get("elements")
+        .map(|names| names.split(", ").collect())
+        .unwrap_or_default();
     let label = |row: usize| -> String {
         let element = match dataset.infos().get("element").map(|column| &column.values) {
             Some(Values::I64(values)) => values.get(row).and_then(|&index| usize::try_from(index).ok()),
             _ => None,
         };
-        element.and_then(|index| names.get(index)).map_or_else(|| "demonstrations".into(), |name| (*name).into())
+        element
+            .and_then(|index| names.get(index))
+            .map_or_else(|| "demonstrations".into(), |name| (*name).into())
     };
-    let rows = windows.iter().map(|window| ranges.get(window.sequence).map_or(0, |range| range.start + window.start));
+    let rows = windows.iter().map(|window| {
+        ranges
+            .get(window.sequence)
+            .map_or(0, |range| range.start + window.start)
+    });
     let map = latent_map(&latents, rows.map(label).collect())?;
 
     let mut groups: Vec<Group> = Vec::new();
@@ -52,7 +66,10 @@ pub(super) fn draw_latent_space(
         let point = (f64::from(x), f64::from(y));
         match groups.iter_mut().find(|group| group.label == *label) {
             Some(group) => group.points.push(point),
-            None => groups.push(Group { label: label.clone(), points: vec![point] }),
+            None => groups.push(Group {
+                label: label.clone(),
+                points: vec![point],
+            }),
         }
     }
     groups.sort_by(|a, b| a.label.cmp(&b.label));

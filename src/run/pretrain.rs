@@ -13,9 +13,7 @@ use crate::app::{self, Ended};
 use crate::data::{Dataset, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
 use crate::metrics::{Figure, MetricsWriter, Progress};
-use crate::pretraining::{
-    Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings,
-};
+use crate::pretraining::{Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
 use crate::skills::{SkillDims, Standardiser};
 
@@ -39,7 +37,10 @@ pub fn pretrain(
     };
     let split = config.split.apply(dataset.sequences().len())?;
     let ranges = |numbers: &[usize]| -> Vec<_> {
-        numbers.iter().filter_map(|&number| dataset.sequences().get(number).cloned()).collect()
+        numbers
+            .iter()
+            .filter_map(|&number| dataset.sequences().get(number).cloned())
+            .collect()
     };
     let (training, validation) = (ranges(&split.train), ranges(&split.validation));
 
@@ -50,12 +51,20 @@ pub fn pretrain(
         Standardiser::new(&mean, &deviation)
     };
     let mut rng = stream(config.seed, Purpose::Weights, 0, 0);
-    let dims = SkillDims { state: saved.observation, action: saved.action };
+    let dims = SkillDims {
+        state: saved.observation,
+        action: saved.action,
+    };
     let Some(mut model) = saved.model.build(dims, statistics, &mut rng, settings.threads)? else {
-        return Err(RunError::Experiment("this experiment has no skill model to train (skill_model: None)".into()));
+        return Err(RunError::Experiment(
+            "this experiment has no skill model to train (skill_model: None)".into(),
+        ));
     };
     let windows = |sequences| WindowSampler::new(dataset.clone(), sequences, WindowConfig::new(model.window()));
-    let batches = Batches { training: windows(training)?, validation: windows(validation).ok() };
+    let batches = Batches {
+        training: windows(training)?,
+        validation: windows(validation).ok(),
+    };
 
     let root = folder.skills();
     let (skills, mut progress, mut metrics) = match SkillFolder::open(&root) {
@@ -102,7 +111,10 @@ pub fn pretrain(
     let mut failure = None;
     let ended = app::run(&mut app, |world| {
         let mut step = || -> Result<bool, RunError> {
-            progress = world.get::<TrainerProgress>(trainer).cloned().unwrap_or_else(|| progress.clone());
+            progress = world
+                .get::<TrainerProgress>(trainer)
+                .cloned()
+                .unwrap_or_else(|| progress.clone());
             let updates = progress.updates;
             let finished = updates >= config.updates;
             if let Some(mut averages) = world.get_mut::<Averages>(trainer) {
@@ -110,7 +122,14 @@ pub fn pretrain(
             }
             if updates.is_multiple_of(100) || finished {
                 let rate = (updates - first) as f64 / start.elapsed().as_secs_f64().max(1e-9);
-                bars.update(bar, updates, &[Figure { name: "updates/s", value: rate }]);
+                bars.update(
+                    bar,
+                    updates,
+                    &[Figure {
+                        name: "updates/s",
+                        value: rate,
+                    }],
+                );
             }
             if updates > first && (updates.is_multiple_of(CHECKPOINT_EVERY) || finished) {
                 save(world, trainer, &skills)?;
@@ -140,12 +159,7 @@ pub fn pretrain(
     Ok(ended)
 }
 
-fn report(
-    metrics: &mut MetricsWriter,
-    averages: &mut Averages,
-    updates: u64,
-    finished: bool,
-) -> Result<(), RunError> {
+fn report(metrics: &mut MetricsWriter, averages: &mut Averages, updates: u64, finished: bool) -> Result<(), RunError> {
     if let Some(numbers) = averages.validation.take() {
         for (name, value) in numbers {
             metrics.scalar(updates, &format!("validation/{name}"), f64::from(value))?;

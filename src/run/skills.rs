@@ -36,7 +36,10 @@ pub struct SavedModel {
 impl SavedModel {
     /// Sizes of observation and action.
     pub fn dims(&self) -> SkillDims {
-        SkillDims { state: self.observation, action: self.action }
+        SkillDims {
+            state: self.observation,
+            action: self.action,
+        }
     }
 
     /// The model with fresh weights. The standardisation of the data, if the model has one, comes with the weights.
@@ -58,16 +61,24 @@ impl SkillFolder {
     /// A folder for a new model.
     pub fn create(root: &Path, saved: &SavedModel) -> Result<Self, RunError> {
         make_folder(root)?;
-        let folder = Self { root: root.to_path_buf() };
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
         let path = folder.model_file();
         let text = files::to_text(saved)?;
-        std::fs::write(&path, text).map_err(|source| super::RunFolderError::Io { path, action: "write", source })?;
+        std::fs::write(&path, text).map_err(|source| super::RunFolderError::Io {
+            path,
+            action: "write",
+            source,
+        })?;
         Ok(folder)
     }
 
     /// The skill model in `path`: a skill folder itself, or a run folder with one.
     pub fn open(path: &Path) -> Result<(Self, SavedModel), RunError> {
-        let root = [path.to_path_buf(), path.join("skills")].into_iter().find(|root| root.join("model.ron").is_file());
+        let root = [path.to_path_buf(), path.join("skills")]
+            .into_iter()
+            .find(|root| root.join("model.ron").is_file());
         let Some(root) = root else {
             return Err(RunError::Experiment(format!(
                 "{}: no skill model here: expected model.ron in this folder or in its folder skills/",
@@ -121,7 +132,9 @@ impl SkillFolder {
 pub(super) fn latest<S: serde::de::DeserializeOwned>(
     checkpoints: &Checkpoints,
 ) -> Result<Option<Checkpoint<S>>, RunError> {
-    let Some((checkpoint, damaged)) = checkpoints.load_latest()? else { return Ok(None) };
+    let Some((checkpoint, damaged)) = checkpoints.load_latest()? else {
+        return Ok(None);
+    };
     for fault in damaged {
         bevy::log::warn!("{fault}; going back to step {}", checkpoint.step);
     }
@@ -131,14 +144,23 @@ pub(super) fn latest<S: serde::de::DeserializeOwned>(
 /// Stores a model from somewhere else as a skill folder.
 pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, RunError> {
     let (config, dims, model): (_, _, Box<dyn Pretrain>) = match model {
-        ImportedModel::Spirl(model) => {
-            (SkillModelConfig::Spirl(model.config().clone()), SkillModel::dims(model.as_ref()), model)
-        }
+        ImportedModel::Spirl(model) => (
+            SkillModelConfig::Spirl(model.config().clone()),
+            SkillModel::dims(model.as_ref()),
+            model,
+        ),
         ImportedModel::Bc(model) => (SkillModelConfig::Bc(model.config().clone()), model.dims(), model),
     };
-    let saved = SavedModel { model: config, observation: dims.state, action: dims.action };
+    let saved = SavedModel {
+        model: config,
+        observation: dims.state,
+        action: dims.action,
+    };
     if root.join("model.ron").exists() {
-        return Err(RunError::Experiment(format!("{}: holds a skill model already", root.display())));
+        return Err(RunError::Experiment(format!(
+            "{}: holds a skill model already",
+            root.display()
+        )));
     }
     let folder = SkillFolder::create(root, &saved)?;
     let tensors = BTreeMap::from([("weights".to_owned(), model.weights()?)]);

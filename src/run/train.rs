@@ -49,12 +49,11 @@ pub struct TrainPlan<'a> {
 
 impl Foundations {
     /// Loads what the experiment's learner stands on and checks that it fits the scene.
-    pub fn load(
-        experiment: &Experiment,
-        scene: &CompiledScene,
-        skills: Option<PathBuf>,
-    ) -> Result<Self, RunError> {
-        let dims = SkillDims { state: scene.observation_len(), action: scene.action_len() };
+    pub fn load(experiment: &Experiment, scene: &CompiledScene, skills: Option<PathBuf>) -> Result<Self, RunError> {
+        let dims = SkillDims {
+            state: scene.observation_len(),
+            action: scene.action_len(),
+        };
         let mut prior = None;
         let mut decoder: Option<Arc<dyn SkillModel>> = None;
         if let Some(path) = &skills {
@@ -85,14 +84,26 @@ impl Foundations {
                 ));
             }
         };
-        Ok(Self { skills: skills_of, prior, folder: skills })
+        Ok(Self {
+            skills: skills_of,
+            prior,
+            folder: skills,
+        })
     }
 
     /// A learner that stands on this.
     pub fn learner(&self, experiment: &Experiment, seed: u64) -> Result<Sac, RunError> {
-        let dims = SacDims { observation: self.skills.dims().state, action: self.skills.space().width() };
+        let dims = SacDims {
+            observation: self.skills.dims().state,
+            action: self.skills.space().width(),
+        };
         let mut rng = stream(seed, Purpose::Weights, 1, 0);
-        Ok(Sac::new(experiment.learner.clone(), dims, self.prior.as_ref(), &mut rng)?)
+        Ok(Sac::new(
+            experiment.learner.clone(),
+            dims,
+            self.prior.as_ref(),
+            &mut rng,
+        )?)
     }
 }
 
@@ -104,13 +115,21 @@ pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
 /// Names of the elements of the task and of the scene.
 pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
     let all: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
-    let task = scene.task().iter().filter_map(|&index| all.get(index).cloned()).collect();
+    let task = scene
+        .task()
+        .iter()
+        .filter_map(|&index| all.get(index).cloned())
+        .collect();
     (task, all)
 }
 
 /// The checkpoints of the learner with this seed.
 pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
-    Checkpoints::new(folder.seed(seed).join("checkpoints"), "learner", config.keep_checkpoints)
+    Checkpoints::new(
+        folder.seed(seed).join("checkpoints"),
+        "learner",
+        config.keep_checkpoints,
+    )
 }
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
@@ -119,7 +138,9 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     let (task, elements) = element_names(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     if experiment.environments == 0 || experiment.seeds.is_empty() {
-        return Err(RunError::Experiment("expected at least one environment and one seed".into()));
+        return Err(RunError::Experiment(
+            "expected at least one environment and one seed".into(),
+        ));
     }
     if let Some(skills) = &plan.skills {
         plan.folder.note_skills(skills)?;
@@ -136,12 +157,18 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     }
     let total = experiment.training.steps;
     let ended = app::run(&mut app, |world| {
-        learners.iter().all(|&learner| world.get::<Practice>(learner).is_none_or(|practice| practice.steps >= total))
+        learners.iter().all(|&learner| {
+            world
+                .get::<Practice>(learner)
+                .is_none_or(|practice| practice.steps >= total)
+        })
     })
     .map_err(RunError::Tick);
     // Whatever ended the run, what was learned until then is kept.
     let world = app.world_mut();
-    let saved = world.run_system_once(save_all_learners).map_err(|error| RunError::Tick(error.to_string()))?;
+    let saved = world
+        .run_system_once(save_all_learners)
+        .map_err(|error| RunError::Tick(error.to_string()))?;
     world.resource_mut::<Bars>().finish();
     let ended = ended?;
     saved?;
@@ -164,7 +191,11 @@ fn spawn_learner(
     let mut practice = Practice::new(config, seed);
     let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
     let mut evaluations = 0;
-    let saved = if plan.resume { latest::<SavedPractice>(&folder)? } else { None };
+    let saved = if plan.resume {
+        latest::<SavedPractice>(&folder)?
+    } else {
+        None
+    };
     let saved_at = saved.as_ref().map(|checkpoint| checkpoint.step);
     let writer = match saved {
         Some(checkpoint) => {
@@ -180,14 +211,26 @@ fn spawn_learner(
     };
 
     let steps = practice.steps;
-    let bar = world.resource_mut::<Bars>().add(&format!("seed {seed}"), steps, config.steps, "steps");
+    let bar = world
+        .resource_mut::<Bars>()
+        .add(&format!("seed {seed}"), steps, config.steps, "steps");
     let replay = world.spawn(buffer).id();
     let every = experiment.evaluation.every;
     let learner = world
         .spawn((
             Name::new(format!("learner, seed {seed}")),
-            (Seed(seed), sac, practice, Replays(replay), SkillDecoder(foundations.skills.clone())),
-            (RecentEpisodes::default(), RecentUpdates::default(), Evaluation::default()),
+            (
+                Seed(seed),
+                sac,
+                practice,
+                Replays(replay),
+                SkillDecoder(foundations.skills.clone()),
+            ),
+            (
+                RecentEpisodes::default(),
+                RecentUpdates::default(),
+                Evaluation::default(),
+            ),
             EvaluationSchedule {
                 scene,
                 episodes: experiment.evaluation.episodes,
@@ -207,7 +250,13 @@ fn spawn_learner(
     for slot in 0..experiment.environments {
         let environment = spawn_environment(world, scene, slot, seed)?;
         let stream = stream(seed, Purpose::Policy, slot as u64, steps);
-        world.spawn(agent_bundle(environment, learner, Behaviour::Practises, config.transitions, stream));
+        world.spawn(agent_bundle(
+            environment,
+            learner,
+            Behaviour::Practises,
+            config.transitions,
+            stream,
+        ));
     }
     Ok(learner)
 }

@@ -262,7 +262,11 @@ impl Pretrain for Bc {
     }
 
     fn validate(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream) -> Result<Numbers> {
-        let metrics = Self::validate(self, &states.get_on_dim(1, 0)?.contiguous()?, &actions.get_on_dim(1, 0)?)?;
+        let metrics = Self::validate(
+            self,
+            &states.get_on_dim(1, 0)?.contiguous()?,
+            &actions.get_on_dim(1, 0)?,
+        )?;
         Ok(vec![("nll", metrics.nll)])
     }
 
