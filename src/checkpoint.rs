@@ -4,7 +4,7 @@
 //! checkpoints/
 //!   step_000120000/
 //!     manifest.json        what it is, and size and checksum (CRC-32C) of every file
-//!     state.ron            counters, random streams, environments
+//!     state.ron            counters, random streams
 //!     learner.safetensors  weights, optimiser state, replay columns; any number of such files
 //! ```
 //!
@@ -241,7 +241,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `folder` of things of one `kind` (such as `spirl_cl` or `train`). The last `keep` (at least
+    /// The checkpoints in `folder` of things of one `kind` (such as `learner`). The last `keep` (at least
     /// one) stay, and so does the one with the highest score. Nothing is read or written yet.
     pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, keep: usize) -> Self {
         Self {
