@@ -232,6 +232,9 @@ impl<S> Checkpoint<S> {
     }
 }
 
+/// A checkpoint, and what is wrong with those after it.
+pub type Latest<S> = (Checkpoint<S>, Vec<CheckpointError>);
+
 /// The checkpoints of one run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
@@ -403,9 +406,7 @@ impl Checkpoints {
     /// # Errors
     /// [`CheckpointError::NoneUsable`] when all are damaged. A checkpoint of another kind, of a newer program or with
     /// another state is not skipped but reported.
-    pub fn load_latest<S: DeserializeOwned>(
-        &self,
-    ) -> Result<Option<(Checkpoint<S>, Vec<CheckpointError>)>, CheckpointError> {
+    pub fn load_latest<S: DeserializeOwned>(&self) -> Result<Option<Latest<S>>, CheckpointError> {
         let mut faults = Vec::new();
         for entry in self.entries()?.iter().rev() {
             match load(&self.folder.join(entry.name()), &self.kind) {
