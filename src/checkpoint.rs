@@ -4,7 +4,7 @@
 //! checkpoints/
 //!   step_000120000/
 //!     manifest.json        what it is, and size and checksum (CRC-32C) of every file
-//!     state.ron            counters, random streams, environments
+//!     state.ron            counters, random streams
 //!     learner.safetensors  weights, optimiser state, replay columns; any number of such files
 //! ```
 //!
@@ -232,6 +232,9 @@ impl<S> Checkpoint<S> {
     }
 }
 
+/// A checkpoint, and what is wrong with those after it.
+pub type Latest<S> = (Checkpoint<S>, Vec<CheckpointError>);
+
 /// The checkpoints of one run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
@@ -241,7 +244,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `folder` of things of one `kind` (such as `spirl_cl` or `train`). The last `keep` (at least
+    /// The checkpoints in `folder` of things of one `kind` (such as `learner`). The last `keep` (at least
     /// one) stay, and so does the one with the highest score. Nothing is read or written yet.
     pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, keep: usize) -> Self {
         Self {
@@ -403,9 +406,7 @@ impl Checkpoints {
     /// # Errors
     /// [`CheckpointError::NoneUsable`] when all are damaged. A checkpoint of another kind, of a newer program or with
     /// another state is not skipped but reported.
-    pub fn load_latest<S: DeserializeOwned>(
-        &self,
-    ) -> Result<Option<(Checkpoint<S>, Vec<CheckpointError>)>, CheckpointError> {
+    pub fn load_latest<S: DeserializeOwned>(&self) -> Result<Option<Latest<S>>, CheckpointError> {
         let mut faults = Vec::new();
         for entry in self.entries()?.iter().rev() {
             match load(&self.folder.join(entry.name()), &self.kind) {

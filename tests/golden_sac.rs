@@ -88,8 +88,8 @@ impl Case {
             .iter()
             .zip(mine)
             .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-        // Written so that a NaN fails.
-        if !(f64::from(difference) <= tolerance * f64::from(scale)) {
+        // A NaN counts as a difference.
+        if difference.is_nan() || f64::from(difference) > tolerance * f64::from(scale) {
             self.problems.push(format!(
                 "{name}: off by {:.1e}, allowed {tolerance:.1e}",
                 difference / scale

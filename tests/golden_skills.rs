@@ -872,7 +872,7 @@ fn standardised_states_reach_every_network() {
     let (batch, noise) = tiny_batch(3);
     // A dimension that never moves is centred only.
     let scale = Tensor::new(&[0.1_f32, 2.0, 1.0, 4.0, 0.5, 1.0], &Device::Cpu).unwrap();
-    let mean = Tensor::new(&mean.map(|value| value as f32), &Device::Cpu).unwrap();
+    let mean = Tensor::new(&mean, &Device::Cpu).unwrap();
     let raw = batch
         .states
         .broadcast_mul(&scale)

@@ -30,7 +30,7 @@ pub struct Element {
     pub threshold: f32,
 }
 
-/// The seven elements of the Franka kitchen (reference section 4.1.4; D4RL `kitchen_envs.py`).
+/// The seven elements of the Franka kitchen (D4RL, `kitchen_envs.py`).
 pub fn kitchen_elements() -> Vec<Element> {
     let element = |name: &str, columns: Range<usize>, goal: &[f32]| Element {
         name: name.to_owned(),

@@ -262,7 +262,7 @@ fn episode(steps: usize, observation_dim: usize, action_dim: usize, number: usiz
     };
     let mut ends = vec![false; steps];
     ends[steps - 1] = true;
-    let [terminals, timeouts] = if number % 2 == 0 {
+    let [terminals, timeouts] = if number.is_multiple_of(2) {
         [ends, vec![false; steps]]
     } else {
         [vec![false; steps], ends]

@@ -63,7 +63,11 @@ impl fmt::Display for Problem {
                 write!(f, "expected {expected}, found {found}")
             }
             Self::Missing { field, within } => write!(f, "missing field `{field}`{}", place(within)),
-            Self::UnknownField { field, within, valid } if valid.is_empty() => {
+            Self::UnknownField {
+                field,
+                within,
+                valid: [],
+            } => {
                 write!(f, "unknown field `{field}`{}; it has no fields", place(within))
             }
             Self::UnknownField { field, within, valid } => {

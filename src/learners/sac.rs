@@ -1062,7 +1062,7 @@ impl LearnedTemperature {
         let first = 0.9 * self.first + 0.1 * gradient;
         let second = 0.999 * self.second + 0.001 * gradient * gradient;
         let (bias_1, bias_2) = (1.0 - 0.9_f64.powi(power), 1.0 - 0.999_f64.powi(power));
-        let log_alpha = self.log_alpha - f64::from(lr) * (first / bias_1) / ((second / bias_2).sqrt() + 1e-8);
+        let log_alpha = self.log_alpha - lr * (first / bias_1) / ((second / bias_2).sqrt() + 1e-8);
         // Clamped itself, not only where it is used: otherwise it would wind down and take long to come back.
         let floor = minimum.map_or(f64::NEG_INFINITY, |minimum| f64::from(minimum).ln());
         Self {

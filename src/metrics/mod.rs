@@ -1,7 +1,7 @@
 //! What a run reports while it goes: `TensorBoard` event files and one CSV file, progress on the terminal, and the
 //! statistics that curves over seeds are drawn with.
 //!
-//! A run folder holds
+//! The folder of a learner or of a skill model holds
 //!
 //! * `events.out.tfevents.*`, one file per session (start or resume), for `tensorboard --logdir`;
 //! * `metrics.csv` with the columns `step,tag,value,wall_s`, one row per scalar. The long form takes new tags at any

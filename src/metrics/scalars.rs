@@ -16,7 +16,7 @@ const HEADER: &str = "step,tag,value,wall_s\n";
 pub struct Row {
     /// Environment steps, gradient steps or whatever the run counts.
     pub step: u64,
-    /// What the number is, such as `train/return`.
+    /// What the number is, such as `practice/completed`.
     pub tag: String,
     /// The number.
     pub value: f64,

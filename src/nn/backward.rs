@@ -7,9 +7,12 @@ use candle_core::{Device, Result, Tensor};
 
 use super::{Params, kernels};
 
+/// Flat weight gradients, one per network.
+type Collected = Vec<(Params, Vec<f32>)>;
+
 thread_local! {
     /// Weight gradients of the backward pass that runs on this thread, if [`backward`] started it.
-    static COLLECTED: RefCell<Option<Vec<(Params, Vec<f32>)>>> = const { RefCell::new(None) };
+    static COLLECTED: RefCell<Option<Collected>> = const { RefCell::new(None) };
 }
 
 /// Gradients of a scalar: what `loss.backward()` gives, with less work for the weights of this module's networks.

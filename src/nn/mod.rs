@@ -6,14 +6,12 @@
 
 mod backward;
 mod dense;
-mod flow;
 mod gaussian;
 mod gemm;
 mod init;
 mod kernels;
 mod linear;
 mod lstm;
-mod mixture;
 mod mlp;
 mod optimiser;
 mod params;
@@ -27,11 +25,9 @@ mod tests;
 pub(crate) mod golden;
 
 pub use backward::backward;
-pub use flow::ConditionalFlow;
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;
 pub use lstm::{LstmDecoder, LstmEncoder, LstmSpec};
-pub use mixture::{GaussianMixture, MixtureHead};
 pub use mlp::{Mlp, MlpSpec, Norm};
 pub use optimiser::{Optimiser, OptimiserConfig, OptimiserKind, OptimiserState};
 pub use params::{Entry, ImportError, Kind, Mismatch, Params};

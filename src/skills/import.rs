@@ -205,7 +205,7 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
         )
     };
     let auto_beta = if weights.contains_key("_log_beta.t") {
-        Some(settings.auto_beta.unwrap_or(AutoBeta::default()))
+        Some(settings.auto_beta.unwrap_or_default())
     } else {
         None
     };

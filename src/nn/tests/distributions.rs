@@ -1,8 +1,7 @@
 use candle_core::{D, Tensor, Var};
 
 use crate::nn::golden::Case;
-use crate::nn::{ConditionalFlow, DiagGaussian, MixtureHead, Mlp, MlpSpec, Mode, Norm, squash};
-use crate::rng::{Purpose, stream};
+use crate::nn::{DiagGaussian, squash};
 
 /// Sum over rows `from..` of the elements.
 fn sum_from(x: &Tensor, from: usize) -> Tensor {
@@ -113,114 +112,4 @@ fn monte_carlo_divergence_matches_golden() {
     case.check("out/analytic_kl_sum", &analytic);
     case.check("grad/p_of_mean_mc_kl", &grad(&forward.mean_all().unwrap(), &raw_p));
     case.check("grad/p_of_mean_analytic", &grad(&analytic.mean_all().unwrap(), &raw_p));
-}
-
-#[test]
-fn mixture_density_head_matches_golden() {
-    let case = Case::load("spirl", "dist_mdn_gmm").unwrap();
-    let head = MixtureHead::new(16, 6, 5, &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
-    head.params().import("", &case.group("w0")).unwrap();
-    let mixture = head.forward(&case.tensor("in/h")).unwrap();
-    case.check("out/pi", &mixture.pi);
-    case.check("out/mu", &mixture.components.mu);
-    case.check("out/log_sigma", &mixture.components.log_sigma);
-    case.check("out/entropy_indicator", &mixture.components.entropy().unwrap());
-    let log_prob = mixture
-        .log_prob(&case.tensor("in/x"))
-        .unwrap()
-        .narrow(0, 1, 11)
-        .unwrap();
-    case.check("out/log_prob", &log_prob);
-    case.check("out/nll", &log_prob.neg().unwrap());
-    let component = case.tensor("noise/component");
-    let noise = case.tensor("noise/eps");
-    let index = component
-        .reshape((12, 1, 1))
-        .unwrap()
-        .broadcast_as((12, 1, 6))
-        .unwrap()
-        .contiguous()
-        .unwrap();
-    let noise = noise.gather(&index, 1).unwrap().squeeze(1).unwrap();
-    case.check("out/sample", &mixture.sample(&component, &noise).unwrap());
-
-    let loss = log_prob.neg().unwrap().mean_all().unwrap();
-    case.check("loss/mean_nll_rows_1_on", &loss);
-    let grads = loss.backward().unwrap();
-    for entry in head.params().entries() {
-        let grad = head.params().gradient(&grads, &entry.name).unwrap().unwrap();
-        case.check_entry("grad", &entry.name, &grad);
-    }
-}
-
-#[test]
-fn components_are_chosen_by_their_weights() {
-    let head = MixtureHead::new(2, 1, 3, &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
-    let h = Tensor::zeros((4, 2), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
-    let mut mixture = head.forward(&h).unwrap();
-    mixture.pi = Tensor::new(&[[0.2_f32, 0.0, 0.8]], h.device())
-        .unwrap()
-        .broadcast_as((4, 3))
-        .unwrap();
-    let chosen = mixture.choose(&[0.0, 0.19, 0.21, 0.999_999_9]).unwrap();
-    assert_eq!(chosen.to_vec1::<u32>().unwrap(), [0, 0, 2, 2]);
-}
-
-#[test]
-fn conditional_flow_matches_golden() {
-    let case = Case::load("spirl", "dist_realnvp").unwrap();
-    let mut rng = stream(0, Purpose::Weights, 0, 0);
-    let spec = MlpSpec {
-        input: 7,
-        width: 16,
-        output: 16,
-        hidden: 2,
-        norm: Norm::Batch,
-    };
-    let cond_net = Mlp::new(spec, &mut rng).unwrap();
-    let flow = ConditionalFlow::new(10, 16, 6, &mut rng).unwrap();
-    let weights = case.group("w0");
-    cond_net.params().import("_cond_net.", &weights).unwrap();
-    flow.import("_flow_mdl.", &weights).unwrap();
-    let condition = cond_net.forward(&case.tensor("in/obs"), Mode::Train).unwrap();
-    case.check("out/cond", &condition);
-    let x = case.tensor("in/x");
-    let (z, log_det) = flow.forward(&x, &condition).unwrap();
-    case.check("out/z", &z);
-    case.check("out/log_det", &log_det);
-    let log_prob = flow.log_prob(&x, &condition).unwrap();
-    case.check("out/log_prob", &log_prob);
-    case.check("out/base_log_prob", &(&log_prob - log_det).unwrap());
-    let (back, log_det) = flow.inverse(&z, &condition).unwrap();
-    case.check("out/inverse_of_z", &back);
-    case.check("out/inverse_log_det", &log_det);
-    case.check(
-        "out/sample",
-        &flow.inverse(&case.tensor("noise/eps"), &condition).unwrap().0,
-    );
-    let one = ConditionalFlow::new(10, 16, 1, &mut rng).unwrap();
-    one.import("_flow_mdl.", &weights).unwrap();
-    let (z, log_det) = one.forward(&x, &condition).unwrap();
-    case.check("out/one_layer_z", &z);
-    case.check("out/one_layer_log_det", &log_det);
-
-    let loss = log_prob.neg().unwrap().mean_all().unwrap();
-    case.check("loss/mean_nll", &loss);
-    let grads = loss.backward().unwrap();
-    let mut nets = vec![("_cond_net.".to_owned(), cond_net.params().clone())];
-    nets.extend(
-        flow.params()
-            .into_iter()
-            .map(|(name, params)| (format!("_flow_mdl.{name}"), params)),
-    );
-    for (prefix, params) in nets {
-        for entry in params
-            .entries()
-            .iter()
-            .filter(|entry| entry.kind == crate::nn::Kind::Weight)
-        {
-            let grad = params.gradient(&grads, &entry.name).unwrap().unwrap();
-            case.check_entry("grad", &format!("{prefix}{}", entry.name), &grad);
-        }
-    }
 }
