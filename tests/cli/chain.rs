@@ -1,0 +1,186 @@
+//! The chain of commands from demonstrations to the finished agent, and what it leaves behind.
+
+use apprentice::metrics::{read_scalars, series};
+
+use super::program::{Place, files, names, skills, tiny};
+
+/// 2 environments and episodes of 280 steps: at 640 steps, both have finished one.
+const PRACTICE: &str = "training.steps=640 training.checkpoint_every=300 training.report_every=100 \
+                        evaluation.every=200 evaluation.episodes=1 evaluation.final_episodes=2";
+
+#[test]
+fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
+    let place = Place::new();
+    let command = format!("learn kitchen/spirl_cl {} {PRACTICE} --out run", tiny());
+    let out = place.succeeds(&command);
+    assert!(
+        out.contains("sampled skills") && out.contains("seed 0, most likely") && out.contains("in all"),
+        "{out}"
+    );
+
+    let run = place.path("run");
+    let found = names(&run);
+    for name in [
+        "experiment.ron",
+        "version.txt",
+        "prior.json",
+        "evaluation.json",
+        "learning.svg",
+        "skills/model.ron",
+        "skills/metrics.csv",
+        "skills/latent.svg",
+        "skills/checkpoints/step_000000200/weights.safetensors",
+        "seed_0/metrics.csv",
+        "seed_0/checkpoints/step_000000300/manifest.json",
+        "seed_0/checkpoints/step_000000640/learner.safetensors",
+        "seed_0/checkpoints/step_000000640/replay.safetensors",
+        "seed_0/checkpoints/step_000000640/state.ron",
+    ] {
+        assert!(found.contains(&name.to_owned()), "no {name} in {found:#?}");
+    }
+    for folder in ["seed_0", "skills"] {
+        let events = format!("{folder}/events.out.tfevents.");
+        assert_eq!(
+            found.iter().filter(|name| name.starts_with(&events)).count(),
+            1,
+            "{found:#?}"
+        );
+    }
+    assert!(place.read("run/version.txt").contains("apprentice ") && place.read("run/learning.svg").contains("<svg"));
+    assert!(place.read("run/experiment.ron").contains("steps: 640"));
+    let results: serde_json::Value = serde_json::from_str(&place.read("run/evaluation.json")).unwrap();
+    assert_eq!(results[0]["practised"], 640);
+    assert_eq!(results[0]["sampled"]["episodes"], 2);
+
+    let rows = read_scalars(&run.join("seed_0")).unwrap();
+    let curves = series(&rows);
+    for tag in [
+        "practice/completed",
+        "practice/elements/kettle",
+        "evaluation/completed",
+        "learner/policy_loss",
+        "learner/temperature",
+        "rate/steps_per_second",
+    ] {
+        assert!(curves.contains_key(tag), "no {tag} in {:?}", curves.keys());
+    }
+    assert_eq!(curves["learner/temperature"].last().unwrap().0, 640.0);
+
+    // The same command again finds everything done.
+    let before = files(&run);
+    let again = place.run(&command);
+    assert!(again.status.success(), "{}", again.stderr);
+    assert!(again.stdout.contains("seed 0, most likely"), "{}", again.stdout);
+    assert!(
+        !again.stderr.contains("updates") && !again.stderr.contains("steps"),
+        "{}",
+        again.stderr
+    );
+    assert!(before == files(&run), "the second time changed something");
+
+    place.fails(
+        &command.replace("training.steps=640", "training.steps=700"),
+        &[
+            "run: holds a run of another experiment or with other overrides",
+            "--out",
+        ],
+    );
+    assert!(before == files(&run), "a refused command changed something");
+    place.fails(
+        &command.replace("learn", "train"),
+        &["run holds a run already", "--resume"],
+    );
+
+    // The other commands on the same run.
+    let out = place.succeeds("evaluate run --episodes 1 --sampled-only scene=kitchen_mis_aligned");
+    assert!(out.contains("slide cabinet") && !out.contains("most likely"), "{out}");
+    assert!(place.read("run/evaluation.json").contains("kitchen_mis_aligned"));
+    place.succeeds("plot tiny=run --tag evaluation/completed --out curve.svg");
+    assert!(place.read("curve.svg").contains("tiny"));
+    place.fails(
+        "plot run --tag practice/complete",
+        &["no metric `practice/complete`", "practice/completed"],
+    );
+}
+
+#[test]
+fn lists_inspects_and_explains_itself() {
+    let place = Place::new();
+    place.write("configs/mine.ron", "(extends: \"kitchen/sac\", environments: 3)");
+    let out = place.succeeds("list");
+    for name in [
+        "kitchen_mis_aligned",
+        "kitchen/spirl_cl",
+        "kitchen/published/spirl",
+        "mine",
+    ] {
+        assert!(
+            out.lines().any(|line| line.trim_start().starts_with(name)),
+            "no {name} in {out}"
+        );
+    }
+    let help = place.succeeds("--help");
+    let commands = "learn collect inspect pretrain rollout train evaluate import plot list";
+    for command in commands.split_whitespace() {
+        assert!(help.contains(&format!("\n  {command} ")), "no {command} in {help}");
+        assert!(
+            place
+                .succeeds(&format!("{command} --help"))
+                .contains("Usage: apprentice")
+        );
+    }
+    assert!(place.succeeds("--version").starts_with("apprentice "));
+    assert_eq!(place.run("practise").status.code(), Some(2), "unknown command");
+
+    let demonstrations = super::program::demonstrations().display();
+    let out = place.succeeds(&format!("inspect {demonstrations}"));
+    assert!(
+        out.contains("4 episodes") && out.contains("microwave") && out.contains("Return"),
+        "{out}"
+    );
+    let data = format!("inspect {}/tests/data/bad_nan.hdf5", env!("CARGO_MANIFEST_DIR"));
+    assert!(place.run(&data).stdout.contains("NaN"), "what is odd is shown");
+}
+
+#[test]
+fn weights_come_back_by_their_original_names() {
+    let place = Place::new();
+    let weights = "checkpoints/step_000000200/weights.safetensors";
+    let original = skills().join("skills").join(weights);
+    let out = place.succeeds(&format!("import {} --out imported", original.display()));
+    assert!(
+        out.contains("60 observed numbers and 9 action numbers") && !out.contains("not used"),
+        "{out}"
+    );
+    let stored = weights.replace("200", "000");
+    assert!(std::fs::read(original).unwrap() == std::fs::read(place.path("imported").join(stored)).unwrap());
+    let model = place.read("imported/model.ron");
+    assert!(
+        model.contains("latent: 4") && model.contains("lstm_width: 16"),
+        "{model}"
+    );
+
+    let roll_out = |skills: &str| {
+        place.succeeds(&format!(
+            "rollout kitchen/spirl_cl {} --skills {skills} --episodes 1",
+            tiny()
+        ))
+    };
+    let out = roll_out("imported");
+    assert!(
+        out.contains("sampled skills") && out.contains("of 7 per episode (1 episodes)"),
+        "{out}"
+    );
+    assert_eq!(out, roll_out(&skills().display().to_string()));
+    place.fails(
+        &format!("import {} --out imported", skills().join("experiment.ron").display()),
+        &["neither a PyTorch checkpoint nor a safetensors file"],
+    );
+    place.fails(
+        &format!(
+            "import {} --out imported",
+            skills().join("skills").join(weights).display()
+        ),
+        &["imported: holds a skill model already"],
+    );
+}

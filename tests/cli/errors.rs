@@ -1,0 +1,238 @@
+//! Bad input gives one clear message and changes nothing.
+
+use std::fs;
+
+use super::program::{Place, copy, demonstrations, files, names, skills, tiny};
+
+/// Names of what is in the folder, without the logs of the runs.
+fn left_in(place: &Place) -> Vec<String> {
+    names(&place.path(""))
+        .into_iter()
+        .filter(|name| !name.starts_with(".logs"))
+        .collect()
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let place = Place::new();
+    let train = "train kitchen/spirl_cl --out out";
+    for (arguments, parts) in [
+        (
+            "train kitchen/spirl_lc --out out",
+            &["no experiment `kitchen/spirl_lc`", "did you mean `kitchen/spirl_cl`"][..],
+        ),
+        ("train spirl_cl --out out", &["did you mean `kitchen/spirl_cl`?"]),
+        ("learn kitchen/sca --out out", &["did you mean `kitchen/sac`?"]),
+        (
+            &format!("{train} learner.discout=0.9"),
+            &["`learner.discout=0.9`", "unknown field `discout`", "`discount`"],
+        ),
+        (
+            &format!("{train} training.steps=many"),
+            &["`steps`", "expected a whole number", "`many`"],
+        ),
+        (&format!("{train} training.steps"), &["path.to.field=value"]),
+        (
+            &format!("{train} skill_model=Spril"),
+            &["Spril", "did you mean `Spirl`"],
+        ),
+        (
+            &format!("{train} scene=kitchn"),
+            &["no scene `kitchn`", "did you mean `kitchen`"],
+        ),
+        (
+            "train kitchen/sac learner.discount=2 --out out",
+            &["discount must be between 0 and 1"],
+        ),
+        (
+            "train kitchen/sac seeds=[] --out out",
+            &["at least one environment and one seed"],
+        ),
+        (
+            "train kitchen/sac seeds=[1,2,1] --out out",
+            &["seeds: expected different ones, found 1 twice"],
+        ),
+        (
+            "train kitchen/sac environments=0 --out out",
+            &["at least one environment and one seed"],
+        ),
+        (
+            "train kitchen/sac acts_in=Skills --out out",
+            &["acts_in: Skills", "skill_model: Spirl"],
+        ),
+        (
+            "train kitchen/sac --threads 0 --out out",
+            &["--threads: expected at least 1, found 0"],
+        ),
+        ("pretrain kitchen/sac --out out", &["names no demonstrations"]),
+        (
+            "collect kitchen --episodes 0 --out out/x.hdf5",
+            &["at least one demonstration"],
+        ),
+        (
+            "train kitchen/spirl_cl --out out",
+            &[
+                "no trained skill model",
+                "apprentice pretrain kitchen/spirl_cl",
+                "--skills",
+            ],
+        ),
+        ("rollout kitchen/sac", &["no prior to roll out"]),
+        (
+            "learn kitchen/spirl_cl learner.batch=0 --out out",
+            &["batch must be at least 1"],
+        ),
+    ] {
+        place.fails(arguments, parts);
+    }
+    assert_eq!(left_in(&place), [""; 0]);
+}
+
+#[test]
+fn wrong_files_are_named() {
+    let place = Place::new();
+    let data = format!("{}/tests/data", env!("CARGO_MANIFEST_DIR"));
+    let whole = fs::read(demonstrations()).unwrap();
+    fs::write(place.path("cut.hdf5"), &whole[..whole.len() / 2]).unwrap();
+    place.write("text.hdf5", "no data");
+    place.write("file", "a file where a folder should be");
+    place.write(
+        "scenes/misspelt.ron",
+        "(extends: \"kitchen\", reset: (positions: {\"microvave\": [0.0]}))",
+    );
+    place.write("scenes/broken.ron", "(extends: \"kitchen\", task: (");
+    let before = left_in(&place);
+    let pretrain = format!("pretrain kitchen/spirl_cl {} --out out", tiny());
+    for (arguments, parts) in [
+        (
+            format!("{pretrain} dataset.path={data}/bad_nan.hdf5"),
+            &["bad_nan.hdf5", "`observations`", "NaN at row 9"][..],
+        ),
+        (
+            format!("{pretrain} dataset.path={data}/bad_rows.hdf5"),
+            &["`actions`", "expected 33 rows", "32"],
+        ),
+        (
+            format!("{pretrain} dataset.path={data}/bad_missing.hdf5"),
+            &["`observations`", "nearest name"],
+        ),
+        (
+            format!("{pretrain} dataset.path={data}/timeouts_only.hdf5"),
+            &["timeouts_only.hdf5", "scene `kitchen` has 60 and 9"],
+        ),
+        (
+            format!("{pretrain} dataset.path=cut.hdf5"),
+            &["cut.hdf5: the file is truncated", "bytes expected"],
+        ),
+        (format!("{pretrain} dataset.path=text.hdf5"), &["text.hdf5"]),
+        (
+            format!("{pretrain} dataset.path=none.hdf5 dataset.collect=None"),
+            &["none.hdf5: no such file", "dataset.collect"],
+        ),
+        ("inspect none.hdf5".into(), &["none.hdf5: there is no such file"]),
+        ("inspect cut.hdf5".into(), &["truncated"]),
+        ("inspect scenes".into(), &["scenes"]),
+        ("collect kitchen --episodes 1 --out file/x.hdf5".into(), &["file"]),
+        (
+            "collect kitchen --episodes 1 --out scenes --force".into(),
+            &["scenes: cannot be written: this is a folder"],
+        ),
+        ("train kitchen/sac --out file".into(), &["file: cannot make the folder"]),
+        (
+            "train kitchen/sac --out file/deeper".into(),
+            &["file/deeper: cannot make the folder"],
+        ),
+        ("learn kitchen/sac --out file".into(), &["file: cannot make the folder"]),
+        (
+            "train kitchen/sac scene=misspelt --out out".into(),
+            &["microvave", "microwave"],
+        ),
+        ("train kitchen/sac scene=broken --out out".into(), &["broken.ron:1:"]),
+        ("train kitchen/sac --resume --out out".into(), &["out is no run folder"]),
+        ("evaluate out".into(), &["out is no run folder"]),
+        ("plot file --out p.svg".into(), &["file is no run folder"]),
+        ("import none.pth --out out".into(), &["none.pth"]),
+        (
+            "import text.hdf5 --out out".into(),
+            &["neither a PyTorch checkpoint nor a safetensors file"],
+        ),
+    ] {
+        place.fails(&arguments, parts);
+    }
+    assert_eq!(left_in(&place), before);
+}
+
+#[test]
+fn models_that_do_not_fit_are_refused() {
+    let place = Place::new();
+    let train = |skills: &str| {
+        format!(
+            "train kitchen/spirl_cl {} training.steps=60 --skills {skills} --out out",
+            tiny()
+        )
+    };
+    place.fails(&train("nowhere"), &["nowhere: no skill model here"]);
+    assert!(!place.path("out").exists());
+
+    // Sizes of another scene, weights of another model, and no weights at all.
+    let altered = |name: &str, from: &str, to: &str| {
+        copy(&skills().join("skills"), &place.path(name));
+        let model = place.read(&format!("{name}/model.ron"));
+        assert!(model.contains(from), "{model}");
+        place.write(&format!("{name}/model.ron"), &model.replace(from, to));
+    };
+    altered("other_scene", "observation: 60", "observation: 30");
+    place.fails(
+        &train("other_scene"),
+        &[
+            "other_scene: the skill model sees 30 numbers and acts with 9",
+            "has 60 and 9",
+        ],
+    );
+    altered("other_sizes", "width: 16", "width: 24");
+    place.fails(&train("other_sizes"), &["[16", "[24"]);
+    altered("untrained", "latent: 4", "latent: 4");
+    fs::remove_dir_all(place.path("untrained/checkpoints")).unwrap();
+    place.fails(
+        &train("untrained"),
+        &["untrained: this skill model has no checkpoint yet"],
+    );
+    altered("misspelt", "latent: 4", "latnet: 4");
+    place.fails(&train("misspelt"), &["model.ron", "unknown field `latnet`", "`latent`"]);
+    assert!(!place.path("out").exists());
+
+    // A learner of other sizes: neither its experiment nor its checkpoints change.
+    place.succeeds(&train(&skills().display().to_string()));
+    let before = files(&place.path("out"));
+    place.fails(
+        "train kitchen/spirl_cl learner.critic.width=24 training.steps=80 --resume --out out",
+        &["critics.0.", "16", "24"],
+    );
+    place.fails(
+        "pretrain kitchen/spirl_cl skill_model.latent=6 --resume --out other_scene",
+        &["is no run folder"],
+    );
+    assert!(before == files(&place.path("out")), "{:?}", names(&place.path("out")));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let script = "\"$0\" list | true; exit ${PIPESTATUS[0]}";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_apprentice")])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let script = "exec \"$0\" list > /dev/full";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_apprentice")])
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.starts_with("error: standard output: "), "{message}");
+}

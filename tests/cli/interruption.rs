@@ -1,0 +1,168 @@
+//! Ctrl-C, power cuts, damaged checkpoints and full disks.
+
+use std::fs;
+
+use apprentice::checkpoint::Checkpoints;
+use apprentice::data::Dataset;
+
+use super::program::{Place, Running, copy, files, names, skills, tiny};
+
+fn practice(steps: u64, out: &str) -> String {
+    format!(
+        "train kitchen/spirl_cl {} training.steps={steps} training.checkpoint_every=100 --skills {} --out {out}",
+        tiny(),
+        skills().display()
+    )
+}
+
+/// Steps of the checkpoints in the run's folder.
+fn checkpoints(place: &Place, run: &str) -> Vec<u64> {
+    Checkpoints::new(place.path(run).join("seed_0/checkpoints"), "learner", 2)
+        .steps()
+        .unwrap()
+}
+
+fn begins(running: Running, label: &str) -> super::program::Ran {
+    let ran = running.interrupt_when(|log| log.contains(label));
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("error"), "{}", ran.stderr);
+    ran
+}
+
+#[test]
+fn an_interrupted_collection_is_never_taken_for_a_whole_one() {
+    let place = Place::new();
+    let learn = format!("learn kitchen/spirl_cl {} --out run", tiny());
+    let learn = learn + " dataset.path=many.hdf5 dataset.collect.episodes=300";
+    begins(place.start(&learn), "demonstrations: ");
+    assert!(!place.path("many.hdf5").exists());
+    assert!(!place.path("run").exists(), "a run that has not begun leaves nothing");
+    // The command for demonstrations keeps what it has.
+    let ran = begins(
+        place.start("collect kitchen --episodes 300 --out some.hdf5"),
+        "demonstrations: ",
+    );
+    let found = Dataset::read(place.path("some.hdf5")).unwrap().sequences().len();
+    assert!((1..300).contains(&found), "{found}: {}", ran.stdout);
+    place.fails(
+        "collect kitchen --episodes 1 --out some.hdf5",
+        &["some.hdf5: is there already", "--force"],
+    );
+    assert_eq!(
+        names(&place.path(""))
+            .iter()
+            .filter(|name| name.ends_with("hdf5"))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn stages_without_checkpoints_end_when_asked() {
+    let place = Place::new();
+    let rollout = format!(
+        "rollout kitchen/spirl_cl {} --skills {} --episodes 20",
+        tiny(),
+        skills().display()
+    );
+    begins(place.start(&rollout), "evaluation: ");
+}
+
+#[test]
+fn what_a_crash_leaves_is_taken_up() {
+    let place = Place::new();
+    place.succeeds(&practice(300, "run"));
+    assert_eq!(checkpoints(&place, "run"), [200, 300]);
+    let [before, last] = [200, 300].map(|step| place.path(&format!("run/seed_0/checkpoints/step_000000{step}")));
+
+    // A bit that has turned over in the last checkpoint.
+    let whole = fs::read(last.join("learner.safetensors")).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(last.join("learner.safetensors"), damaged).unwrap();
+    let ran = place.run("evaluate run --episodes 1 --sampled-only");
+    assert!(ran.status.success(), "{}", ran.stderr);
+    let warnings: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{}", ran.stderr);
+    assert!(warnings[0].contains("step_000000300 is damaged") && warnings[0].contains("going back to step 200"));
+    assert!(place.read("run/evaluation.json").contains("\"practised\": 200"));
+
+    // Going on repeats the lost steps, to the same bits.
+    place.succeeds("train kitchen/spirl_cl --resume --out run");
+    assert_eq!(checkpoints(&place, "run"), [200, 300]);
+    let repeated = files(&place.path("run/seed_0/checkpoints"));
+    assert!(
+        repeated
+            .iter()
+            .any(|(name, bytes)| name.ends_with("learner.safetensors") && *bytes == whole)
+    );
+
+    // Checkpoints that were never finished count for nothing, and all damaged is an error.
+    copy(&before, &place.path("run/seed_0/checkpoints/.partial_step_000000350"));
+    place.succeeds("train kitchen/spirl_cl training.steps=400 --resume --out run");
+    assert_eq!(checkpoints(&place, "run"), [300, 400]);
+    for step in [300, 400] {
+        for (name, _) in files(&place.path("run/seed_0/checkpoints")) {
+            if name.contains(&format!("{step}")) && name.ends_with("manifest.json") {
+                place.write(&format!("run/seed_0/checkpoints/{name}"), "{}");
+            }
+        }
+    }
+    place.fails("evaluate run", &["none of the 2 checkpoints in", "step_000000400"]);
+
+    // Killed before its first checkpoint, a run begins anew.
+    fs::remove_dir_all(place.path("run/seed_0/checkpoints")).unwrap();
+    place.succeeds("train kitchen/spirl_cl training.steps=100 --resume --out run");
+    assert_eq!(checkpoints(&place, "run"), [100]);
+    fs::remove_dir_all(place.path("run/seed_0")).unwrap();
+    place.fails("evaluate run", &["the learner with seed 0 has no checkpoint yet"]);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let place = Place::new();
+    place.write("old.hdf5", "old");
+    let collect = "collect kitchen --episodes 2 --out old.hdf5 --force";
+    place
+        .run_with_small_files(100, collect)
+        .is_error(collect, &["old.hdf5: cannot be written", "File too large"]);
+    assert_eq!(place.read("old.hdf5"), "old");
+
+    place.succeeds(&practice(200, "run"));
+    let before = files(&place.path("run/seed_0/checkpoints"));
+    let resume = "train kitchen/spirl_cl training.steps=400 --resume --out run";
+    let message = place
+        .run_with_small_files(32, resume)
+        .is_error(resume, &["File too large"]);
+    assert!(message.contains("learner.safetensors"), "{message}");
+    assert!(
+        before == files(&place.path("run/seed_0/checkpoints")),
+        "{:?}",
+        names(&place.path("run"))
+    );
+    place.succeeds(resume);
+    assert_eq!(checkpoints(&place, "run"), [300, 400]);
+
+    let plot = "plot run --tag learner/q --out curve.svg";
+    place.succeeds(plot);
+    let whole = place.read("curve.svg");
+    assert!(whole.len() > 2048);
+    place
+        .run_with_small_files(2, plot)
+        .is_error(plot, &["curve.svg: cannot write", "File too large"]);
+    assert_eq!(place.read("curve.svg"), whole);
+    let fresh = practice(200, "fresh");
+    place
+        .run_with_small_files(2, &fresh)
+        .is_error(&fresh, &["fresh", "File too large"]);
+    assert!(!place.path("fresh").exists());
+    assert!(
+        !names(&place.path(""))
+            .iter()
+            .any(|name| name.contains("partial") || name.contains(".tmp"))
+    );
+}

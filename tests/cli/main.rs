@@ -1,0 +1,10 @@
+//! The program as users run it: whole commands in temporary folders, with budgets so small that nothing is learned.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod chain;
+mod errors;
+mod experiments;
+mod interruption;
+mod program;
+mod same_bits;

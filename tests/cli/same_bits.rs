@@ -1,0 +1,146 @@
+//! Same seed, same bits: whatever the number of threads, whoever else is in the world.
+
+use std::path::Path;
+
+use apprentice::data::{Dataset, Values};
+use apprentice::metrics::read_scalars;
+
+use super::program::{Place, assert_same, demonstrations, skills, tiny};
+
+/// Two environments for each seed and 1 000 steps: 500 ticks and the warm-up, an evaluation among them.
+const PRACTICE: &str = "training.steps=1000 training.checkpoint_every=400 training.report_every=100 \
+                        evaluation.every=300 evaluation.episodes=1";
+
+/// Step, tag and value of everything but wall times.
+fn metrics(folder: &Path) -> Vec<(u64, String, u64)> {
+    let rows = read_scalars(folder).unwrap();
+    let timed = |tag: &str| tag.starts_with("rate/");
+    rows.into_iter()
+        .filter(|row| !timed(&row.tag))
+        .map(|row| (row.step, row.tag, row.value.to_bits()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_same_practice(one: &Path, other: &Path, seed: u64) {
+    let seed = format!("seed_{seed}");
+    assert_same(
+        &one.join(&seed).join("checkpoints"),
+        &other.join(&seed).join("checkpoints"),
+    );
+    assert_eq!(metrics(&one.join(&seed)), metrics(&other.join(&seed)));
+}
+
+#[test]
+fn practice_depends_on_the_seed_alone() {
+    let place = Place::new();
+    let skills = skills().display();
+    let train = |more: &str, out: &str| {
+        format!(
+            "train kitchen/spirl_cl {} {PRACTICE} --skills {skills} {more} --out {out}",
+            tiny()
+        )
+    };
+    place.succeeds(&train("seeds=[3,5] --threads 1", "one"));
+    let one = place.path("one");
+    assert!(!metrics(&one.join("seed_3")).is_empty());
+    assert!(
+        metrics(&one.join("seed_3")) != metrics(&one.join("seed_5")),
+        "seeds differ"
+    );
+
+    for threads in [2, 4] {
+        let out = format!("threads_{threads}");
+        place.succeeds(&train(&format!("seeds=[3,5] --threads {threads}"), &out));
+        assert_same_practice(&one, &place.path(&out), 3);
+        assert_same_practice(&one, &place.path(&out), 5);
+    }
+
+    // Alone in its world, a learner does the same.
+    place.succeeds(&train("seeds=[5]", "alone"));
+    assert_same_practice(&one, &place.path("alone"), 5);
+
+    // Evaluations on the way change nothing about practice.
+    place.succeeds(&train("seeds=[3] evaluation.every=0", "unseen"));
+    for file in ["learner", "replay"] {
+        let path = format!("seed_3/checkpoints/step_000001000/{file}.safetensors");
+        assert!(std::fs::read(one.join(&path)).unwrap() == std::fs::read(place.path("unseen").join(path)).unwrap());
+    }
+
+    // Interrupted, taken up again with a second seed that has yet to begin: the first one is ready earlier and leaves.
+    let checkpoint = place.path("resumed/seed_3/checkpoints/step_000000400/manifest.json");
+    let ran = place
+        .start(&train("seeds=[3]", "resumed"))
+        .interrupt_when(|_| checkpoint.exists());
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+    assert!(ran.stdout.contains("interrupted"), "{}", ran.stdout);
+    place.succeeds("train kitchen/spirl_cl seeds=[3,5] --resume --out resumed");
+    let resumed = place.path("resumed");
+    let last = "checkpoints/step_000001000";
+    assert_same(&one.join("seed_3").join(last), &resumed.join("seed_3").join(last));
+    assert_same_practice(&one, &resumed, 5);
+    assert_eq!(place.read("one/experiment.ron"), place.read("resumed/experiment.ron"));
+
+    // The interruption adds a row to each curve; nothing is missing or there twice.
+    let rows = metrics(&resumed.join("seed_3"));
+    let steps = |tag: &str| -> Vec<u64> { rows.iter().filter(|row| row.1 == tag).map(|row| row.0).collect() };
+    for tag in ["learner/temperature", "evaluation/completed"] {
+        let expected = metrics(&one.join("seed_3"));
+        let expected = expected.iter().filter(|row| row.1 == tag).map(|row| row.0);
+        let found = steps(tag);
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{tag}: {found:?}");
+        if tag == "learner/temperature" {
+            assert!(
+                expected.into_iter().all(|step| found.contains(&step)),
+                "{tag}: {found:?}"
+            );
+        } else {
+            assert_eq!(expected.count(), found.len(), "{tag}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn demonstrations_depend_on_the_seed_alone() {
+    let place = Place::new();
+    place.succeeds("collect kitchen --episodes 4 --out four.hdf5 --threads 2");
+    let [one, two] = [demonstrations().to_path_buf(), place.path("four.hdf5")].map(|path| Dataset::read(path).unwrap());
+    assert_eq!(one.sequences(), two.sequences());
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert!(bits(one.observations()) == bits(two.observations()) && bits(one.actions()) == bits(two.actions()));
+    let column = |dataset: &Dataset, name: &str| match &dataset.infos()[name].values {
+        Values::F64(values) => values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert!(column(&one, "qpos") == column(&two, "qpos"));
+    assert_eq!(one.attributes(), two.attributes());
+}
+
+#[test]
+fn skill_models_depend_on_the_seed_alone() {
+    let place = Place::new();
+    place.succeeds(&format!("pretrain kitchen/spirl_cl {} --out two --threads 2", tiny()));
+    let (one, two) = (skills().join("skills"), place.path("two/skills"));
+    assert_same(&one.join("checkpoints"), &two.join("checkpoints"));
+    assert_eq!(metrics(&one), metrics(&two));
+    assert_eq!(
+        std::fs::read(one.join("latent.svg")).unwrap(),
+        std::fs::read(two.join("latent.svg")).unwrap()
+    );
+
+    // Stopped anywhere on the way, training goes on to the same bits.
+    let command = |out: &str| {
+        format!(
+            "pretrain kitchen/spirl_cl {} pretraining.updates=4000 --out {out}",
+            tiny()
+        )
+    };
+    place.succeeds(&command("whole"));
+    let ran = place
+        .start(&command("parts"))
+        .interrupt_when(|log| log.contains("skill model: "));
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+    place.succeeds("pretrain kitchen/spirl_cl --resume --out parts");
+    let last = "skills/checkpoints/step_000004000";
+    assert_same(&place.path("whole").join(last), &place.path("parts").join(last));
+}
