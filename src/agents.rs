@@ -15,13 +15,14 @@ use std::sync::Arc;
 
 use bevy::prelude::*;
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::learners::sac::{Pick, Sac, SacError};
 use crate::learners::skill_recorder::{SkillRecorder, TransitionRule};
 use crate::practice::{Practice, Replays};
 use crate::replay::{End, ReplayBuffer, ReplayError, Transition};
 use crate::rng::Stream;
-use crate::sim::{Action, NextObservation, Observation, Outcome};
+use crate::sim::{Action, EnvironmentState, NextObservation, Observation, Outcome, SimError};
 use crate::skills::{ActiveSkill, Decoding, SkillError, SkillModel};
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
@@ -60,8 +61,15 @@ pub enum Behaviour {
     MostLikely,
 }
 
+impl Behaviour {
+    /// Whether transitions are recorded.
+    pub fn practises(self) -> bool {
+        self == Self::Practises
+    }
+}
+
 /// The skill an agent is carrying out, and the actions planned for the rest of it (open-loop models).
-#[derive(Component, Debug, Clone, Default)]
+#[derive(Component, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CurrentSkill {
     /// The skill and how much of it is done.
     pub active: ActiveSkill,
@@ -98,6 +106,44 @@ impl Completed {
             steps: transition.steps,
             end: transition.end,
         });
+    }
+}
+
+/// An agent and its environment between two ticks. Going on from here gives the same bits as never having stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentState {
+    environment: EnvironmentState,
+    skill: CurrentSkill,
+    recorder: SkillRecorder,
+    stream: Stream,
+}
+
+impl AgentState {
+    /// The state of an agent; `None` for anything else.
+    pub fn capture(world: &World, agent: Entity) -> Option<Self> {
+        let agent = world.get_entity(agent).ok()?;
+        let environment = world.get_entity(agent.get::<ActsIn>()?.0).ok()?;
+        Some(Self {
+            environment: EnvironmentState::capture(environment)?,
+            skill: agent.get::<CurrentSkill>()?.clone(),
+            recorder: agent.get::<SkillRecorder>()?.clone(),
+            stream: agent.get::<PolicyStream>()?.0.clone(),
+        })
+    }
+
+    /// Puts the state into an agent and its environment.
+    ///
+    /// # Errors
+    /// [`SimError::Mismatch`] if the environment belongs to another scene; nothing has changed then.
+    pub fn restore(&self, world: &mut World, agent: Entity) -> Result<(), SimError> {
+        if let Some(environment) = world.get::<ActsIn>(agent).map(|acts_in| acts_in.0) {
+            self.environment.restore(&mut world.entity_mut(environment))?;
+            let (skill, recorder) = (self.skill.clone(), self.recorder.clone());
+            world
+                .entity_mut(agent)
+                .insert((skill, recorder, PolicyStream(self.stream.clone())));
+        }
+        Ok(())
     }
 }
 
@@ -163,112 +209,154 @@ type Deciding<'a> = (
     &'a mut Completed,
 );
 
-/// Agents whose skill has run out get a new one from their learner's policy: one forward pass per learner.
+/// Agents whose skill has run out get a new one from their learner's policy, one forward pass for those that practise
+/// and one for those that are evaluated: how many rows are multiplied at once may change the last bits of each, and
+/// evaluating must change nothing about practice.
 pub fn choose_skills(
     mut learners: Query<(&Sac, &SkillDecoder, &mut Practice, &Agents)>,
     mut agents: Query<Deciding>,
     observations: Query<&Observation>,
 ) -> Result<(), AgentError> {
     for (sac, decoder, mut practice, members) in &mut learners {
-        let width = decoder.0.space().width();
-        let length = decoder.0.lengths().first().copied().unwrap_or(1);
-        let mut due = Vec::new();
-        let (mut rows, mut noise) = (Vec::new(), Vec::new());
-        for member in members.iter() {
-            let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else {
-                continue;
-            };
-            let Ok(observation) = observations.get(acts_in.0) else {
-                continue;
-            };
-            if !skill.active.is_over() {
-                continue;
-            }
-            due.push(member);
-            rows.extend_from_slice(observation);
-            let start = noise.len();
-            noise.resize(start + width, 0.0);
-            if *behaviour != Behaviour::MostLikely {
-                stream.0.fill_normal(&mut noise[start..]);
-            }
-        }
-        if due.is_empty() {
-            continue;
-        }
-        let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
-        let output = if practice.warms_up() {
-            sac.act_at_random(&observed, &mut practice.exploration)?
-        } else {
-            let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
-            sac.act(&observed, Pick::Sample(&noise))?
-        };
-        let skills = output.action.to_vec2::<f32>()?;
-        let plans = match decoder.0.decoding() {
-            Decoding::React => None,
-            Decoding::Plan => {
-                let flat: Vec<f32> = skills.iter().flatten().copied().collect();
-                let skills = Tensor::from_vec(flat, (due.len(), width), &Device::Cpu)?;
-                Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
-            }
-        };
-        for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
-            let Ok((acts_in, behaviour, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else {
-                continue;
-            };
-            let Ok(observation) = observations.get(acts_in.0) else {
-                continue;
-            };
-            if *behaviour == Behaviour::Practises {
-                if let Some(transition) = recorder.decide(observation, chosen) {
-                    completed.keep(transition);
-                }
-            }
-            skill.active.begin(chosen, length);
-            skill.plan.clear();
-            if let Some(plan) = plans.as_ref().and_then(|plans| plans.get(row)) {
-                skill.plan.extend(plan.iter().cloned());
-            }
+        for practising in [true, false] {
+            choose(
+                sac,
+                decoder,
+                &mut practice,
+                members,
+                practising,
+                &mut agents,
+                &observations,
+            )?;
         }
     }
     Ok(())
 }
 
-/// Every agent takes the next action of its skill: from its plan, or from one forward pass per learner.
+fn choose(
+    sac: &Sac,
+    decoder: &SkillDecoder,
+    practice: &mut Practice,
+    members: &Agents,
+    practising: bool,
+    agents: &mut Query<Deciding>,
+    observations: &Query<&Observation>,
+) -> Result<(), AgentError> {
+    let width = decoder.0.space().width();
+    let length = decoder.0.lengths().first().copied().unwrap_or(1);
+    let mut due = Vec::new();
+    let (mut rows, mut noise) = (Vec::new(), Vec::new());
+    for member in members.iter() {
+        let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else {
+            continue;
+        };
+        let Ok(observation) = observations.get(acts_in.0) else {
+            continue;
+        };
+        if behaviour.practises() != practising || !skill.active.is_over() {
+            continue;
+        }
+        due.push(member);
+        rows.extend_from_slice(observation);
+        let start = noise.len();
+        noise.resize(start + width, 0.0);
+        if *behaviour != Behaviour::MostLikely {
+            stream.0.fill_normal(&mut noise[start..]);
+        }
+    }
+    if due.is_empty() {
+        return Ok(());
+    }
+    let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
+    let output = if practising && practice.warms_up() {
+        sac.act_at_random(&observed, &mut practice.exploration)?
+    } else {
+        let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
+        sac.act(&observed, Pick::Sample(&noise))?
+    };
+    let skills = output.action.to_vec2::<f32>()?;
+    let plans = match decoder.0.decoding() {
+        Decoding::React => None,
+        Decoding::Plan => {
+            let flat: Vec<f32> = skills.iter().flatten().copied().collect();
+            let skills = Tensor::from_vec(flat, (due.len(), width), &Device::Cpu)?;
+            Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
+        }
+    };
+    for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
+        let Ok((acts_in, _, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else {
+            continue;
+        };
+        let Ok(observation) = observations.get(acts_in.0) else {
+            continue;
+        };
+        if practising {
+            if let Some(transition) = recorder.decide(observation, chosen) {
+                completed.keep(transition);
+            }
+        }
+        skill.active.begin(chosen, length);
+        skill.plan.clear();
+        if let Some(plan) = plans.as_ref().and_then(|plans| plans.get(row)) {
+            skill.plan.extend(plan.iter().cloned());
+        }
+    }
+    Ok(())
+}
+
+/// Every agent takes the next action of its skill: from its plan, or from one forward pass per learner for those that
+/// practise and one for those that are evaluated.
 pub fn decode_actions(
     learners: Query<(&SkillDecoder, &Agents)>,
-    mut agents: Query<(&ActsIn, &mut CurrentSkill)>,
+    mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill)>,
     mut environments: Query<(&Observation, &mut Action)>,
 ) -> Result<(), AgentError> {
     for (decoder, members) in &learners {
-        let mut acting = Vec::new();
-        let (mut observed, mut skills) = (Vec::new(), Vec::new());
-        for member in members.iter() {
-            let Ok((acts_in, mut skill)) = agents.get_mut(member) else {
-                continue;
-            };
-            let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else {
-                continue;
-            };
-            skill.active.advance();
-            if let Some(planned) = skill.plan.pop_front() {
-                action.0.copy_from_slice(&planned);
-                continue;
-            }
-            acting.push(acts_in.0);
-            observed.extend_from_slice(observation);
-            skills.extend_from_slice(skill.active.skill());
+        for practising in [true, false] {
+            decode(decoder, members, practising, &mut agents, &mut environments)?;
         }
-        if acting.is_empty() {
+    }
+    Ok(())
+}
+
+fn decode(
+    decoder: &SkillDecoder,
+    members: &Agents,
+    practising: bool,
+    agents: &mut Query<(&ActsIn, &Behaviour, &mut CurrentSkill)>,
+    environments: &mut Query<(&Observation, &mut Action)>,
+) -> Result<(), AgentError> {
+    let mut acting = Vec::new();
+    let (mut observed, mut skills) = (Vec::new(), Vec::new());
+    for member in members.iter() {
+        let Ok((acts_in, behaviour, mut skill)) = agents.get_mut(member) else {
+            continue;
+        };
+        if behaviour.practises() != practising {
             continue;
         }
-        let rows = acting.len();
-        let observed = Tensor::from_vec(observed, (rows, decoder.0.dims().state), &Device::Cpu)?;
-        let skills = Tensor::from_vec(skills, (rows, decoder.0.space().width()), &Device::Cpu)?;
-        let actions = decoder.0.act(&observed, &skills)?.to_vec2::<f32>()?;
-        for (environment, values) in acting.into_iter().zip(actions) {
-            if let Ok((_, mut action)) = environments.get_mut(environment) {
-                action.0.copy_from_slice(&values);
-            }
+        let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else {
+            continue;
+        };
+        skill.active.advance();
+        if let Some(planned) = skill.plan.pop_front() {
+            action.0.copy_from_slice(&planned);
+            continue;
+        }
+        acting.push(acts_in.0);
+        observed.extend_from_slice(observation);
+        skills.extend_from_slice(skill.active.skill());
+    }
+    if acting.is_empty() {
+        return Ok(());
+    }
+    let rows = acting.len();
+    let observed = Tensor::from_vec(observed, (rows, decoder.0.dims().state), &Device::Cpu)?;
+    let skills = Tensor::from_vec(skills, (rows, decoder.0.space().width()), &Device::Cpu)?;
+    let actions = decoder.0.act(&observed, &skills)?.to_vec2::<f32>()?;
+    for (environment, values) in acting.into_iter().zip(actions) {
+        if let Ok((_, mut action)) = environments.get_mut(environment) {
+            action.0.copy_from_slice(&values);
         }
     }
     Ok(())
@@ -293,7 +381,7 @@ pub fn record_steps(
             skill.active.clear();
             skill.plan.clear();
         }
-        if *behaviour != Behaviour::Practises {
+        if !behaviour.practises() {
             continue;
         }
         if outcome.fault.is_some() {

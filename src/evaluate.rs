@@ -25,6 +25,11 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// Whether episodes are running.
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
     /// Whether all episodes have ended.
     pub fn is_finished(&self) -> bool {
         self.running == 0 && !self.results.is_empty()
@@ -94,12 +99,13 @@ impl Plugin for EvaluationPlugin {
     }
 }
 
-/// Begins the evaluation of every learner that is due for one.
+/// Begins the evaluation of every learner that is due for one. One at a time: the next one waits until the episodes of
+/// the last have ended.
 pub fn begin_due_evaluations(world: &mut World) -> Result<(), SimError> {
     let mut due = Vec::new();
-    let mut learners = world.query::<(Entity, &Practice, &mut EvaluationSchedule)>();
-    for (learner, practice, mut schedule) in learners.iter_mut(world) {
-        if practice.steps >= schedule.next {
+    let mut learners = world.query::<(Entity, &Practice, &Evaluation, &mut EvaluationSchedule)>();
+    for (learner, practice, evaluation, mut schedule) in learners.iter_mut(world) {
+        if practice.steps >= schedule.next && !evaluation.is_running() {
             due.push((learner, schedule.scene, schedule.episodes, schedule.begun));
             schedule.next = next_multiple(practice.steps, schedule.every);
             schedule.begun += 1;

@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 
 use bevy::ecs::batching::BatchingStrategy;
-use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::agents::{ActsIn, Agents, Behaviour, record_steps, store_transitions};
+use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
 use crate::checkpoint::{CheckpointError, Checkpoints};
-use crate::evaluate::EvaluationSchedule;
+use crate::evaluate::{Evaluation, EvaluationSchedule};
 use crate::experiment::TrainingConfig;
 use crate::learners::sac::{Sac, SacError, UpdateMetrics};
 use crate::metrics::MetricsError;
@@ -22,7 +21,7 @@ use crate::replay::{ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickSystems, stop_on_error};
+use crate::tick::{Faults, Tick, TickCount, TickSystems, stop_on_error};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -74,6 +73,13 @@ impl Practice {
             replay: stream(seed, Purpose::Replay, 0, 0),
             update: stream(seed, Purpose::Update, 0, 0),
         }
+    }
+
+    /// Takes over the rates of a configuration that may have changed since this practice began.
+    pub fn with_rates(mut self, config: &TrainingConfig) -> Self {
+        self.updates_per_transition = config.updates_per_transition;
+        self.updates_per_tick = config.updates_per_tick;
+        self
     }
 
     /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
@@ -144,6 +150,11 @@ impl EpisodeResult {
     }
 }
 
+/// Environment steps after which a learner is saved for the last time and leaves the world, with its agents, their
+/// environments and its replay buffer: others may take longer, and that must not change it.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
 /// Where and when a learner is saved.
 #[derive(Component, Debug)]
 pub struct LearnerCheckpoints {
@@ -153,7 +164,7 @@ pub struct LearnerCheckpoints {
     pub every: u64,
     /// Environment steps of practice at which the next one is due.
     pub next: u64,
-    /// Steps of practice at the last one.
+    /// The tick of the last one; 0 for the one that practice goes on from.
     pub saved_at: Option<u64>,
 }
 
@@ -162,8 +173,14 @@ pub struct LearnerCheckpoints {
 pub struct SavedPractice {
     /// Counters and random streams.
     pub practice: Practice,
-    /// Evaluations begun.
+    /// Evaluations that have ended.
     pub evaluations: usize,
+    /// Another one was under way; it begins again.
+    #[serde(default)]
+    pub evaluating: bool,
+    /// The agents that practise, by slot.
+    #[serde(default)]
+    pub agents: Vec<AgentState>,
 }
 
 /// Learning from replay beside the simulation, and the counting of steps and episodes.
@@ -179,7 +196,9 @@ impl Plugin for PracticePlugin {
                     .chain()
                     .after(record_steps)
                     .in_set(TickSystems::Record),
-                save_due_learners.pipe(stop_on_error).in_set(TickSystems::Checkpoint),
+                (save_due_learners.pipe(stop_on_error), retire_finished_learners)
+                    .chain()
+                    .in_set(TickSystems::Checkpoint),
             ),
         );
     }
@@ -242,56 +261,99 @@ pub enum SaveError {
     Metrics(#[from] MetricsError),
 }
 
-type Saving<'a> = (
-    &'a Sac,
-    &'a Practice,
-    &'a Replays,
-    &'a EvaluationSchedule,
-    &'a mut LearnerCheckpoints,
-    &'a mut Reporter,
-);
-
-/// Saves every learner whose checkpoint is due.
-pub fn save_due_learners(mut learners: Query<Saving>, buffers: Query<&ReplayBuffer>) -> Result<(), SaveError> {
-    for learner in &mut learners {
-        if learner.1.steps >= learner.4.next {
-            save_learner(learner, &buffers)?;
-        }
-    }
-    Ok(())
+/// Saves every learner whose checkpoint is due or whose steps are made.
+pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
+    let due: Vec<Entity> = learners
+        .iter(world)
+        .filter(|(_, practice, checkpoints, budget)| practice.steps >= checkpoints.next || practice.steps >= budget.0)
+        .map(|(learner, ..)| learner)
+        .collect();
+    due.into_iter().try_for_each(|learner| save_learner(world, learner))
 }
 
-/// Saves every learner that has practised since its last checkpoint, as at the end of a run.
-pub fn save_all_learners(mut learners: Query<Saving>, buffers: Query<&ReplayBuffer>) -> Result<(), SaveError> {
-    for learner in &mut learners {
-        if learner.4.saved_at != Some(learner.1.steps) {
-            save_learner(learner, &buffers)?;
-        }
-    }
-    Ok(())
+/// Saves every learner to which something has happened since its last checkpoint, as at the end of a run. One that
+/// cannot be saved does not keep the others from it; the first error comes back.
+pub fn save_all_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query_filtered::<Entity, With<LearnerCheckpoints>>();
+    let all: Vec<Entity> = learners.iter(world).collect();
+    let results: Vec<_> = all.into_iter().map(|learner| save_learner(world, learner)).collect();
+    results.into_iter().collect()
 }
 
-fn save_learner(
-    (sac, practice, replays, evaluations, mut checkpoints, mut reporter): <Saving as QueryData>::Item<'_, '_>,
-    buffers: &Query<&ReplayBuffer>,
-) -> Result<(), SaveError> {
-    let Ok(buffer) = buffers.get(replays.0) else {
+fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
+    let tick = world.resource::<TickCount>().0;
+    let mut entity = world.entity_mut(learner);
+    if entity
+        .get::<LearnerCheckpoints>()
+        .is_none_or(|checkpoints| checkpoints.saved_at == Some(tick))
+    {
+        return Ok(());
+    }
+    // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
+    if let Some(mut reporter) = entity.get_mut::<Reporter>() {
+        reporter.sync()?;
+    }
+    let entity = world.entity(learner);
+    let (Some(sac), Some(practice), Some(replays), Some(members), Some(schedule), Some(evaluation)) = (
+        entity.get::<Sac>(),
+        entity.get::<Practice>(),
+        entity.get::<Replays>(),
+        entity.get::<Agents>(),
+        entity.get::<EvaluationSchedule>(),
+        entity.get::<Evaluation>(),
+    ) else {
         return Ok(());
     };
-    // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
-    reporter.sync()?;
+    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else {
+        return Ok(());
+    };
+    let practises = |agent: &Entity| {
+        world
+            .get::<Behaviour>(*agent)
+            .is_some_and(|behaviour| behaviour.practises())
+    };
+    let state = SavedPractice {
+        practice: practice.clone(),
+        evaluations: schedule.begun - usize::from(evaluation.is_running()),
+        evaluating: evaluation.is_running(),
+        agents: members
+            .iter()
+            .filter(practises)
+            .filter_map(|agent| AgentState::capture(world, agent))
+            .collect(),
+    };
     let tensors = BTreeMap::from([
         ("learner".to_owned(), sac.export()?),
         ("replay".to_owned(), buffer.export()?),
     ]);
-    let state = SavedPractice {
-        practice: practice.clone(),
-        evaluations: evaluations.begun,
-    };
-    checkpoints.folder.save(practice.steps, &state, &tensors, None)?;
-    checkpoints.saved_at = Some(practice.steps);
-    checkpoints.next = next_multiple(practice.steps, checkpoints.every);
+    let steps = practice.steps;
+    if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
+        checkpoints.folder.save(steps, &state, &tensors, None)?;
+    }
+    if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
+        checkpoints.saved_at = Some(tick);
+        checkpoints.next = next_multiple(steps, checkpoints.every);
+    }
     Ok(())
+}
+
+/// Learners whose steps are made leave the world.
+pub fn retire_finished_learners(
+    mut commands: Commands,
+    learners: Query<(Entity, &Practice, &Budget, &Agents, &Replays)>,
+    agents: Query<&ActsIn>,
+) {
+    for (learner, practice, budget, members, replays) in &learners {
+        if practice.steps >= budget.0 {
+            for acts_in in agents.iter_many(members.iter()) {
+                commands.entity(acts_in.0).despawn();
+            }
+            commands.entity(replays.0).despawn();
+            // Its agents go with it.
+            commands.entity(learner).despawn();
+        }
+    }
 }
 
 /// Counts the steps and ended episodes of practising agents.
@@ -306,7 +368,7 @@ pub fn count_steps(
             let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
                 continue;
             };
-            if *behaviour != Behaviour::Practises || !counts {
+            if !behaviour.practises() || !counts {
                 continue;
             }
             practice.steps += 1;

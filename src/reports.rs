@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 
 use crate::evaluate::{Evaluation, EvaluationSummary};
 use crate::learners::sac::{Sac, UpdateMetrics};
 use crate::metrics::{BarId, Figure, MetricsError, MetricsWriter, Progress};
-use crate::practice::{Practice, RecentEpisodes, RecentUpdates};
+use crate::practice::{Budget, LearnerCheckpoints, Practice, RecentEpisodes, RecentUpdates};
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
 /// The progress bars of the world.
@@ -30,24 +31,24 @@ pub struct Reporter {
     bar: BarId,
     every: u64,
     next: u64,
-    total: u64,
     since: Instant,
     steps_then: u64,
+    /// Completed elements per episode in the last report that had an episode.
+    completed: Option<f64>,
 }
 
 impl Reporter {
-    /// Reports every `every` of `total` environment steps, from step `steps` on.
-    pub fn new(writer: MetricsWriter, bar: BarId, every: u64, steps: u64, total: u64) -> Self {
-        let every = every.max(1);
+    /// Reports every `every` environment steps, from step `steps` on; 0 for no more often than checkpoints are written.
+    pub fn new(writer: MetricsWriter, bar: BarId, every: u64, steps: u64) -> Self {
         let next = next_multiple(steps, every);
         Self {
             writer,
             bar,
             every,
             next,
-            total,
             since: Instant::now(),
             steps_then: steps,
+            completed: None,
         }
     }
 
@@ -103,11 +104,9 @@ impl Reporter {
 
 /// The first multiple of `every` above `steps`; never for an interval of zero.
 pub fn next_multiple(steps: u64, every: u64) -> u64 {
-    if every == 0 {
-        u64::MAX
-    } else {
-        (steps / every + 1) * every
-    }
+    steps
+        .checked_div(every)
+        .map_or(u64::MAX, |done| done.saturating_add(1).saturating_mul(every))
 }
 
 /// Metrics and progress of learners.
@@ -120,6 +119,7 @@ impl Plugin for ReportPlugin {
             (
                 report_practice.pipe(stop_on_error),
                 report_evaluations.pipe(stop_on_error),
+                show_practice,
             )
                 .chain()
                 .in_set(TickSystems::Report),
@@ -129,54 +129,75 @@ impl Plugin for ReportPlugin {
 
 type Reporting<'a> = (
     &'a Practice,
-    &'a Sac,
     &'a mut Reporter,
     &'a mut RecentEpisodes,
     &'a mut RecentUpdates,
 );
 
-/// Writes what the episodes and updates since the last report looked like, for every learner that is due.
+/// Writes what the episodes and updates since the last report looked like, for every learner that is due. A checkpoint
+/// and the end of practice make it due as well: what is not written by then would be lost.
 pub fn report_practice(
-    mut learners: Query<Reporting>,
+    mut learners: Query<(Reporting, &LearnerCheckpoints, &Budget)>,
     names: Res<ElementNames>,
-    mut bars: ResMut<Bars>,
 ) -> Result<(), MetricsError> {
-    for (practice, sac, mut reporter, mut episodes, mut updates) in &mut learners {
-        let steps = practice.steps;
-        if practice.warms_up() {
-            let figures = [Figure {
-                name: "warm-up transitions left",
-                value: practice.warmup_left() as f64,
-            }];
-            bars.update(reporter.bar, steps, &figures);
-            continue;
+    for (learner, checkpoints, budget) in &mut learners {
+        let steps = learner.0.steps;
+        if steps >= learner.1.next || steps >= checkpoints.next || steps >= budget.0 {
+            report(learner, &names)?;
         }
-        let finished = steps >= reporter.total && steps > reporter.steps_then;
-        if steps < reporter.next && !finished {
-            continue;
-        }
-        let episodes = std::mem::take(&mut episodes.0);
-        let updates = std::mem::take(&mut updates.0);
-        let summary = EvaluationSummary::of(&episodes, &names.task, &names.scene, 0);
-        let rate = (steps - reporter.steps_then) as f64 / reporter.since.elapsed().as_secs_f64().max(1e-9);
-        reporter.write(steps, "practice", &summary)?;
-        reporter.write_updates(steps, &updates)?;
-        reporter.writer.scalar(steps, "rate/steps_per_second", rate)?;
-        (reporter.since, reporter.steps_then) = (Instant::now(), steps);
-        reporter.next = next_multiple(steps, reporter.every);
-        let figures = [
-            Figure {
-                name: "completed",
-                value: summary.completed,
-            },
-            Figure {
-                name: "temperature",
-                value: f64::from(sac.temperature()),
-            },
-        ];
-        bars.update(reporter.bar, steps, &figures);
     }
     Ok(())
+}
+
+/// Writes what every learner has not reported yet, as at the end of a run.
+pub fn report_all_practice(mut learners: Query<Reporting>, names: Res<ElementNames>) -> Result<(), MetricsError> {
+    learners.iter_mut().try_for_each(|learner| report(learner, &names))
+}
+
+fn report(
+    (practice, mut reporter, mut episodes, mut updates): <Reporting as QueryData>::Item<'_, '_>,
+    names: &ElementNames,
+) -> Result<(), MetricsError> {
+    let steps = practice.steps;
+    if steps <= reporter.steps_then {
+        return Ok(());
+    }
+    let episodes = std::mem::take(&mut episodes.0);
+    let updates = std::mem::take(&mut updates.0);
+    let summary = EvaluationSummary::of(&episodes, &names.task, &names.scene, 0);
+    let rate = (steps - reporter.steps_then) as f64 / reporter.since.elapsed().as_secs_f64().max(1e-9);
+    reporter.write(steps, "practice", &summary)?;
+    reporter.write_updates(steps, &updates)?;
+    reporter.writer.scalar(steps, "rate/steps_per_second", rate)?;
+    (reporter.since, reporter.steps_then) = (Instant::now(), steps);
+    reporter.next = next_multiple(steps, reporter.every);
+    if summary.episodes > 0 {
+        reporter.completed = Some(summary.completed);
+    }
+    Ok(())
+}
+
+/// Moves the progress bar of every learner.
+pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: ResMut<Bars>) {
+    for (practice, sac, reporter) in &learners {
+        let mut figures = Vec::new();
+        if practice.warms_up() {
+            figures.push(Figure {
+                name: "warm-up transitions left",
+                value: practice.warmup_left() as f64,
+            });
+        } else {
+            figures.extend(reporter.completed.map(|value| Figure {
+                name: "completed",
+                value,
+            }));
+            figures.push(Figure {
+                name: "temperature",
+                value: f64::from(sac.temperature()),
+            });
+        }
+        bars.update(reporter.bar, practice.steps, &figures);
+    }
 }
 
 /// Writes the results of evaluations that have ended.

@@ -1,7 +1,7 @@
 //! The `Tick` schedule: one control step of every environment, and the learning that happens beside it.
 //!
 //! ```text
-//! Reset → Observe → Decide → (Simulate ∥ Learn) → Score → Record → Evaluate → Checkpoint → Report
+//! Reset → Observe → Decide → (Simulate ∥ Learn) → Score → Record → Evaluate → Report → Checkpoint
 //! ```
 //!
 //! `Simulate` and `Learn` touch different components, so the executor runs them at the same time: learning at tick
@@ -34,10 +34,10 @@ pub enum TickSystems {
     Record,
     /// Policies are evaluated when it is due.
     Evaluate,
-    /// Checkpoints are written when it is due.
-    Checkpoint,
     /// Metrics and progress are reported.
     Report,
+    /// Checkpoints are written when it is due, after the metrics that belong to them.
+    Checkpoint,
 }
 
 /// Number of ticks that have run since the world was made.
@@ -103,8 +103,8 @@ impl Plugin for TickPlugin {
                         Score,
                         Record,
                         Evaluate,
-                        Checkpoint,
                         Report,
+                        Checkpoint,
                     )
                         .chain(),
                 )

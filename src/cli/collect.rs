@@ -3,23 +3,25 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, finished, table};
+use super::{Context, Failure, finished, print, table};
 use crate::demos::CollectConfig;
-use crate::run;
+use crate::run::{self, Unfinished};
 
 /// Collect scripted demonstrations into an HDF5 file (D4RL layout).
+///
+/// Interrupted, it writes what it has.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Scene to demonstrate in: a name in scenes/ or a path. The demonstrator knows the kitchen.
     scene: String,
     /// Successful demonstrations to gather.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, value_name = "N", default_value_t = 600)]
     episodes: usize,
     /// File to write.
-    #[arg(long, default_value = "data/kitchen.hdf5")]
+    #[arg(long, value_name = "FILE", default_value = "data/kitchen.hdf5")]
     out: PathBuf,
     /// Master seed: the same seed gives the same file.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Replace the file if it is there.
     #[arg(long)]
@@ -35,14 +37,20 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         seed: arguments.seed,
         ..CollectConfig::default()
     };
-    let (report, written, ended) = run::collect(&config, &arguments.scene, &arguments.out, &context.settings())?;
-    println!("{}", table::collection(&report));
-    println!(
-        "{}: {} demonstrations, {} steps, {:.1} MB",
+    let (report, written, ended) = run::collect(
+        &config,
+        &arguments.scene,
+        &arguments.out,
+        Unfinished::Keep,
+        &context.settings(),
+    )?;
+    print(format_args!(
+        "{}\n{}: {} demonstrations, {} steps, {:.1} MB",
+        table::collection(&report),
         written.path.display(),
         written.episodes,
         written.steps,
         written.bytes as f64 / 1e6
-    );
+    ))?;
     Ok(finished(ended))
 }

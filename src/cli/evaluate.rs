@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, table};
+use super::{Context, Failure, print, table};
 use crate::experiment::Experiment;
 use crate::run::{self, EvaluationPlan, RunFolder};
 
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
     /// Episodes of each seed [default: the experiment's evaluation.final_episodes].
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     episodes: Option<usize>,
     /// Leave out the evaluation with most likely skills.
     #[arg(long)]
@@ -33,7 +33,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     };
     let results = run::evaluate_run(&loaded.value, &folder, &plan, &context.settings())?;
     folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
-    println!("{}", table::evaluation(&results));
-    println!("written to {}", folder.root().join("evaluation.json").display());
+    let file = folder.root().join("evaluation.json");
+    print(format_args!(
+        "{}\nwritten to {}",
+        table::evaluation(&results),
+        file.display()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

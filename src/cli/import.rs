@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::run;
 use crate::skills::{SpirlConfig, import};
 
@@ -15,10 +15,10 @@ pub(super) struct Arguments {
     /// Checkpoint: .pth, .pt or .safetensors; the contents decide.
     weights: PathBuf,
     /// Folder to make, for `--skills`.
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     /// Ticks a skill lasts; weights do not tell.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "TICKS", default_value_t = 10)]
     skill_length: usize,
     /// The closed-loop decoder's actions pass through tanh, as in the original agents.
     #[arg(long)]
@@ -35,13 +35,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let imported = import::import_model(&weights, &settings)?;
     let saved = run::save_imported(imported.model, &arguments.out)?;
     for name in &imported.unused {
-        println!("not used: {name}");
+        print(format_args!("not used: {name}"))?;
     }
-    println!(
+    print(format_args!(
         "{}: skill model for {} observed numbers and {} action numbers",
         arguments.out.display(),
         saved.observation,
         saved.action
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::data::{InspectOptions, Inspection};
 
 /// Show what is inside a demonstration file: episodes, lengths, returns, elements, ranges, anything odd.
@@ -12,7 +12,7 @@ pub(super) struct Arguments {
     /// HDF5 file in D4RL layout.
     file: PathBuf,
     /// Actions per skill; shorter episodes are reported.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "TICKS", default_value_t = 10)]
     skill_length: usize,
 }
 
@@ -21,6 +21,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         skill_length: arguments.skill_length,
         ..InspectOptions::default()
     };
-    println!("{}", Inspection::of(&arguments.file, &options)?);
+    print(format_args!("{}", Inspection::of(&arguments.file, &options)?))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{Context, Failure, finished, table};
+use super::{Context, Failure, finished, print, table};
 use crate::app::Ended;
+use crate::evaluate::EvaluationSummary;
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::run::{self, EvaluationPlan, RunFolder, TrainPlan};
+use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, Settings, TrainPlan};
 
 /// The whole chain: demonstrations, skill model, practice, evaluation, table and plot.
 ///
@@ -24,7 +25,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     quick: bool,
     /// Folder of the run [default: runs/EXPERIMENT, with _quick for the short form].
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
 
@@ -38,6 +39,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     overrides.extend(arguments.overrides.iter().cloned());
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;
+    run::check(experiment)?;
     let settings = context.settings();
     let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
     let root = arguments
@@ -52,73 +54,123 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         }
         Err(_) => RunFolder::create(&root, &loaded.resolved_text)?,
     };
+    let result = chain(arguments, experiment, &folder, &settings);
+    if result.is_err() {
+        folder.remove_if_unused();
+    }
+    let ended = result?;
+    if ended == Ended::Stopped {
+        print(format_args!(
+            "interrupted; the same command goes on where it was ({})",
+            root.display()
+        ))?;
+    }
+    Ok(finished(ended))
+}
+
+fn chain(
+    arguments: &Arguments,
+    experiment: &Experiment,
+    folder: &RunFolder,
+    settings: &Settings,
+) -> Result<Ended, Failure> {
     let start = Instant::now();
     let mut stages = Vec::new();
     let mut stage = |name: &'static str, from: Instant| stages.push((name, from.elapsed()));
+    let episodes = experiment.evaluation.final_episodes;
 
     let mut skills = None;
     if experiment.skill_model != SkillModelConfig::None {
         let from = Instant::now();
-        let dataset = run::ensure_dataset(experiment, &settings)?;
+        let dataset = run::ensure_dataset(experiment, settings)?;
         stage("demonstrations", from);
         let from = Instant::now();
-        if run::pretrain(experiment, &dataset, &folder, &settings)? == Ended::Stopped {
-            return interrupted(&root);
+        if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {
+            return Ok(Ended::Stopped);
         }
         stage("skill model", from);
         skills = Some(folder.skills());
         let from = Instant::now();
-        let plan = EvaluationPlan {
-            skills: skills.clone(),
-            episodes: experiment.evaluation.final_episodes,
-            most_likely: true,
+        let prior = match results::<Evaluated>(folder, "prior.json") {
+            Some(prior) => prior,
+            None => {
+                let plan = EvaluationPlan {
+                    skills: skills.clone(),
+                    episodes,
+                    most_likely: true,
+                };
+                let prior = run::evaluate_prior(experiment, &plan, settings)?;
+                folder.write("prior.json", &serde_json::to_string_pretty(&prior)?)?;
+                prior
+            }
         };
-        let prior = run::evaluate_prior(experiment, &plan, &settings)?;
-        folder.write("prior.json", &serde_json::to_string_pretty(&prior)?)?;
-        println!("{}", table::rollout(&prior));
+        print(format_args!("{}", table::rollout(&prior)))?;
         stage("prior roll-outs", from);
     }
     let from = Instant::now();
     let plan = TrainPlan {
         skills: skills.clone(),
-        folder: &folder,
+        folder,
         resume: true,
     };
-    if run::train(experiment, &plan, &settings)? == Ended::Stopped {
-        return interrupted(&root);
+    if run::train(experiment, &plan, settings)? == Ended::Stopped {
+        return Ok(Ended::Stopped);
     }
     stage("practice", from);
     let from = Instant::now();
-    let plan = EvaluationPlan {
-        skills,
-        episodes: experiment.evaluation.final_episodes,
-        most_likely: true,
+    // `apprentice evaluate` may have left results of another scene or with other budgets.
+    let is_current = |results: &Vec<Evaluated>| {
+        let of_run = |result: &Evaluated, seed: u64| {
+            let EvaluationSummary { episodes: made, .. } = result.sampled;
+            let complete = made == episodes && result.most_likely.is_some();
+            complete
+                && result.seed == seed
+                && result.scene == experiment.scene
+                && result.practised >= experiment.training.steps
+        };
+        results.len() == experiment.seeds.len()
+            && results
+                .iter()
+                .zip(&experiment.seeds)
+                .all(|(result, &seed)| of_run(result, seed))
     };
-    let results = run::evaluate_run(experiment, &folder, &plan, &settings)?;
-    folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
+    let results = match results::<Vec<Evaluated>>(folder, "evaluation.json").filter(is_current) {
+        Some(results) => results,
+        None => {
+            let plan = EvaluationPlan {
+                skills,
+                episodes,
+                most_likely: true,
+            };
+            let results = run::evaluate_run(experiment, folder, &plan, settings)?;
+            folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
+            results
+        }
+    };
     stage("evaluation", from);
-    let runs = [(arguments.experiment.clone(), root.clone())];
-    let picture = folder.write("learning.svg", &run::learning_curves(&runs, "practice/completed")?)?;
 
-    println!("{}", table::evaluation(&results));
+    print(format_args!("{}", table::evaluation(&results)))?;
     for (name, took) in &stages {
-        println!("{name:<16} {:>6.1} min", minutes(*took));
+        print(format_args!("{name:<16} {:>6.1} min", minutes(*took)))?;
     }
-    println!(
-        "{:<16} {:>6.1} min\nplot in {}",
-        "in all",
-        minutes(start.elapsed()),
-        picture.display()
-    );
-    Ok(finished(Ended::Finished))
+    print(format_args!("{:<16} {:>6.1} min", "in all", minutes(start.elapsed())))?;
+    let runs = [(arguments.experiment.clone(), folder.root().to_path_buf())];
+    match run::learning_curves(&runs, "practice/completed") {
+        Ok(picture) => {
+            print(format_args!(
+                "plot in {}",
+                folder.write("learning.svg", &picture)?.display()
+            ))?;
+        }
+        // Practice may have been too short for a single episode.
+        Err(error) => bevy::log::warn!("there is no learning curve to draw: {error}"),
+    }
+    Ok(Ended::Finished)
 }
 
-fn interrupted(root: &std::path::Path) -> Result<ExitCode, Failure> {
-    println!(
-        "interrupted; the same command goes on where it was ({})",
-        root.display()
-    );
-    Ok(finished(Ended::Stopped))
+/// Results that an earlier run of the same command left; `None` if there are none that can be read.
+fn results<T: serde::de::DeserializeOwned>(folder: &RunFolder, name: &str) -> Option<T> {
+    serde_json::from_str(&folder.read(name).ok()?).ok()
 }
 
 fn minutes(duration: Duration) -> f64 {

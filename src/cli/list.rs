@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::files::{self, FileKind};
 
 /// List the scenes and experiments there are.
@@ -12,9 +12,9 @@ pub(super) struct Arguments {}
 pub(super) fn run(_arguments: &Arguments) -> Result<ExitCode, Failure> {
     let roots = files::roots();
     for (title, kind) in [("Scenes", FileKind::Scene), ("Experiments", FileKind::Experiment)] {
-        println!("{title}");
+        print(format_args!("{title}"))?;
         for (name, path) in files::list(kind, &roots) {
-            println!("  {name:<32} {}", path.display());
+            print(format_args!("  {name:<32} {}", path.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -19,6 +19,7 @@ mod import;
 mod inspect;
 mod learn;
 mod list;
+mod messages;
 mod plot;
 mod pretrain;
 mod rollout;
@@ -31,10 +32,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use messages::{print, show_warnings};
+
 use crate::app::{Ended, StopRequest};
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::files::Loaded;
-use crate::run::{self, RunFolder, RunFolderError, Settings};
+use crate::run::{self, RunError, RunFolder, Settings};
 
 /// Many agents practise in one world: skills from demonstrations, then long tasks in skill space.
 #[derive(Parser, Debug)]
@@ -95,18 +97,55 @@ fn finished(ended: Ended) -> ExitCode {
     }
 }
 
-/// The folder of a new run, or of the one to go on with.
-fn open_or_create(
-    experiment: &str,
-    out: Option<&Path>,
-    resume: bool,
-    loaded: &Loaded<Experiment>,
-) -> Result<RunFolder, RunFolderError> {
-    match (out, resume) {
-        (Some(root), true) => RunFolder::open(root),
-        (None, true) => RunFolder::open(&Path::new("runs").join(run::default_name(experiment))),
-        (Some(root), false) => RunFolder::create(root, &loaded.resolved_text),
-        (None, false) => RunFolder::create(&RunFolder::next_free(experiment), &loaded.resolved_text),
+/// Says where the results are, or how to go on after an interruption.
+fn ended(ended: Ended, results: &Path) -> Result<ExitCode, Failure> {
+    match ended {
+        Ended::Finished => print(format_args!("results in {}", results.display()))?,
+        Ended::Stopped => print(format_args!("interrupted; --resume goes on ({})", results.display()))?,
+    }
+    Ok(finished(ended))
+}
+
+/// A run that begins or goes on.
+struct Begun {
+    experiment: Experiment,
+    folder: RunFolder,
+    resumed: bool,
+}
+
+impl Begun {
+    /// The run of an experiment in a folder of its own, or the one to go on with: that one keeps its own settings as
+    /// far as they are not overridden.
+    fn new(name: &str, overrides: &[String], out: Option<&Path>, resume: bool) -> Result<Self, Failure> {
+        let folder = match out {
+            Some(root) => root.to_path_buf(),
+            None if resume => Path::new("runs").join(run::default_name(name)),
+            None => RunFolder::next_free(name),
+        };
+        if resume {
+            let folder = RunFolder::open(&folder)?;
+            let loaded = Experiment::load(&folder.experiment_file().display().to_string(), overrides)?;
+            return Ok(Self {
+                experiment: loaded.value,
+                folder,
+                resumed: true,
+            });
+        }
+        let loaded = Experiment::load(name, overrides)?;
+        let folder = RunFolder::create(&folder, &loaded.resolved_text)?;
+        Ok(Self {
+            experiment: loaded.value,
+            folder,
+            resumed: false,
+        })
+    }
+
+    /// Removes the new folder of a run that failed before it left anything in it.
+    fn undo_if_unused<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if result.is_err() && !self.resumed {
+            self.folder.remove_if_unused();
+        }
+        result
     }
 }
 
@@ -138,6 +177,7 @@ pub fn main() -> ExitCode {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
     let arguments = Arguments::parse();
+    show_warnings();
     let result = StopRequest::on_signals().map_err(Failure::from).and_then(|stop| {
         let threads = arguments.threads.unwrap_or_else(processors);
         if threads == 0 {
@@ -160,9 +200,17 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
+            let interrupted = matches!(error.downcast_ref(), Some(RunError::Interrupted));
             // Nothing better can be done if standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::FAILURE
+            let _ = match interrupted {
+                true => writeln!(std::io::stderr(), "{error}"),
+                false => writeln!(std::io::stderr(), "error: {error}"),
+            };
+            if interrupted {
+                finished(Ended::Stopped)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::run;
 
 /// Draw the learning curves of runs into one picture: mean over seeds with a bootstrap interval.
@@ -13,10 +13,10 @@ pub(super) struct Arguments {
     #[arg(required = true, value_name = "[LABEL=]FOLDER")]
     runs: Vec<String>,
     /// What to draw: a tag of the metrics.
-    #[arg(long, default_value = "practice/completed")]
+    #[arg(long, value_name = "TAG", default_value = "practice/completed")]
     tag: String,
     /// SVG file to write.
-    #[arg(long, default_value = "learning.svg")]
+    #[arg(long, value_name = "FILE", default_value = "learning.svg")]
     out: PathBuf,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         None => (run.clone(), PathBuf::from(run)),
     });
     let picture = run::learning_curves(&runs.collect::<Vec<_>>(), &arguments.tag)?;
-    std::fs::write(&arguments.out, picture).map_err(|error| format!("{}: {error}", arguments.out.display()))?;
-    println!("{}", arguments.out.display());
+    run::write_whole(&arguments.out, &picture)?;
+    print(format_args!("{}", arguments.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }

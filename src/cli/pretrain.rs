@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, finished, open_or_create};
-use crate::experiment::Experiment;
+use super::{Begun, Context, Failure, ended};
+use crate::app::Ended;
 use crate::run;
 
 /// Train the skill model of an experiment from its demonstrations.
@@ -17,25 +17,27 @@ pub(super) struct Arguments {
     /// Overrides such as `pretraining.updates=20000`.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
-    /// Folder of the run [default: runs/EXPERIMENT].
-    #[arg(long)]
+    /// Folder of the run [default: runs/EXPERIMENT, or runs/EXPERIMENT_2 and so on if that is taken].
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Go on with the run in the folder.
+    /// Go on with the run in the folder, with its own settings and the overrides given now.
     #[arg(long)]
     resume: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
-    let settings = context.settings();
-    let dataset = run::ensure_dataset(&loaded.value, &settings)?;
-    let folder = open_or_create(
+    let run = Begun::new(
         &arguments.experiment,
+        &arguments.overrides,
         arguments.out.as_deref(),
         arguments.resume,
-        &loaded,
     )?;
-    let ended = run::pretrain(&loaded.value, &dataset, &folder, &settings)?;
-    println!("skill model in {}", folder.skills().display());
-    Ok(finished(ended))
+    let result = run.undo_if_unused(pretrain(&run, context))?;
+    ended(result, &run.folder.skills())
+}
+
+fn pretrain(run: &Begun, context: &Context) -> Result<Ended, Failure> {
+    let settings = context.settings();
+    let dataset = run::ensure_dataset(&run.experiment, &settings)?;
+    Ok(run::pretrain(&run.experiment, &dataset, &run.folder, &settings)?)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, skills_for, table};
+use super::{Context, Failure, print, skills_for, table};
 use crate::experiment::Experiment;
 use crate::run::{self, EvaluationPlan};
 
@@ -19,10 +19,10 @@ pub(super) struct Arguments {
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
     /// Folder of the skill model or of a run that has one [default: the newest one below runs/ that fits].
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     skills: Option<PathBuf>,
     /// Episodes.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50)]
     episodes: usize,
 }
 
@@ -35,6 +35,6 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         most_likely: true,
     };
     let result = run::evaluate_prior(&loaded.value, &plan, &context.settings())?;
-    println!("{}", table::rollout(&result));
+    print(format_args!("{}", table::rollout(&result)))?;
     Ok(ExitCode::SUCCESS)
 }

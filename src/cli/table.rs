@@ -89,6 +89,7 @@ pub(super) fn rollout(result: &Evaluated) -> String {
             let _ = writeln!(out, "    {name:<16} {:>4.0}%", 100.0 * share);
         }
     }
+    out.truncate(out.trim_end().len());
     out
 }
 
@@ -105,5 +106,6 @@ pub(super) fn collection(report: &CollectReport) -> String {
         let _ = write!(out, "\n  {reason}: {count}");
     }
     let _ = write!(out, "\n{}", report.spread);
+    out.truncate(out.trim_end().len());
     out
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, finished, open_or_create, skills_for};
-use crate::experiment::Experiment;
+use super::{Begun, Context, Failure, ended, skills_for};
+use crate::app::Ended;
 use crate::run::{self, TrainPlan};
 
 /// Practise: agents act, learners learn, for every seed of the experiment side by side.
@@ -16,31 +16,38 @@ pub(super) struct Arguments {
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
     /// Folder of the skill model or of a run that has one [default: the newest one below runs/ that fits].
-    #[arg(long)]
+    #[arg(long, value_name = "FOLDER")]
     skills: Option<PathBuf>,
-    /// Folder of the run [default: runs/EXPERIMENT].
-    #[arg(long)]
+    /// Folder of the run [default: runs/EXPERIMENT, or runs/EXPERIMENT_2 and so on if that is taken].
+    #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Go on with the run in the folder from its last checkpoints.
+    /// Go on with the run in the folder from its last checkpoints, with its own settings and the overrides given now.
     #[arg(long)]
     resume: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
-    let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
-    let skills = skills_for(&loaded.value, arguments.skills.clone(), &arguments.experiment)?;
-    let folder = open_or_create(
+    let run = Begun::new(
         &arguments.experiment,
+        &arguments.overrides,
         arguments.out.as_deref(),
         arguments.resume,
-        &loaded,
     )?;
+    let result = run.undo_if_unused(practise(&run, arguments, context))?;
+    ended(result, run.folder.root())
+}
+
+fn practise(run: &Begun, arguments: &Arguments, context: &Context) -> Result<Ended, Failure> {
+    let own = if arguments.resume {
+        run.folder.skills_used()?
+    } else {
+        None
+    };
+    let skills = skills_for(&run.experiment, arguments.skills.clone().or(own), &arguments.experiment)?;
     let plan = TrainPlan {
         skills,
-        folder: &folder,
+        folder: &run.folder,
         resume: arguments.resume,
     };
-    let ended = run::train(&loaded.value, &plan, &context.settings())?;
-    println!("run in {}", folder.root().display());
-    Ok(finished(ended))
+    Ok(run::train(&run.experiment, &plan, &context.settings())?)
 }

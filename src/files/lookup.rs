@@ -107,13 +107,16 @@ pub(super) fn find(kind: FileKind, name: &str, asking: Option<&Path>, roots: &[P
     let known = list(kind, roots);
     let wanted = name.trim_end_matches(".ron");
     let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-    // A near whole name, else a near last part (`spirl_cl` for `kitchen/spirl_cl`).
+    // A near whole name, else the shortest one with the nearest last part (`kitchen/spirl_cl` for `spirl_cl`).
     let hint = nearest(wanted, known.keys().map(String::as_str))
         .map(str::to_owned)
         .or_else(|| {
+            let lasts: BTreeSet<String> = known.keys().map(|name| last(name)).collect();
+            let near = nearest(&last(wanted), lasts.iter().map(String::as_str))?;
             known
                 .keys()
-                .find(|name| nearest(&last(wanted), [last(name).as_str()]).is_some())
+                .filter(|name| last(name) == near)
+                .min_by_key(|name| name.len())
                 .cloned()
         });
     let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));

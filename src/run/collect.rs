@@ -14,19 +14,30 @@ use crate::files;
 use crate::metrics::{Figure, Progress};
 use crate::scene::{CompiledScene, Scene};
 
-/// Collects demonstrations in a scene and writes them to `path` (D4RL layout). The file appears when it is whole.
-/// After an interruption it holds what was gathered until then.
+/// What becomes of the demonstrations gathered before an interruption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// They are written all the same.
+    Keep,
+    /// There is no file, and the collection ends with [`RunError::Interrupted`].
+    Discard,
+}
+
+/// Collects demonstrations in a scene and writes them to `path` (D4RL layout). The file appears when it is complete.
 pub fn collect(
     config: &CollectConfig,
     scene: &str,
     path: &Path,
+    unfinished: Unfinished,
     settings: &Settings,
 ) -> Result<(CollectReport, Written, Ended), RunError> {
+    if config.episodes == 0 {
+        return Err(RunError::Experiment(
+            "expected at least one demonstration to collect, found 0".into(),
+        ));
+    }
     let described = Scene::load(scene)?;
     let compiled = CompiledScene::new(described.clone())?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        super::make_folder(folder)?;
-    }
     let description = Description {
         scene: scene.to_owned(),
         seed: config.seed,
@@ -58,7 +69,7 @@ pub fn collect(
         },
     )?;
     bars.finish();
-    if report.episodes == 0 {
+    if report.interrupted && (unfinished == Unfinished::Discard || report.episodes == 0) {
         return Err(RunError::Interrupted);
     }
     let ended = if report.interrupted {
@@ -83,10 +94,8 @@ pub fn ensure_dataset(experiment: &Experiment, settings: &Settings) -> Result<Ar
                 dataset.path.display()
             )));
         };
-        let (_, _, ended) = collect(config, &experiment.scene, &dataset.path, settings)?;
-        if ended == Ended::Stopped {
-            return Err(RunError::Interrupted);
-        }
+        // Half a data set would be taken for the whole one next time.
+        collect(config, &experiment.scene, &dataset.path, Unfinished::Discard, settings)?;
     }
     Ok(Arc::new(Dataset::read(&dataset.path)?))
 }

@@ -32,6 +32,8 @@ pub struct EvaluationPlan {
 /// Results of one learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
+    /// The scene of the episodes.
+    pub scene: String,
     /// The learner's seed.
     pub seed: u64,
     /// Environment steps it had practised.
@@ -165,11 +167,13 @@ fn evaluate(
         .into_iter()
         .filter_map(|(_, seed, practised)| {
             let mut summaries = summaries.remove(&seed)?.into_iter();
+            let (sampled, most_likely) = (summaries.next()?, summaries.next());
             Some(Evaluated {
+                scene: experiment.scene.clone(),
                 seed,
                 practised,
-                sampled: summaries.next()?,
-                most_likely: summaries.next(),
+                sampled,
+                most_likely,
             })
         })
         .collect())

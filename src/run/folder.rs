@@ -11,8 +11,11 @@
 //! ```
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+const EXPERIMENT: &str = "experiment.ron";
+const VERSION: &str = "version.txt";
 /// Names the folder of a skill model that lies elsewhere.
 const SKILLS_USED: &str = "skills_from.txt";
 
@@ -59,9 +62,42 @@ impl RunFolder {
             return Err(RunFolderError::Taken(root.to_path_buf()));
         }
         make_folder(root)?;
-        folder.write("experiment.ron", resolved_experiment)?;
-        folder.write("version.txt", &version_text())?;
+        let write = || {
+            folder.write(VERSION, &version_text())?;
+            // Last, because with it the folder counts as a run.
+            folder.write(EXPERIMENT, resolved_experiment)
+        };
+        if let Err(error) = write() {
+            folder.remove_if_unused();
+            return Err(error);
+        }
         Ok(folder)
+    }
+
+    /// Removes what [`create`](Self::create) wrote, and the folder if nothing else is in it, unless a stage has begun:
+    /// a run whose settings turned out to be wrong leaves nothing behind.
+    pub fn remove_if_unused(&self) {
+        let is_stage = |name: &str| name == "skills" || name.starts_with("seed_");
+        let unused = fs::read_dir(&self.root).is_ok_and(|entries| {
+            !entries
+                .flatten()
+                .any(|entry| is_stage(&entry.file_name().to_string_lossy()))
+        });
+        if unused {
+            // What cannot be removed does no harm.
+            for name in [EXPERIMENT, VERSION, SKILLS_USED] {
+                let _ = fs::remove_file(self.root.join(name));
+            }
+            let _ = fs::remove_dir(&self.root);
+        }
+    }
+
+    /// Stores the resolved experiment of a run that goes on with other overrides than before.
+    pub fn note_experiment(&self, resolved: &str) -> Result<(), RunFolderError> {
+        if self.read(EXPERIMENT)? != resolved {
+            self.write(EXPERIMENT, resolved)?;
+        }
+        Ok(())
     }
 
     /// Opens the folder of a run that was started before.
@@ -97,7 +133,7 @@ impl RunFolder {
 
     /// The resolved experiment.
     pub fn experiment_file(&self) -> PathBuf {
-        self.root.join("experiment.ron")
+        self.root.join(EXPERIMENT)
     }
 
     /// Metrics and checkpoints of the skill model.
@@ -127,18 +163,10 @@ impl RunFolder {
         self.write(SKILLS_USED, &path.display().to_string()).map(|_| ())
     }
 
-    /// Writes a small text file whole or not at all.
+    /// Writes a text file of the run whole or not at all.
     pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, RunFolderError> {
         let path = self.root.join(name);
-        let failed = |action, source| RunFolderError::Io {
-            path: path.clone(),
-            action,
-            source,
-        };
-        let mut file = tempfile::NamedTempFile::new_in(&self.root).map_err(|error| failed("write", error))?;
-        std::io::Write::write_all(&mut file, text.as_bytes()).map_err(|error| failed("write", error))?;
-        file.as_file().sync_all().map_err(|error| failed("write", error))?;
-        file.persist(&path).map_err(|error| failed("write", error.error))?;
+        write_whole(&path, text)?;
         Ok(path)
     }
 
@@ -170,14 +198,36 @@ pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
     })
 }
 
+/// Writes a text file whole or not at all, in the place of an older one.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), RunFolderError> {
+    let failed = |source| RunFolderError::Io {
+        path: path.to_path_buf(),
+        action: "write",
+        source,
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+    let write = || {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|error| {
+        // The first error is the one that counts.
+        let _ = fs::remove_file(&partial);
+        failed(error)
+    })
+}
+
 fn version_text() -> String {
     let processor = fs::read_to_string("/proc/cpuinfo")
         .ok()
         .and_then(|text| {
-            text.lines().find_map(|line| {
-                line.strip_prefix("model name")
-                    .map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
-            })
+            let mut names = text.lines().filter_map(|line| line.strip_prefix("model name"));
+            names.next().map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
         })
         .unwrap_or_else(|| std::env::consts::ARCH.to_string());
     let command: Vec<String> = std::env::args().collect();
@@ -221,6 +271,18 @@ mod tests {
         assert_eq!(RunFolder::open(&root).unwrap(), folder);
         let message = RunFolder::open(&parent.path().join("frist")).unwrap_err().to_string();
         assert!(message.contains("first"), "{message}");
+    }
+
+    #[test]
+    fn only_unused_folders_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&parent.path().join("run"), "()").unwrap();
+        make_folder(&folder.skills()).unwrap();
+        folder.remove_if_unused();
+        assert_eq!(folder.read("experiment.ron").unwrap(), "()");
+        fs::remove_dir(folder.skills()).unwrap();
+        folder.remove_if_unused();
+        assert!(!folder.root().exists());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{RunError, SkillFolder};
+use super::{RunError, SkillFolder, write_whole};
 use crate::data::{Dataset, Values, WindowConfig, WindowSampler};
 use crate::metrics::MetricsWriter;
 use crate::plot::{Group, ScatterPlot, scatter_png, scatter_svg};
@@ -80,12 +80,7 @@ pub(super) fn draw_latent_space(
         y_label: axis(2, map.explained[1]),
         ..ScatterPlot::default()
     };
-    let path = folder.root().join("latent.svg");
-    std::fs::write(&path, scatter_svg(&plot, &groups)?).map_err(|source| super::RunFolderError::Io {
-        path,
-        action: "write",
-        source,
-    })?;
+    write_whole(&folder.root().join("latent.svg"), &scatter_svg(&plot, &groups)?)?;
     metrics.png(step, "latent", PIXELS.0, PIXELS.1, scatter_png(PIXELS, &groups)?)?;
     Ok(())
 }

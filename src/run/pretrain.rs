@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bevy::prelude::*;
 
 use super::latent::draw_latent_space;
 use super::skills::{SavedModel, SkillFolder};
-use super::{RunError, RunFolder, Settings};
+use super::{RunError, RunFolder, Settings, load_scene};
 use crate::app::{self, Ended};
 use crate::data::{Dataset, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
@@ -30,6 +29,7 @@ pub fn pretrain(
     settings: &Settings,
 ) -> Result<Ended, RunError> {
     let config = &experiment.pretraining;
+    check_sizes(experiment, dataset)?;
     let saved = SavedModel {
         model: experiment.skill_model.clone(),
         observation: dataset.observation_dim(),
@@ -67,29 +67,33 @@ pub fn pretrain(
     };
 
     let root = folder.skills();
-    let (skills, mut progress, mut metrics) = match SkillFolder::open(&root) {
-        Ok((skills, before)) if before == saved => match skills.latest()? {
-            Some(checkpoint) => {
-                model.restore(checkpoint.file("weights")?, Some(checkpoint.file("optimiser")?))?;
-                let metrics = MetricsWriter::resume(&root, checkpoint.step)?;
-                (skills, checkpoint.state, metrics)
-            }
-            None => (skills, TrainerProgress::new(config.seed), MetricsWriter::create(&root)?),
-        },
-        Ok(_) => {
+    let mut progress = TrainerProgress::new(config.seed);
+    let mut saved_at = None;
+    let (skills, new) = if SkillFolder::exists(&root) {
+        let (skills, before) = SkillFolder::open(&root)?;
+        if before != saved {
             return Err(RunError::Experiment(format!(
                 "{}: holds a skill model with other settings; choose another folder (--out)",
                 root.display()
             )));
         }
-        Err(_) => {
-            let skills = SkillFolder::create(&root, &saved)?;
-            (skills, TrainerProgress::new(config.seed), MetricsWriter::create(&root)?)
+        if let Some(checkpoint) = skills.latest()? {
+            model.restore(checkpoint.file("weights")?, Some(checkpoint.file("optimiser")?))?;
+            progress = checkpoint.state;
+            saved_at = Some(progress.updates);
         }
+        (skills, false)
+    } else {
+        (SkillFolder::create(&root, &saved)?, true)
     };
-    if progress.updates >= config.updates {
+    if saved_at.is_some_and(|updates| updates >= config.updates) {
         return Ok(Ended::Finished);
     }
+    let mut metrics = if new {
+        MetricsWriter::create(&root)?
+    } else {
+        MetricsWriter::resume(&root, progress.updates)?
+    };
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins(PretrainingPlugin);
@@ -106,34 +110,27 @@ pub fn pretrain(
 
     let mut bars = Progress::default();
     let bar = bars.add("skill model", progress.updates, config.updates, "updates");
-    let start = Instant::now();
-    let first = progress.updates;
+    let mut loss = None;
     let mut failure = None;
     let ended = app::run(&mut app, |world| {
         let mut step = || -> Result<bool, RunError> {
-            progress = world
+            let updates = world
                 .get::<TrainerProgress>(trainer)
-                .cloned()
-                .unwrap_or_else(|| progress.clone());
-            let updates = progress.updates;
+                .map_or(0, |progress| progress.updates);
             let finished = updates >= config.updates;
             if let Some(mut averages) = world.get_mut::<Averages>(trainer) {
-                report(&mut metrics, &mut averages, updates, finished)?;
+                let due = updates.is_multiple_of(REPORT_EVERY) || finished;
+                loss = report(&mut metrics, &mut averages, updates, due)?.or(loss);
             }
             if updates.is_multiple_of(100) || finished {
-                let rate = (updates - first) as f64 / start.elapsed().as_secs_f64().max(1e-9);
-                bars.update(
-                    bar,
-                    updates,
-                    &[Figure {
-                        name: "updates/s",
-                        value: rate,
-                    }],
-                );
+                let figures: Vec<_> = loss.map(|value| Figure { name: "loss", value }).into_iter().collect();
+                bars.update(bar, updates, &figures);
             }
-            if updates > first && (updates.is_multiple_of(CHECKPOINT_EVERY) || finished) {
-                save(world, trainer, &skills)?;
+            let due = finished || (updates > 0 && updates.is_multiple_of(CHECKPOINT_EVERY));
+            if due && saved_at != Some(updates) {
                 metrics.sync()?;
+                save(world, trainer, &skills)?;
+                saved_at = Some(updates);
             }
             Ok(finished)
         };
@@ -150,27 +147,68 @@ pub fn pretrain(
     if let Some(error) = failure {
         return Err(error);
     }
+    let world = app.world_mut();
     if ended == Ended::Stopped {
-        save(app.world_mut(), trainer, &skills)?;
-    } else if let Some(model) = app.world().get::<Trainer>(trainer) {
+        let updates = world
+            .get::<TrainerProgress>(trainer)
+            .map_or(0, |progress| progress.updates);
+        if saved_at != Some(updates) {
+            if let Some(mut averages) = world.get_mut::<Averages>(trainer) {
+                report(&mut metrics, &mut averages, updates, true)?;
+            }
+            metrics.sync()?;
+            save(world, trainer, &skills)?;
+        }
+    } else if let Some(model) = world.get::<Trainer>(trainer) {
         draw_latent_space(model.0.as_ref(), dataset, &skills, &mut metrics, config.updates)?;
     }
     metrics.sync()?;
     Ok(ended)
 }
 
-fn report(metrics: &mut MetricsWriter, averages: &mut Averages, updates: u64, finished: bool) -> Result<(), RunError> {
+/// Fails if the demonstrations come from another kind of scene: a model trained on them would be of no use.
+fn check_sizes(experiment: &Experiment, dataset: &Dataset) -> Result<(), RunError> {
+    let scene = load_scene(experiment)?;
+    let (found, expected) = (
+        (dataset.observation_dim(), dataset.action_dim()),
+        (scene.observation_len(), scene.action_len()),
+    );
+    if found == expected {
+        return Ok(());
+    }
+    Err(RunError::Experiment(format!(
+        "{}: the demonstrations have {} observed numbers and {} action numbers; scene `{}` has {} and {}",
+        dataset.origin(),
+        found.0,
+        found.1,
+        experiment.scene,
+        expected.0,
+        expected.1
+    )))
+}
+
+/// Writes validation losses, and what has gathered since the last report if that is due. Returns the mean total loss.
+fn report(
+    metrics: &mut MetricsWriter,
+    averages: &mut Averages,
+    updates: u64,
+    due: bool,
+) -> Result<Option<f64>, RunError> {
     if let Some(numbers) = averages.validation.take() {
         for (name, value) in numbers {
             metrics.scalar(updates, &format!("validation/{name}"), f64::from(value))?;
         }
     }
-    if updates > 0 && (updates.is_multiple_of(REPORT_EVERY) || finished) {
+    let mut total = None;
+    if due {
         for (name, value) in averages.take() {
             metrics.scalar(updates, &format!("training/{name}"), value)?;
+            if ["total", "nll"].contains(&name) {
+                total = Some(value);
+            }
         }
     }
-    Ok(())
+    Ok(total)
 }
 
 fn save(world: &World, trainer: Entity, skills: &SkillFolder) -> Result<(), RunError> {

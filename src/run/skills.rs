@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunError, make_folder};
+use super::{RunError, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::experiment::SkillModelConfig;
 use crate::files;
@@ -64,21 +64,20 @@ impl SkillFolder {
         let folder = Self {
             root: root.to_path_buf(),
         };
-        let path = folder.model_file();
-        let text = files::to_text(saved)?;
-        std::fs::write(&path, text).map_err(|source| super::RunFolderError::Io {
-            path,
-            action: "write",
-            source,
-        })?;
+        write_whole(&folder.model_file(), &files::to_text(saved)?)?;
         Ok(folder)
+    }
+
+    /// Whether `root` itself is a skill folder.
+    pub fn exists(root: &Path) -> bool {
+        root.join("model.ron").is_file()
     }
 
     /// The skill model in `path`: a skill folder itself, or a run folder with one.
     pub fn open(path: &Path) -> Result<(Self, SavedModel), RunError> {
         let root = [path.to_path_buf(), path.join("skills")]
             .into_iter()
-            .find(|root| root.join("model.ron").is_file());
+            .find(|root| Self::exists(root));
         let Some(root) = root else {
             return Err(RunError::Experiment(format!(
                 "{}: no skill model here: expected model.ron in this folder or in its folder skills/",
@@ -109,7 +108,7 @@ impl SkillFolder {
         Checkpoints::new(self.root.join("checkpoints"), "skill model", 2)
     }
 
-    /// The newest checkpoint that is whole; damaged ones after it are reported to standard error.
+    /// The newest checkpoint that is whole; damaged ones after it are warned of.
     pub fn latest(&self) -> Result<Option<Checkpoint<TrainerProgress>>, RunError> {
         latest(&self.checkpoints())
     }
@@ -128,7 +127,7 @@ impl SkillFolder {
     }
 }
 
-/// The newest whole checkpoint; damaged ones after it are reported to standard error.
+/// The newest whole checkpoint; damaged ones after it are warned of.
 pub(super) fn latest<S: serde::de::DeserializeOwned>(
     checkpoints: &Checkpoints,
 ) -> Result<Option<Checkpoint<S>>, RunError> {
@@ -156,7 +155,7 @@ pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, Ru
         observation: dims.state,
         action: dims.action,
     };
-    if root.join("model.ron").exists() {
+    if SkillFolder::exists(root) {
         return Err(RunError::Experiment(format!(
             "{}: holds a skill model already",
             root.display()

@@ -1,5 +1,6 @@
 //! Practice: agents act in many environments, learners learn from what they did, metrics and checkpoints are kept.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
 use crate::experiment::{ActsIn, Experiment, TrainingConfig};
+use crate::files;
 use crate::learners::sac::{Sac, SacDims};
 use crate::metrics::MetricsWriter;
 use crate::practice::{
-    LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
+    Budget, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
     save_all_learners,
 };
 use crate::replay::ReplayBuffer;
-use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple};
+use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple, report_all_practice};
 use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledScene, Scene};
 use crate::sim::{SimPlugin, spawn_environment};
@@ -134,17 +136,10 @@ pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &Traini
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
 pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
+    check(experiment)?;
     let scene = load_scene(experiment)?;
     let (task, elements) = element_names(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
-    if experiment.environments == 0 || experiment.seeds.is_empty() {
-        return Err(RunError::Experiment(
-            "expected at least one environment and one seed".into(),
-        ));
-    }
-    if let Some(skills) = &plan.skills {
-        plan.folder.note_skills(skills)?;
-    }
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
@@ -153,28 +148,47 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     let scene = world.spawn(scene).id();
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
-        learners.push(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
+        learners.extend(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
     }
-    let total = experiment.training.steps;
+    // Not before every checkpoint has turned out to fit.
+    plan.folder.note_experiment(&files::to_text(experiment)?)?;
+    if let Some(skills) = &plan.skills {
+        plan.folder.note_skills(skills)?;
+    }
+
     let ended = app::run(&mut app, |world| {
-        learners.iter().all(|&learner| {
-            world
-                .get::<Practice>(learner)
-                .is_none_or(|practice| practice.steps >= total)
-        })
-    })
-    .map_err(RunError::Tick);
-    // Whatever ended the run, what was learned until then is kept.
+        learners.iter().all(|&learner| world.get_entity(learner).is_err())
+    });
     let world = app.world_mut();
-    let saved = world
-        .run_system_once(save_all_learners)
-        .map_err(|error| RunError::Tick(error.to_string()))?;
     world.resource_mut::<Bars>().finish();
-    let ended = ended?;
-    saved?;
+    // After an error the last checkpoint is the one to trust.
+    let ended = ended.map_err(RunError::Tick)?;
+    let reported = world
+        .run_system_once(report_all_practice)
+        .map_err(|error| RunError::Tick(error.to_string()))?;
+    save_all_learners(world)?;
+    reported?;
     Ok(ended)
 }
 
+/// Finds settings of practice that cannot be used, before anything is made or trained.
+pub fn check(experiment: &Experiment) -> Result<(), RunError> {
+    if experiment.environments == 0 || experiment.seeds.is_empty() {
+        return Err(RunError::Experiment(
+            "expected at least one environment and one seed".into(),
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(seed) = experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
+        return Err(RunError::Experiment(format!(
+            "seeds: expected different ones, found {seed} twice"
+        )));
+    }
+    load_scene(experiment)?;
+    Ok(experiment.learner.validate()?)
+}
+
+/// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
 fn spawn_learner(
     world: &mut World,
     experiment: &Experiment,
@@ -182,7 +196,7 @@ fn spawn_learner(
     foundations: &Foundations,
     scene: Entity,
     seed: u64,
-) -> Result<Entity, RunError> {
+) -> Result<Option<Entity>, RunError> {
     let config = &experiment.training;
     let root = plan.folder.seed(seed);
     let folder = learner_checkpoints(plan.folder, seed, config);
@@ -190,27 +204,33 @@ fn spawn_learner(
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
     let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
-    let mut evaluations = 0;
-    let saved = if plan.resume {
-        latest::<SavedPractice>(&folder)?
-    } else {
-        None
-    };
-    let saved_at = saved.as_ref().map(|checkpoint| checkpoint.step);
-    let writer = match saved {
-        Some(checkpoint) => {
+    let (mut evaluations, mut evaluating, mut agents) = (0, false, Vec::new());
+    let mut saved_at = None;
+    if plan.resume {
+        if let Some(checkpoint) = latest::<SavedPractice>(&folder)? {
             sac.import(checkpoint.file("learner")?)?;
             buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
-            practice = checkpoint.state.practice;
-            evaluations = checkpoint.state.evaluations;
-            MetricsWriter::resume(&root, practice.steps)?
+            practice = checkpoint.state.practice.with_rates(config);
+            SavedPractice {
+                evaluations,
+                evaluating,
+                agents,
+                ..
+            } = checkpoint.state;
+            saved_at = Some(0);
         }
-        // Metrics without a checkpoint are those of a run that ended before its first one.
-        None if plan.resume => MetricsWriter::resume(&root, 0)?,
-        None => MetricsWriter::create(&root)?,
+    }
+    let steps = practice.steps;
+    if saved_at.is_some() && steps >= config.steps {
+        return Ok(None);
+    }
+    // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
+    let writer = if plan.resume {
+        MetricsWriter::resume(&root, steps)?
+    } else {
+        MetricsWriter::create(&root)?
     };
 
-    let steps = practice.steps;
     let bar = world
         .resource_mut::<Bars>()
         .add(&format!("seed {seed}"), steps, config.steps, "steps");
@@ -235,7 +255,7 @@ fn spawn_learner(
                 scene,
                 episodes: experiment.evaluation.episodes,
                 every,
-                next: next_multiple(steps, every),
+                next: if evaluating { steps } else { next_multiple(steps, every) },
                 begun: evaluations,
             },
             LearnerCheckpoints {
@@ -244,19 +264,18 @@ fn spawn_learner(
                 next: next_multiple(steps, config.checkpoint_every),
                 saved_at,
             },
-            Reporter::new(writer, bar, config.report_every, steps, config.steps),
+            Budget(config.steps),
+            Reporter::new(writer, bar, config.report_every, steps),
         ))
         .id();
     for slot in 0..experiment.environments {
         let environment = spawn_environment(world, scene, slot, seed)?;
         let stream = stream(seed, Purpose::Policy, slot as u64, steps);
-        world.spawn(agent_bundle(
-            environment,
-            learner,
-            Behaviour::Practises,
-            config.transitions,
-            stream,
-        ));
+        let agent = agent_bundle(environment, learner, Behaviour::Practises, config.transitions, stream);
+        let agent = world.spawn(agent).id();
+        if let Some(state) = agents.get(slot) {
+            state.restore(world, agent)?;
+        }
     }
-    Ok(learner)
+    Ok(Some(learner))
 }
