@@ -290,10 +290,8 @@ fn choose(
         let Ok(observation) = observations.get(acts_in.0) else {
             continue;
         };
-        if practising {
-            if let Some(transition) = recorder.decide(observation, chosen) {
-                completed.keep(transition);
-            }
+        if practising && let Some(transition) = recorder.decide(observation, chosen) {
+            completed.keep(transition);
         }
         skill.active.begin(chosen, length);
         skill.plan.clear();

@@ -174,7 +174,7 @@ pub struct TrainingConfig {
     pub transitions: TransitionRule,
     /// Gradient updates per stored transition. Published: 1.
     pub updates_per_transition: f64,
-    /// Most updates one learner takes in one tick; what is owed beyond it waits for the next tick.
+    /// Updates one learner takes in one tick, if it owes as many; more only while it owes more than ten times as many.
     pub updates_per_tick: u32,
     /// Transitions the replay buffer holds.
     pub replay_capacity: usize,

@@ -114,7 +114,9 @@ impl Practice {
 
     /// Takes the updates that are due in this tick off the account.
     fn take_due(&mut self) -> u32 {
-        let due = (self.owed.max(0.0) as u32).min(self.updates_per_tick);
+        // A tenth of the account, so that learners of single actions, which earn updates every tick, keep up as well.
+        let most = f64::from(self.updates_per_tick).max((self.owed / 10.0).ceil());
+        let due = self.owed.floor().clamp(0.0, most) as u32;
         self.owed -= f64::from(due);
         due
     }

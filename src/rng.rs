@@ -113,6 +113,8 @@ impl rand::TryRng for Stream {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
+
     use super::*;
 
     #[test]

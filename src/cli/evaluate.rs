@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// Overrides such as `scene=kitchen_mis_aligned`.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
-    /// Episodes of each seed [default: the experiment's evaluation.final_episodes].
+    /// Episodes of each seed [default: the experiment's `evaluation.final_episodes`].
     #[arg(long, value_name = "N")]
     episodes: Option<usize>,
     /// Leave out the evaluation with most likely skills.

@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// Overrides such as `pretraining.updates=20000`.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
-    /// Folder of the run [default: runs/EXPERIMENT, or runs/EXPERIMENT_2 and so on if that is taken].
+    /// Folder of the run [default: runs/EXPERIMENT, or `runs/EXPERIMENT_2` and so on if that is taken].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Go on with the run in the folder, with its own settings and the overrides given now.

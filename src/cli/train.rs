@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     /// Folder of the skill model or of a run that has one [default: the newest one below runs/ that fits].
     #[arg(long, value_name = "FOLDER")]
     skills: Option<PathBuf>,
-    /// Folder of the run [default: runs/EXPERIMENT, or runs/EXPERIMENT_2 and so on if that is taken].
+    /// Folder of the run [default: runs/EXPERIMENT, or `runs/EXPERIMENT_2` and so on if that is taken].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Go on with the run in the folder from its last checkpoints, with its own settings and the overrides given now.

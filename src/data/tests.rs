@@ -833,7 +833,7 @@ fn statistics_are_those_of_the_population() {
         (2.0, 2.0_f64.sqrt(), 0.0, 4.0, 5)
     );
     assert!(second.is_constant() && second.std == 0.0);
-    assert_eq!(dataset.action_statistics(&[3..5])[0].mean, 4.0);
+    assert_eq!(dataset.action_statistics(std::slice::from_ref(&(3..5)))[0].mean, 4.0);
 }
 
 /// A kitchen-sized episode that completes the microwave at `microwave` and the slide cabinet at `cabinet`.

@@ -39,7 +39,6 @@ pub(super) enum Activation {
     None,
     /// Slope 0.2. Always follows a batch normalisation.
     LeakyRelu,
-    Tanh,
 }
 
 /// One dense layer: weight `[output, input]`, then bias or batch normalisation, then an activation.
@@ -254,7 +253,6 @@ impl DenseOp {
                     match layer.activation {
                         Activation::None => kernels::add_bias(out, bias),
                         Activation::LeakyRelu => kernels::add_bias_leaky(out, bias),
-                        Activation::Tanh => kernels::add_bias_tanh(out, bias),
                     }
                 });
                 return (out, None);
@@ -375,7 +373,6 @@ impl DenseOp {
                     match layer.activation {
                         Activation::None => {}
                         Activation::LeakyRelu => kernels::leaky_backward(delta, out),
-                        Activation::Tanh => kernels::tanh_backward(delta, out),
                     }
                 });
             }

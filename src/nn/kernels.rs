@@ -189,22 +189,6 @@ dispatch! {
         }
     }
 
-    /// Adds `bias [w]` to every row of `y [rows, w]`, then applies tanh.
-    pub(crate) fn add_bias_tanh(y: &mut [f32], bias: &[f32]) {
-        for row in y.chunks_exact_mut(bias.len()) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y = tanh(*y + b);
-            }
-        }
-    }
-
-    /// Gradient through tanh, from its output `y`.
-    pub(crate) fn tanh_backward(d: &mut [f32], y: &[f32]) {
-        for (d, y) in d.iter_mut().zip(y) {
-            *d *= 1.0 - y * y;
-        }
-    }
-
     /// `y <- leaky(u * scale + shift)` per column.
     pub(crate) fn scale_shift_leaky(u: &[f32], scale: &[f32], shift: &[f32], y: &mut [f32]) {
         let w = scale.len();

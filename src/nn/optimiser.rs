@@ -15,7 +15,7 @@ pub enum OptimiserKind {
     /// Kingma & Ba 2015, as in `PyTorch`.
     Adam,
     /// Rectified Adam (Liu et al. 2020): momentum SGD with learning rate `lr / (1 - beta_1^t)` until the variance of
-    /// the second moment is tractable (rho_t >= 5), then Adam with a rectified step size.
+    /// the second moment is tractable (`rho_t >= 5`), then Adam with a rectified step size.
     RAdam,
 }
 

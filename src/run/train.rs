@@ -206,19 +206,19 @@ fn spawn_learner(
     let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
     let (mut evaluations, mut evaluating, mut agents) = (0, false, Vec::new());
     let mut saved_at = None;
-    if plan.resume {
-        if let Some(checkpoint) = latest::<SavedPractice>(&folder)? {
-            sac.import(checkpoint.file("learner")?)?;
-            buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
-            practice = checkpoint.state.practice.with_rates(config);
-            SavedPractice {
-                evaluations,
-                evaluating,
-                agents,
-                ..
-            } = checkpoint.state;
-            saved_at = Some(0);
-        }
+    if plan.resume
+        && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
+    {
+        sac.import(checkpoint.file("learner")?)?;
+        buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
+        practice = checkpoint.state.practice.with_rates(config);
+        SavedPractice {
+            evaluations,
+            evaluating,
+            agents,
+            ..
+        } = checkpoint.state;
+        saved_at = Some(0);
     }
     let steps = practice.steps;
     if saved_at.is_some() && steps >= config.steps {

@@ -15,7 +15,7 @@ use candle_core::{Device, Tensor};
 
 use super::bc::{Bc, BcConfig};
 use super::prior::PriorKind;
-use super::spirl::{AutoBeta, DecoderKind, Spirl, SpirlConfig};
+use super::spirl::{DecoderKind, Spirl, SpirlConfig};
 use super::weights::one_name_each;
 use super::{Result, SkillDims, SkillError};
 use crate::nn::Norm;

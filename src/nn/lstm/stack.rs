@@ -280,6 +280,9 @@ pub(super) struct Factors<'a> {
     pub(super) output: (&'a [f32], Mat<'a>),
 }
 
+/// Hands the factors `a`, `b` of every product `a^T b` of a shard to its second argument.
+type Pairs<'a> = dyn Fn(&Factors<'_>, &mut dyn FnMut(Mat<'_>, Mat<'_>)) + Sync + 'a;
+
 /// The gradient of the flat weights from the factors of all shards, added up in their order.
 pub(super) fn weight_gradient(weights: &Weights<'_>, shards: &[Factors<'_>], threads: usize) -> Vec<f32> {
     let LstmSpec {
@@ -291,19 +294,18 @@ pub(super) fn weight_gradient(weights: &Weights<'_>, shards: &[Factors<'_>], thr
     let (offsets, flat) = (&weights.offsets, weights.flat);
     let mut out = vec![0.0; flat.len()];
     // Sums over the shards of `a^T b`, into `slot [a.cols, width]`.
-    let accumulate =
-        |slot: &mut [f32], width: usize, pair: &(dyn Fn(&Factors<'_>, &mut dyn FnMut(Mat<'_>, Mat<'_>)) + Sync)| {
-            for_row_blocks(threads, slot, width, |first, slot| {
-                let rows = slot.len() / width;
-                let mut into = Into::Replace;
-                for shard in shards {
-                    pair(shard, &mut |a: Mat<'_>, b: Mat<'_>| {
-                        product(a.t().row_range(first, rows), b, into, slot);
-                        into = Into::Add;
-                    });
-                }
-            });
-        };
+    let accumulate = |slot: &mut [f32], width: usize, pair: &Pairs<'_>| {
+        for_row_blocks(threads, slot, width, |first, slot| {
+            let rows = slot.len() / width;
+            let mut into = Into::Replace;
+            for shard in shards {
+                pair(shard, &mut |a: Mat<'_>, b: Mat<'_>| {
+                    product(a.t().row_range(first, rows), b, into, slot);
+                    into = Into::Add;
+                });
+            }
+        });
+    };
     let sums = |slot: &mut [f32], values: &dyn Fn(&Factors<'_>) -> Vec<f32>| {
         for shard in shards {
             slot.iter_mut()
