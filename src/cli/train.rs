@@ -38,6 +38,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
 }
 
 fn practise(run: &Begun, arguments: &Arguments, context: &Context) -> Result<Ended, Failure> {
+    run::check(&run.experiment)?;
     let own = if arguments.resume {
         run.folder.skills_used()?
     } else {

@@ -60,7 +60,7 @@ impl fmt::Display for Problem {
                 if let Some(field) = field {
                     write!(f, "`{field}`: ")?;
                 }
-                write!(f, "expected {expected}, found {found}")
+                write!(f, "expected {}, found {found}", plain(expected))
             }
             Self::Missing { field, within } => write!(f, "missing field `{field}`{}", place(within)),
             Self::UnknownField {
@@ -79,6 +79,19 @@ impl fmt::Display for Problem {
             }
             Self::Other(message) => f.write_str(message),
         }
+    }
+}
+
+/// The name of a type in words.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, zero or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
     }
 }
 

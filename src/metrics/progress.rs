@@ -258,6 +258,10 @@ fn significant(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {
         return format!("{value}");
     }
+    // Counts are whole.
+    if size < 999.5 && value.fract() == 0.0 {
+        return format!("{value:.0}");
+    }
     if !(1e-4..1e9).contains(&size) {
         return format!("{value:.2e}");
     }
@@ -364,7 +368,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "0", "1.00", "0.0123", "12.3", "1 000", "1 235", "-0.500", "1.00e-7", "2.50e12", "NaN"
+                "0", "1", "0.0123", "12.3", "1 000", "1 235", "-0.500", "1.00e-7", "2.50e12", "NaN"
             ]
         );
         let times: Vec<String> = [8.2, 224.0, 11_520.0, 180_000.0, f64::INFINITY].map(duration).to_vec();

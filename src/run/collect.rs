@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{RunError, Settings};
 use crate::app::Ended;
-use crate::data::{Dataset, Description, EpisodeWriter, Written};
+use crate::data::{Dataset, Description, EpisodeWriter, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
 use crate::experiment::Experiment;
 use crate::files;
@@ -97,5 +97,10 @@ pub fn ensure_dataset(experiment: &Experiment, settings: &Settings) -> Result<Ar
         // Half a data set would be taken for the whole one next time.
         collect(config, &experiment.scene, &dataset.path, Unfinished::Discard, settings)?;
     }
-    Ok(Arc::new(Dataset::read(&dataset.path)?))
+    // With what the demonstrator was at, for pictures of the latent space.
+    let options = ReadOptions {
+        infos: true,
+        ..ReadOptions::default()
+    };
+    Ok(Arc::new(Dataset::read_with(&dataset.path, &options)?))
 }

@@ -136,8 +136,7 @@ pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &Traini
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
 pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
-    check(experiment)?;
-    let scene = load_scene(experiment)?;
+    let scene = check(experiment)?;
     let (task, elements) = element_names(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
 
@@ -171,8 +170,8 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     Ok(ended)
 }
 
-/// Finds settings of practice that cannot be used, before anything is made or trained.
-pub fn check(experiment: &Experiment) -> Result<(), RunError> {
+/// Finds settings of practice that cannot be used, before anything is made or trained. Returns the scene.
+pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
     if experiment.environments == 0 || experiment.seeds.is_empty() {
         return Err(RunError::Experiment(
             "expected at least one environment and one seed".into(),
@@ -184,8 +183,8 @@ pub fn check(experiment: &Experiment) -> Result<(), RunError> {
             "seeds: expected different ones, found {seed} twice"
         )));
     }
-    load_scene(experiment)?;
-    Ok(experiment.learner.validate()?)
+    experiment.learner.validate()?;
+    load_scene(experiment)
 }
 
 /// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.

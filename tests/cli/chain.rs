@@ -4,8 +4,9 @@ use apprentice::metrics::{read_scalars, series};
 
 use super::program::{Place, files, names, skills, tiny};
 
-/// 2 environments and episodes of 280 steps: at 640 steps, both have finished one.
-const PRACTICE: &str = "training.steps=640 training.checkpoint_every=300 training.report_every=100 \
+/// Two environments and episodes of 280 steps: at 800 steps both have finished one, and so has the evaluation that
+/// began at 200.
+const PRACTICE: &str = "training.steps=800 training.checkpoint_every=300 training.report_every=100 \
                         evaluation.every=200 evaluation.episodes=1 evaluation.final_episodes=2";
 
 #[test]
@@ -31,10 +32,10 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
         "skills/latent.svg",
         "skills/checkpoints/step_000000200/weights.safetensors",
         "seed_0/metrics.csv",
-        "seed_0/checkpoints/step_000000300/manifest.json",
-        "seed_0/checkpoints/step_000000640/learner.safetensors",
-        "seed_0/checkpoints/step_000000640/replay.safetensors",
-        "seed_0/checkpoints/step_000000640/state.ron",
+        "seed_0/checkpoints/step_000000600/manifest.json",
+        "seed_0/checkpoints/step_000000800/learner.safetensors",
+        "seed_0/checkpoints/step_000000800/replay.safetensors",
+        "seed_0/checkpoints/step_000000800/state.ron",
     ] {
         assert!(found.contains(&name.to_owned()), "no {name} in {found:#?}");
     }
@@ -46,10 +47,14 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
             "{found:#?}"
         );
     }
+    assert!(
+        place.read("run/skills/latent.svg").contains("kettle"),
+        "skills are labelled by elements"
+    );
     assert!(place.read("run/version.txt").contains("apprentice ") && place.read("run/learning.svg").contains("<svg"));
-    assert!(place.read("run/experiment.ron").contains("steps: 640"));
+    assert!(place.read("run/experiment.ron").contains("steps: 800"));
     let results: serde_json::Value = serde_json::from_str(&place.read("run/evaluation.json")).unwrap();
-    assert_eq!(results[0]["practised"], 640);
+    assert_eq!(results[0]["practised"], 800);
     assert_eq!(results[0]["sampled"]["episodes"], 2);
 
     let rows = read_scalars(&run.join("seed_0")).unwrap();
@@ -64,7 +69,7 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     ] {
         assert!(curves.contains_key(tag), "no {tag} in {:?}", curves.keys());
     }
-    assert_eq!(curves["learner/temperature"].last().unwrap().0, 640.0);
+    assert_eq!(curves["learner/temperature"].last().unwrap().0, 800.0);
 
     // The same command again finds everything done.
     let before = files(&run);
@@ -79,7 +84,7 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     assert!(before == files(&run), "the second time changed something");
 
     place.fails(
-        &command.replace("training.steps=640", "training.steps=700"),
+        &command.replace("training.steps=800", "training.steps=700"),
         &[
             "run: holds a run of another experiment or with other overrides",
             "--out",

@@ -29,7 +29,7 @@ fn wrong_settings_are_named() {
         ),
         (
             &format!("{train} training.steps=many"),
-            &["`steps`", "expected a whole number", "`many`"],
+            &["`steps`: expected a whole number, zero or more, found the name `many`"],
         ),
         (&format!("{train} training.steps"), &["path.to.field=value"]),
         (
