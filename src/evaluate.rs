@@ -100,12 +100,12 @@ impl Plugin for EvaluationPlugin {
 }
 
 /// Begins the evaluation of every learner that is due for one. One at a time: the next one waits until the episodes of
-/// the last have ended.
+/// the last have ended and their results have been reported.
 pub fn begin_due_evaluations(world: &mut World) -> Result<(), SimError> {
     let mut due = Vec::new();
     let mut learners = world.query::<(Entity, &Practice, &Evaluation, &mut EvaluationSchedule)>();
     for (learner, practice, evaluation, mut schedule) in learners.iter_mut(world) {
-        if practice.steps >= schedule.next && !evaluation.is_running() {
+        if practice.steps >= schedule.next && !evaluation.is_running() && !evaluation.is_finished() {
             due.push((learner, schedule.scene, schedule.episodes, schedule.begun));
             schedule.next = next_multiple(practice.steps, schedule.every);
             schedule.begun += 1;
