@@ -96,7 +96,7 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     );
     assert!(before == files(&run), "a refused command changed something");
     place.fails(
-        &command.replace("learn", "train"),
+        &command.replace("learn ", "train "),
         &["run holds a run already", "--resume"],
     );
 
