@@ -174,15 +174,15 @@ fn faults_are_located_and_explained() {
         ),
         (
             "(seeds: [1, -2])",
-            "s.ron:1:13: `seeds`: expected u64, found integer `-2`",
+            "s.ron:1:13: `seeds`: expected a whole number, zero or more, found integer `-2`",
         ),
         (
             "(seeds: [0.5])",
-            "s.ron:1:10: `seeds`: expected u64, found floating point `0.5`",
+            "s.ron:1:10: `seeds`: expected a whole number, zero or more, found floating point `0.5`",
         ),
         (
             "(task: (horizon: 5000000000))",
-            "s.ron:1:18: `horizon`: expected u32, found integer `5000000000`",
+            "s.ron:1:18: `horizon`: expected a whole number from 0 to 4294967295, found integer `5000000000`",
         ),
         (
             "(start: (1, 2))",

@@ -107,7 +107,7 @@ fn what_a_crash_leaves_is_taken_up() {
     assert_eq!(checkpoints(&place, "run"), [300, 400]);
     for step in [300, 400] {
         for (name, _) in files(&place.path("run/seed_0/checkpoints")) {
-            if name.contains(&format!("{step}")) && name.ends_with("manifest.json") {
+            if name.contains(&step.to_string()) && name.ends_with("manifest.json") {
                 place.write(&format!("run/seed_0/checkpoints/{name}"), "{}");
             }
         }
