@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::DemoError;
 use super::ik::{Arm, Joints, Pose, orientation};
-use super::segments::{Advance, Command, Follower, Line, OPEN, Segment, Target, Transfer, View, reference_action};
+use super::segments::{
+    Advance, Command, Follower, Line, OPEN, Segment, Steering, Target, Transfer, View, reference_action,
+};
 use crate::rng::{Purpose, Stream, stream};
 use crate::scene::{CompiledElement, CompiledScene, Source};
 
@@ -468,6 +470,8 @@ struct Kitchen {
     slide_handle: usize,
     hinge_handle: usize,
     hinge: usize,
+    /// Index in `qpos` of its free joint.
+    kettle: usize,
 }
 
 impl Kitchen {
@@ -503,6 +507,7 @@ impl Kitchen {
             slide_handle: site("slide_site")?,
             hinge_handle: site("hinge_site2")?,
             hinge: body("hingerightdoor")?,
+            kettle: scene.joint_positions("kettle")?.start,
         })
     }
 
@@ -730,35 +735,37 @@ impl Routine<'_> {
 
     /// Pushes the body of the kettle over the flat stove with two spread fingers.
     ///
-    /// Below 1.71 m the kettle slides, above it tips. The stove is at 1.62 m, so the height may be wrong by 3 cm, and
-    /// two fingers keep the heading with the centre anywhere between them.
+    /// Below 1.71 m the kettle slides, above it tips. The stove is at 1.62 m, so the height may be wrong by 3 cm. Pushed
+    /// straight it turns away now and then; so it is steered.
     fn kettle(&mut self) -> Plan {
         let (first, last) = (
             Joints::from([-0.80, -1.22, 2.53, -2.58, 0.13, 1.50, 2.10]),
             Joints::from([-1.55, -1.42, 2.35, -2.10, 0.0, 1.75, 1.80]),
         );
         let kettle = Vector3::from_fn(|axis, _| self.position(KitchenElement::Kettle, axis));
-        let (yaw, pitch) = (-0.25 + self.vary(0.12), -0.75 + self.vary(0.15));
+        let (yaw, pitch) = (-0.20 + self.vary(0.12), -0.78 + self.vary(0.12));
         let axes = orientation(yaw, pitch, 0.0);
-        let grip = 0.03 + self.vary(0.008);
-        let height = 1.685 + self.vary(0.01);
         // From the middle of the kettle to its side, and on to the tool point when the tips touch.
         let reach = 0.122 + 0.014;
-        let goal_x = -0.24 + self.vary(0.02);
-        let goal_y = 0.70 + self.vary(0.04);
-        let before = Vector3::new(kettle.x, kettle.y - reach - 0.05, height) + self.vary_point(0.015);
-        let end = Pose {
-            position: Vector3::new(goal_x, goal_y - reach, height),
-            axes,
+        let before = Vector3::new(kettle.x - 0.004, kettle.y - reach - 0.05, 1.685) + self.vary_point(0.012);
+        let steering = Steering {
+            joint: self.kitchen.kettle,
+            centre: -0.004,
+            heading: -0.12 + self.vary(0.06),
+            gain: 0.25,
+            limit: 0.045,
         };
-        let mut segments = self.approach(Pose { position: before, axes }, &first, grip);
+        let end = Vector3::new(kettle.x, 0.66 + self.vary(0.05) - reach, before.z);
+        let mut segments = self.approach(Pose { position: before, axes }, &first, OPEN);
         segments.extend([
             Segment::Line(Line {
                 posture: Some(last),
+                speed: 0.03,
                 rotation_weight: 0.15,
-                ..Line::new(end, grip)
+                steering: Some(steering),
+                ..Line::new(Pose { position: end, axes }, OPEN)
             }),
-            Segment::Line(Line::back(0.10, grip)),
+            Segment::Line(Line::back(0.10, OPEN)),
         ]);
         Plan::new(segments, [yaw, pitch, 0.0], before)
     }

@@ -81,6 +81,35 @@ pub struct Line {
     pub hold: usize,
     /// Stay until the tool is this near, m.
     pub settle: Option<f64>,
+    /// Where an object has to be steered, the line's x gives way to this.
+    pub steering: Option<Steering>,
+}
+
+/// Keeps an object's heading while it is pushed along +y.
+///
+/// A push right of the centre turns the object to the left. So the tool stays behind the centre, and to the side by
+/// `gain` times the error of the heading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steering {
+    /// Index in `qpos` of the object's free joint.
+    pub joint: usize,
+    /// Distance in x of the centre of friction from the object's origin, m.
+    pub centre: f64,
+    /// Heading to keep, rad about z.
+    pub heading: f64,
+    /// Offset per error, m/rad.
+    pub gain: f64,
+    /// Largest offset, m.
+    pub limit: f64,
+}
+
+impl Steering {
+    /// The x at which to push now.
+    fn x(&self, view: View) -> f64 {
+        let at = |offset: usize| view.data.qpos().get(self.joint + offset).copied().unwrap_or(0.0);
+        let heading = 2.0 * at(6).atan2(at(3));
+        at(0) + self.centre + (-self.gain * (heading - self.heading)).clamp(-self.limit, self.limit)
+    }
 }
 
 /// The end of a [`Line`].
@@ -109,6 +138,7 @@ impl Line {
             rotation_weight: 0.3,
             hold: 0,
             settle: None,
+            steering: None,
         }
     }
 
@@ -361,8 +391,12 @@ fn step_line(
     let steps = *steps;
     let at = |step: usize| {
         let part = step as f64 / steps as f64;
+        let mut position = from.position + (to.position - from.position) * part;
+        if let Some(steering) = &line.steering {
+            position.x = steering.x(view);
+        }
         Pose {
-            position: from.position + (to.position - from.position) * part,
+            position,
             axes: rotation(&(*turn * part)) * from.axes,
         }
     };
