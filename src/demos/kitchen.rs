@@ -81,6 +81,9 @@ pub struct DemonstratorConfig {
     pub slowdown: f64,
     /// Joints of the arm start within plus and minus this of the scene's start, rad.
     pub start_spread: f64,
+    /// How often the slide cabinet is pulled from the right although the way from the left is free. A second way to do
+    /// the same thing is variety too, but one that a unimodal policy averages.
+    pub second_way: f64,
     /// Further attempts at an element that was not done.
     pub retries: usize,
     /// Steps after which an attempt is given up.
@@ -97,6 +100,7 @@ impl Default for DemonstratorConfig {
             variety: 1.0,
             slowdown: 0.3,
             start_spread: 0.05,
+            second_way: 0.0,
             retries: 2,
             attempt_limit: 150,
             disturbance: Disturbance::default(),
@@ -112,6 +116,7 @@ impl DemonstratorConfig {
             variety: 0.0,
             slowdown: 0.0,
             start_spread: 0.0,
+            second_way: 0.0,
             retries: 0,
             disturbance: Disturbance::NONE,
             ..Self::default()
@@ -445,6 +450,7 @@ impl KitchenDemonstrator {
             view,
             rng: &mut self.rng,
             variety,
+            second_way: self.config.second_way,
         };
         let plan = match element {
             KitchenElement::Microwave => routine.microwave(),
@@ -573,12 +579,17 @@ struct Routine<'a> {
     view: View<'a>,
     rng: &'a mut Stream,
     variety: f64,
+    second_way: f64,
 }
 
 impl Routine<'_> {
     /// A number from `-spread` to `spread`, scaled by the variety.
     fn vary(&mut self, spread: f64) -> f64 {
         self.variety * spread * self.rng.random_range(-1.0..1.0)
+    }
+
+    fn probe(&self, value: f64) -> f64 {
+        value + std::env::var("PROBE").ok().and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0)
     }
 
     fn vary_point(&mut self, spread: f64) -> Vector3<f64> {
@@ -688,7 +699,7 @@ impl Routine<'_> {
             handle,
             from: self.position(KitchenElement::Microwave, 0),
             to: -0.85 + self.vary(0.08),
-            depth: 0.02 + self.vary(0.008),
+            depth: 0.016 + self.vary(0.006),
         };
         let at_handle = door.grip(0.0, orientation(yaw, pitch, 0.0));
         let back_off = at_handle.approach() * 0.10;
@@ -708,7 +719,7 @@ impl Routine<'_> {
                 hold: 2,
                 ..Line::new(reach, 0.0)
             }),
-            Segment::Grasped(0.02),
+            Segment::Grasped(0.03),
         ]);
         let mut end = reach;
         for (place, speed) in [0.022, 0.028, 0.035, 0.035, 0.035, 0.035].into_iter().enumerate() {
@@ -832,8 +843,8 @@ impl Routine<'_> {
             posture = Joints::from([-1.14, -0.94, 1.41, -2.10, 0.0, 1.38, 0.99]);
         }
         let axes = orientation(yaw, pitch, 0.0);
-        let reach = Vector3::new(lever.x + 0.065, 0.615, 2.28) + self.vary_point(0.008);
-        let end = Vector3::new(-0.425 + self.vary(0.008), 0.615, 2.28);
+        let reach = Vector3::new(lever.x + 0.065, self.probe(0.615), 2.28) + self.vary_point(0.008);
+        let end = Vector3::new(-0.425 + self.vary(0.008), self.probe(0.615), 2.28);
         let reach = Pose { position: reach, axes };
         let before = shift(&reach, self.vary_point(0.015) - reach.approach() * 0.09);
         let mut segments = self.approach(before, &posture, 0.0);
@@ -857,7 +868,7 @@ impl Routine<'_> {
     fn slide_cabinet(&mut self) -> Plan {
         let handle = self.site(self.kitchen.slide_handle) + Vector3::z() * (self.vary(0.04) - 0.02);
         let left_to_go = 0.37 - self.position(KitchenElement::SlideCabinet, 0);
-        let from_right = self.rng.random_bool((ASTRIDE_RATE * self.variety).clamp(0.0, 1.0));
+        let from_right = self.rng.random_bool(self.second_way.clamp(0.0, 1.0));
         if from_right || self.hinge_door_is_open() {
             let (yaw, pitch) = (0.6 + self.vary(0.08), -0.3 + self.vary(0.08));
             let reach = Pose {
@@ -942,7 +953,7 @@ impl Routine<'_> {
                 hold: 2,
                 ..Line::new(reach, 0.0)
             }),
-            Segment::Grasped(0.02),
+            Segment::Grasped(0.03),
         ]);
         // A fixed end posture makes the arm too slow for its arc, so each posture goes on from the one before it.
         let mut joints = match segments.iter().rev().find_map(|segment| match segment {
@@ -979,9 +990,6 @@ impl Routine<'_> {
         Plan::new(segments, [yaw, pitch, 0.0], reach.position)
     }
 }
-
-/// How often the slide cabinet is pulled from the right although the left is free.
-const ASTRIDE_RATE: f64 = 0.2;
 
 #[derive(Debug, Clone, Copy)]
 enum Knob {
