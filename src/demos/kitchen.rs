@@ -588,10 +588,6 @@ impl Routine<'_> {
         self.variety * spread * self.rng.random_range(-1.0..1.0)
     }
 
-    fn probe(&self, value: f64) -> f64 {
-        value + std::env::var("PROBE").ok().and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0)
-    }
-
     fn vary_point(&mut self, spread: f64) -> Vector3<f64> {
         Vector3::from_fn(|_, _| self.vary(spread))
     }
@@ -692,14 +688,15 @@ impl Routine<'_> {
             Joints::from([-1.27, -1.65, 1.91, -1.40, -0.01, 1.13, 1.75]),
             Joints::from([-0.65, -1.65, 1.91, -1.67, 0.01, 1.40, 1.74]),
         );
-        let handle = self.site(self.kitchen.microwave_handle) + Vector3::z() * (0.06 + self.vary(0.03));
-        let (yaw, pitch) = (0.55 + self.vary(0.12), -0.3 + self.vary(0.1));
+        let handle = self.site(self.kitchen.microwave_handle) + Vector3::z() * (0.07 + self.vary(0.025));
+        // The arm cannot reach the handle with less pitch or more yaw.
+        let (yaw, pitch) = (0.50 + self.vary(0.09), -0.46 + self.vary(0.06));
         let door = Door {
             hinge: self.body(self.kitchen.microwave_hinge),
             handle,
             from: self.position(KitchenElement::Microwave, 0),
             to: -0.85 + self.vary(0.08),
-            depth: 0.016 + self.vary(0.006),
+            depth: 0.028 + self.vary(0.006),
         };
         let at_handle = door.grip(0.0, orientation(yaw, pitch, 0.0));
         let back_off = at_handle.approach() * 0.10;
@@ -712,7 +709,7 @@ impl Routine<'_> {
         segments.extend([
             Segment::Line(Line {
                 speed: 0.04,
-                settle: Some(0.02),
+                settle: Some(0.012),
                 ..Line::new(reach, OPEN)
             }),
             Segment::Line(Line {
@@ -843,8 +840,8 @@ impl Routine<'_> {
             posture = Joints::from([-1.14, -0.94, 1.41, -2.10, 0.0, 1.38, 0.99]);
         }
         let axes = orientation(yaw, pitch, 0.0);
-        let reach = Vector3::new(lever.x + 0.065, self.probe(0.615), 2.28) + self.vary_point(0.008);
-        let end = Vector3::new(-0.425 + self.vary(0.008), self.probe(0.615), 2.28);
+        let reach = Vector3::new(lever.x + 0.065, 0.615, 2.28) + self.vary_point(0.008);
+        let end = Vector3::new(-0.425 + self.vary(0.008), 0.615, 2.28);
         let reach = Pose { position: reach, axes };
         let before = shift(&reach, self.vary_point(0.015) - reach.approach() * 0.09);
         let mut segments = self.approach(before, &posture, 0.0);
@@ -939,7 +936,7 @@ impl Routine<'_> {
             handle,
             from: self.position(KitchenElement::HingeCabinet, 1),
             to: 1.45 + self.vary(0.04),
-            depth: 0.025 + self.vary(0.006),
+            depth: 0.035 + self.vary(0.006),
         };
         let reach = door.grip(0.0, orientation(yaw, pitch, 0.0));
         let before = shift(&reach, self.vary_point(0.012) - reach.approach() * 0.10);
