@@ -101,7 +101,7 @@ impl Default for DemonstratorConfig {
             slowdown: 0.3,
             start_spread: 0.05,
             second_way: 0.0,
-            retries: 2,
+            retries: 3,
             attempt_limit: 150,
             disturbance: Disturbance::default(),
             record: Recorded::Intended,
@@ -142,6 +142,9 @@ pub struct Disturbance {
     pub free: f64,
     /// The same near objects.
     pub near: f64,
+    /// Standard deviation per joint of an offset that stays for a whole attempt. 0.1 moves the tool by about a
+    /// centimetre, so that grips are missed now and then and tried again.
+    pub bias: f64,
     /// Probability per step that a push begins: a constant offset over a few steps.
     pub push_rate: f64,
     /// Standard deviation of a push per joint.
@@ -155,6 +158,7 @@ impl Disturbance {
     pub const NONE: Self = Self {
         free: 0.0,
         near: 0.0,
+        bias: 0.0,
         push_rate: 0.0,
         push_size: 0.0,
         push_steps: (1, 1),
@@ -175,6 +179,7 @@ impl Default for Disturbance {
         Self {
             free: 0.15,
             near: 0.10,
+            bias: 0.08,
             push_rate: 0.02,
             push_size: 0.35,
             push_steps: (2, 4),
@@ -235,6 +240,8 @@ pub struct KitchenDemonstrator {
 struct UnderWay {
     start: usize,
     plan: Plan,
+    /// Offset of the executed actions.
+    bias: [f64; 7],
 }
 
 #[derive(Debug)]
@@ -366,7 +373,15 @@ impl KitchenDemonstrator {
             let Some(under_way) = &self.under_way else {
                 let plan = self.plan(element, view);
                 self.follower.start(plan.segments.clone(), view);
-                self.under_way = Some(UnderWay { start: self.step, plan });
+                let mut bias = [0.0_f32; 7];
+                if self.config.disturbance.bias > 0.0 {
+                    self.rng.fill_normal(&mut bias);
+                }
+                self.under_way = Some(UnderWay {
+                    start: self.step,
+                    plan,
+                    bias: bias.map(|number| self.config.disturbance.bias * f64::from(number)),
+                });
                 continue;
             };
             let given_up = self.step - under_way.start >= self.config.attempt_limit;
@@ -380,7 +395,7 @@ impl KitchenDemonstrator {
     }
 
     fn end_attempt(&mut self, element: KitchenElement, view: View) {
-        let Some(UnderWay { start, plan }) = self.under_way.take() else {
+        let Some(UnderWay { start, plan, .. }) = self.under_way.take() else {
             return;
         };
         let done = self.is_done(element, view.data);
@@ -405,6 +420,7 @@ impl KitchenDemonstrator {
         let Disturbance {
             free: in_free_space,
             near,
+            bias: _,
             push_rate,
             push_size,
             push_steps,
@@ -427,6 +443,9 @@ impl KitchenDemonstrator {
         }
         for (joint, action) in action.iter_mut().take(7).enumerate() {
             *action += deviation * f64::from(noise[joint]);
+            if let Some(under_way) = &self.under_way {
+                *action += under_way.bias[joint];
+            }
             if let Some(push) = &self.push {
                 *action += push.offset[joint];
             }
@@ -763,7 +782,9 @@ impl Routine<'_> {
             gain: 0.25,
             limit: 0.045,
         };
-        let end = Vector3::new(kettle.x, 0.66 + self.vary(0.05) - reach, before.z);
+        // A kettle that is far enough but askew is pushed on, to be turned.
+        let end_y = (0.64 + self.vary(0.05)).max(kettle.y + 0.1);
+        let end = Vector3::new(kettle.x, end_y - reach, before.z);
         let mut segments = self.approach(Pose { position: before, axes }, &first, OPEN);
         segments.extend([
             Segment::Line(Line {
@@ -840,8 +861,10 @@ impl Routine<'_> {
             posture = Joints::from([-1.14, -0.94, 1.41, -2.10, 0.0, 1.38, 0.99]);
         }
         let axes = orientation(yaw, pitch, 0.0);
-        let reach = Vector3::new(lever.x + 0.065, 0.615, 2.28) + self.vary_point(0.008);
-        let end = Vector3::new(-0.425 + self.vary(0.008), 0.615, 2.28);
+        // A little below the middle of the lever (2.28): a finger slips off its upper side more easily.
+        let height = 2.267;
+        let reach = Vector3::new(lever.x + 0.065, 0.615, height) + self.vary_point(0.008);
+        let end = Vector3::new(-0.425 + self.vary(0.008), 0.615, height);
         let reach = Pose { position: reach, axes };
         let before = shift(&reach, self.vary_point(0.015) - reach.approach() * 0.09);
         let mut segments = self.approach(before, &posture, 0.0);

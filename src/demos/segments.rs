@@ -104,11 +104,13 @@ pub struct Steering {
 }
 
 impl Steering {
-    /// The x at which to push now.
-    fn x(&self, view: View) -> f64 {
+    /// The x to send the tool to now, which is at `tool`: as far beyond where it should push as it is short of it.
+    fn x(&self, tool: f64, view: View) -> f64 {
         let at = |offset: usize| view.data.qpos().get(self.joint + offset).copied().unwrap_or(0.0);
         let heading = 2.0 * at(6).atan2(at(3));
-        at(0) + self.centre + (-self.gain * (heading - self.heading)).clamp(-self.limit, self.limit)
+        let aside = (-self.gain * (heading - self.heading)).clamp(-self.limit, self.limit);
+        let wanted = at(0) + self.centre + aside;
+        wanted + (wanted - tool).clamp(-self.limit, self.limit)
     }
 }
 
@@ -389,18 +391,19 @@ fn step_line(
         return None;
     };
     let steps = *steps;
+    let tool = arm.tool(view.data).position;
     let at = |step: usize| {
         let part = step as f64 / steps as f64;
         let mut position = from.position + (to.position - from.position) * part;
         if let Some(steering) = &line.steering {
-            position.x = steering.x(view);
+            position.x = steering.x(tool.x, view);
         }
         Pose {
             position,
             axes: rotation(&(*turn * part)) * from.axes,
         }
     };
-    let behind = (at(*step).position - arm.tool(view.data).position).norm();
+    let behind = (at(*step).position - tool).norm();
     if *step < steps {
         let lag = (view.joints() - *reference).amax();
         if (behind < LINE_LEAD && lag < LINE_LAG) || *waited >= LINE_PATIENCE {
