@@ -85,19 +85,23 @@ pub struct Line {
     pub steering: Option<Steering>,
 }
 
-/// Keeps an object's heading while it is pushed along +y.
+/// Steers an object that is pushed along +y to a certain x.
 ///
-/// A push right of the centre turns the object to the left. So the tool stays behind the centre, and to the side by
-/// `gain` times the error of the heading.
+/// It goes where it points, so it should point at the goal; and a push right of its centre turns it to the left. So
+/// the tool stays behind the centre, and to the side by `gain` times the error of the heading.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Steering {
     /// Index in `qpos` of the object's free joint.
     pub joint: usize,
     /// Distance in x of the centre of friction from the object's origin, m.
     pub centre: f64,
-    /// Heading to keep, rad about z.
-    pub heading: f64,
-    /// Offset per error, m/rad.
+    /// Where the object should get to in x, m.
+    pub goal: f64,
+    /// How far ahead the goal is taken to be, m.
+    pub ahead: f64,
+    /// Largest heading, rad.
+    pub largest_heading: f64,
+    /// Offset of the tool per error of the heading, m/rad.
     pub gain: f64,
     /// Largest offset, m.
     pub limit: f64,
@@ -108,7 +112,9 @@ impl Steering {
     fn x(&self, tool: f64, view: View) -> f64 {
         let at = |offset: usize| view.data.qpos().get(self.joint + offset).copied().unwrap_or(0.0);
         let heading = 2.0 * at(6).atan2(at(3));
-        let aside = (-self.gain * (heading - self.heading)).clamp(-self.limit, self.limit);
+        let wanted_heading = -(self.goal - at(0)).atan2(self.ahead);
+        let wanted_heading = wanted_heading.clamp(-self.largest_heading, self.largest_heading);
+        let aside = (-self.gain * (heading - wanted_heading)).clamp(-self.limit, self.limit);
         let wanted = at(0) + self.centre + aside;
         wanted + (wanted - tool).clamp(-self.limit, self.limit)
     }
@@ -160,6 +166,14 @@ impl Line {
                 grip,
             )
         }
+    }
+
+    /// The same with an additional shift in the world, m, if it is a way back.
+    pub fn aside(mut self, by: Vector3<f64>) -> Self {
+        if let Target::Back { shift, .. } = &mut self.target {
+            *shift += by;
+        }
+        self
     }
 }
 
