@@ -648,7 +648,7 @@ impl Routine<'_> {
                 .sum()
         };
         let direct = vec![start, end];
-        let penetration = self.arm.penetration(data, &direct, grip);
+        let penetration = self.arm.penetration(data, &direct, grip, f64::INFINITY);
         let mut best = (steps(&direct) + PENETRATION_COST * penetration, direct);
         if penetration > 0.0 {
             let here = self.arm.tool(data);
@@ -669,7 +669,8 @@ impl Routine<'_> {
             for path in single.chain(double) {
                 let length = steps(&path);
                 if length < best.0 {
-                    let cost = length + PENETRATION_COST * self.arm.penetration(data, &path, grip);
+                    let limit = (best.0 - length) / PENETRATION_COST;
+                    let cost = length + PENETRATION_COST * self.arm.penetration(data, &path, grip, limit);
                     if cost < best.0 {
                         best = (cost, path);
                     }
