@@ -1,1 +1,853 @@
-//! Under construction.
+//! Checkpoints: folders that are either whole or not there.
+//!
+//! ```text
+//! checkpoints/
+//!   step_000120000/
+//!     manifest.json        what it is, and size and checksum (CRC-32C) of every file
+//!     state.ron            counters, random streams
+//!     learner.safetensors  weights, optimiser state, replay columns; any number of such files
+//! ```
+//!
+//! A checkpoint is written under a temporary name, each file and the folder are synced to disk, then it is renamed: a
+//! crash or a full disk leaves the previous one as the last. Loading verifies every checksum; a damaged checkpoint is
+//! skipped with a message and the one before it is used.
+//!
+//! The state is RON rather than JSON because it must come back to the last bit: JSON has no infinities, and
+//! `serde_json` rounds some `f64` when it reads.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, nearest};
+
+/// The layout of checkpoint folders that this program writes; older ones are read, newer ones refused.
+pub const FORMAT: u32 = 1;
+
+const MANIFEST: &str = "manifest.json";
+const STATE: &str = "state.ron";
+const PREFIX: &str = "step_";
+const PARTIAL: &str = ".partial_";
+
+/// Tensors of one safetensors file, by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system refused, for example because the disk is full.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The content is not what was written.
+    #[error("the checkpoint {} is damaged: {what}", path.display())]
+    Damaged {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A checkpoint of something else.
+    #[error("{} is a checkpoint of `{found}`; `{wanted}` was expected", path.display())]
+    Kind {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// Written by a later version of the program.
+    #[error("{} was written by {program} in format {format}; this program reads up to format {FORMAT}", path.display())]
+    Newer {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The program that wrote it.
+        program: String,
+    },
+    /// The state is whole but describes something else, such as counters of another algorithm.
+    #[error("the state of checkpoint {} (written by {program}) does not fit: {what}", path.display())]
+    State {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// The program that wrote it.
+        program: String,
+        /// Where and why.
+        what: String,
+    },
+    /// A tensor is missing or has the wrong shape.
+    #[error("the checkpoint {}, file `{file}`: {what}", path.display())]
+    Tensor {
+        /// The checkpoint folder.
+        path: PathBuf,
+        /// The safetensors file, without ending.
+        file: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The state cannot be written, or tensors cannot be serialised.
+    #[error("cannot store the checkpoint: {0}")]
+    Unwritable(String),
+    /// There are checkpoints, and none of them is whole.
+    #[error("none of the {} checkpoints in {} can be used:\n{}", faults.len(), folder.display(), list(faults))]
+    NoneUsable {
+        /// The folder of checkpoints.
+        folder: PathBuf,
+        /// What is wrong with each.
+        faults: Vec<CheckpointError>,
+    },
+    /// There is no checkpoint of this step.
+    #[error("{} has no checkpoint of step {step}; there are: {known}", folder.display())]
+    NoSuchStep {
+        /// The folder of checkpoints.
+        folder: PathBuf,
+        /// The step that was asked for.
+        step: u64,
+        /// The steps that are there.
+        known: String,
+    },
+}
+
+fn list(faults: &[CheckpointError]) -> String {
+    faults
+        .iter()
+        .map(|fault| format!("  {fault}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+impl CheckpointError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// True where an earlier checkpoint may still be good; false where it would have the same fault.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Io { .. })
+    }
+}
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    kind: String,
+    program: String,
+    step: u64,
+    score: Option<f64>,
+    files: BTreeMap<String, FileEntry>,
+    /// CRC-32C of this manifest without the score and with a zero here.
+    checksum: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct FileEntry {
+    bytes: u64,
+    crc32c: u32,
+}
+
+impl Manifest {
+    fn own_checksum(&self) -> Result<u32, CheckpointError> {
+        // Not the score: reading JSON may round it.
+        let zeroed = Self {
+            checksum: 0,
+            score: None,
+            ..self.clone()
+        };
+        serde_json::to_vec(&zeroed)
+            .map(|bytes| crc32c::crc32c(&bytes))
+            .map_err(|error| CheckpointError::Unwritable(error.to_string()))
+    }
+}
+
+/// A checkpoint that was read and verified.
+#[derive(Debug)]
+pub struct Checkpoint<S> {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The step it was taken at.
+    pub step: u64,
+    /// What the run said about how good it is; higher is better.
+    pub score: Option<f64>,
+    /// The program that wrote it, with its version.
+    pub program: String,
+    /// Counters, streams and the like.
+    pub state: S,
+    /// Tensors by safetensors file (without ending) and name.
+    pub tensors: BTreeMap<String, Tensors>,
+}
+
+impl<S> Checkpoint<S> {
+    /// The tensors of one file.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] when there is no such file.
+    pub fn file(&self, file: &str) -> Result<&Tensors, CheckpointError> {
+        self.tensors.get(file).ok_or_else(|| {
+            let known: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+            self.fault(file, format!("there is no such file; there are: {}", known.join(", ")))
+        })
+    }
+
+    /// One tensor, which must have this shape.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] names what is missing or how the shapes differ.
+    pub fn tensor(&self, file: &str, name: &str, shape: &[usize]) -> Result<&Tensor, CheckpointError> {
+        let tensors = self.file(file)?;
+        let Some(tensor) = tensors.get(name) else {
+            let hint = nearest(name, tensors.keys().map(String::as_str))
+                .map_or_else(String::new, |name| format!("; the nearest name is `{name}`"));
+            return Err(self.fault(file, format!("there is no tensor `{name}`{hint}")));
+        };
+        if tensor.dims() != shape {
+            return Err(self.fault(
+                file,
+                format!("`{name}` has shape {:?}; {shape:?} is wanted", tensor.dims()),
+            ));
+        }
+        Ok(tensor)
+    }
+
+    fn fault(&self, file: &str, what: String) -> CheckpointError {
+        CheckpointError::Tensor {
+            path: self.path.clone(),
+            file: file.to_owned(),
+            what,
+        }
+    }
+}
+
+/// A checkpoint, and what is wrong with those after it.
+pub type Latest<S> = (Checkpoint<S>, Vec<CheckpointError>);
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    kind: String,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `folder` of things of one `kind` (such as `learner`). The last `keep` (at least
+    /// one) stay, and so does the one with the highest score. Nothing is read or written yet.
+    pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, keep: usize) -> Self {
+        Self {
+            folder: folder.into(),
+            kind: kind.into(),
+            keep: keep.max(1),
+        }
+    }
+
+    /// The folder they are in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Stores a checkpoint and gives its folder. `tensors` become one safetensors file per key.
+    ///
+    /// Afterwards older ones are removed as far as they are not to be kept, and so are those of later steps: they
+    /// belong to a course that was abandoned when the run was resumed from before them.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] (a full disk, missing rights) and [`CheckpointError::Unwritable`]. The checkpoints that
+    /// were there are untouched then, and nothing half-written stays.
+    pub fn save<S: Serialize>(
+        &self,
+        step: u64,
+        state: &S,
+        tensors: &BTreeMap<String, Tensors>,
+        score: Option<f64>,
+    ) -> Result<PathBuf, CheckpointError> {
+        fs::create_dir_all(&self.folder).map_err(CheckpointError::io("create", &self.folder))?;
+        // What a crash left behind.
+        for name in names(&self.folder)?.iter().filter(|name| name.starts_with(PARTIAL)) {
+            remove(&self.folder.join(name))?;
+        }
+        // A second checkpoint of the same step gets a name of its own, so that there is no moment without one.
+        let revision = self
+            .entries()?
+            .iter()
+            .filter(|entry| entry.step == step)
+            .map(|entry| entry.revision)
+            .max();
+        let entry = Entry {
+            step,
+            revision: revision.map_or(1, |revision| revision + 1),
+        };
+        let partial = self.folder.join(format!("{PARTIAL}{}", entry.name()));
+        let path = self.folder.join(entry.name());
+        let written = self.write(&partial, step, state, tensors, score.filter(|score| score.is_finite()));
+        let renamed = written.and_then(|()| {
+            fs::rename(&partial, &path).map_err(CheckpointError::io("rename the new checkpoint to", &path))?;
+            sync_folder(&self.folder)
+        });
+        if let Err(error) = renamed {
+            // The first error is the one that counts.
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
+        self.prune(entry)?;
+        Ok(path)
+    }
+
+    fn write<S: Serialize>(
+        &self,
+        folder: &Path,
+        step: u64,
+        state: &S,
+        tensors: &BTreeMap<String, Tensors>,
+        score: Option<f64>,
+    ) -> Result<(), CheckpointError> {
+        fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
+        let mut entries = BTreeMap::new();
+        let state = files::to_text(state).map_err(|error| CheckpointError::Unwritable(error.to_string()))?;
+        entries.insert(STATE.to_owned(), write_synced(&folder.join(STATE), state.as_bytes())?);
+        for (name, tensors) in tensors {
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+                return Err(CheckpointError::Unwritable(format!(
+                    "`{name}` is no name for a file of tensors"
+                )));
+            }
+            let name = format!("{name}.safetensors");
+            let bytes = safetensors::serialize(tensors, None)
+                .map_err(|error| CheckpointError::Unwritable(format!("{name}: {error}")))?;
+            entries.insert(name.clone(), write_synced(&folder.join(&name), &bytes)?);
+        }
+        let mut manifest = Manifest {
+            format: FORMAT,
+            kind: self.kind.clone(),
+            program: concat!("apprentice ", env!("CARGO_PKG_VERSION")).to_owned(),
+            step,
+            score,
+            files: entries,
+            checksum: 0,
+        };
+        manifest.checksum = manifest.own_checksum()?;
+        let text =
+            serde_json::to_vec_pretty(&manifest).map_err(|error| CheckpointError::Unwritable(error.to_string()))?;
+        write_synced(&folder.join(MANIFEST), &text)?;
+        sync_folder(folder)
+    }
+
+    /// Steps that have a checkpoint, in order. Whether they are whole is seen when they are loaded.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] when the folder cannot be listed; one that does not exist has none.
+    pub fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
+        let mut steps: Vec<u64> = self.entries()?.iter().map(|entry| entry.step).collect();
+        steps.dedup();
+        Ok(steps)
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>, CheckpointError> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut entries: Vec<Entry> = names(&self.folder)?
+            .iter()
+            .filter_map(|name| Entry::parse(name))
+            .collect();
+        entries.sort();
+        Ok(entries)
+    }
+
+    /// Removes what is not to be kept; `newest` was just written.
+    fn prune(&self, newest: Entry) -> Result<(), CheckpointError> {
+        let entries = self.entries()?;
+        // Only the last revision of a step counts.
+        let past: Vec<Entry> = entries
+            .iter()
+            .filter(|entry| **entry <= newest)
+            .filter(|entry| {
+                !entries
+                    .iter()
+                    .any(|other| other.step == entry.step && other.revision > entry.revision)
+            })
+            .copied()
+            .collect();
+        let score = |entry: &Entry| {
+            read_manifest(&self.folder.join(entry.name()))
+                .ok()
+                .and_then(|manifest| manifest.score)
+        };
+        let best = past
+            .iter()
+            .filter_map(|entry| Some((score(entry)?, *entry)))
+            .max_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)))
+            .map(|(_, entry)| entry);
+        let kept = past.get(past.len().saturating_sub(self.keep)..).unwrap_or_default();
+        for entry in entries
+            .iter()
+            .filter(|entry| !kept.contains(entry) && Some(**entry) != best)
+        {
+            remove(&self.folder.join(entry.name()))?;
+        }
+        Ok(())
+    }
+
+    /// The last whole checkpoint, and what is wrong with those after it; `None` where there is none at all.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoneUsable`] when all are damaged. A checkpoint of another kind, of a newer program or with
+    /// another state is not skipped but reported.
+    pub fn load_latest<S: DeserializeOwned>(&self) -> Result<Option<Latest<S>>, CheckpointError> {
+        let mut faults = Vec::new();
+        for entry in self.entries()?.iter().rev() {
+            match load(&self.folder.join(entry.name()), &self.kind) {
+                Ok(checkpoint) => return Ok(Some((checkpoint, faults))),
+                Err(fault) if fault.is_damage() => faults.push(fault),
+                Err(error) => return Err(error),
+            }
+        }
+        if faults.is_empty() {
+            return Ok(None);
+        }
+        Err(CheckpointError::NoneUsable {
+            folder: self.folder.clone(),
+            faults,
+        })
+    }
+
+    /// The checkpoint with the highest score; `None` where none has a score. Damaged ones do not count.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load_best<S: DeserializeOwned>(&self) -> Result<Option<Checkpoint<S>>, CheckpointError> {
+        let mut scored: Vec<(f64, Entry)> = self
+            .entries()?
+            .into_iter()
+            .filter_map(|entry| Some((read_manifest(&self.folder.join(entry.name())).ok()?.score?, entry)))
+            .collect();
+        scored.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        for (_, entry) in scored.iter().rev() {
+            match load(&self.folder.join(entry.name()), &self.kind) {
+                Err(fault) if fault.is_damage() => {}
+                result => return result.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The checkpoint of one step.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoSuchStep`], else as [`load`].
+    pub fn load_step<S: DeserializeOwned>(&self, step: u64) -> Result<Checkpoint<S>, CheckpointError> {
+        match self.entries()?.iter().rev().find(|entry| entry.step == step) {
+            Some(entry) => load(&self.folder.join(entry.name()), &self.kind),
+            None => {
+                let known: Vec<String> = self.steps()?.iter().map(u64::to_string).collect();
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                Err(CheckpointError::NoSuchStep {
+                    folder: self.folder.clone(),
+                    step,
+                    known,
+                })
+            }
+        }
+    }
+}
+
+/// Reads and verifies one checkpoint folder of the given kind; tensors are on the CPU.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`], [`CheckpointError::Kind`], [`CheckpointError::Newer`], [`CheckpointError::State`] and
+/// [`CheckpointError::Io`].
+pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S>, CheckpointError> {
+    let manifest = read_manifest(path)?;
+    if manifest.kind != kind {
+        return Err(CheckpointError::Kind {
+            path: path.to_path_buf(),
+            found: manifest.kind,
+            wanted: kind.to_owned(),
+        });
+    }
+    let damaged = |what: String| CheckpointError::Damaged {
+        path: path.to_path_buf(),
+        what,
+    };
+    let mut state = None;
+    let mut tensors = BTreeMap::new();
+    for (name, entry) in &manifest.files {
+        let bytes = read_verified(&path.join(name), entry).map_err(|what| damaged(format!("{name} {what}")))?;
+        if name == STATE {
+            state = Some(String::from_utf8(bytes).map_err(|_| damaged(format!("{STATE} is no text")))?);
+        } else if let Some(stem) = name.strip_suffix(".safetensors") {
+            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+                .map_err(|error| damaged(format!("{name}: {error}")))?;
+            tensors.insert(stem.to_owned(), read.into_iter().collect());
+        }
+    }
+    let state = state.ok_or_else(|| damaged(format!("{STATE} is missing")))?;
+    let state = files::from_text(&path.join(STATE), &state).map_err(|error| CheckpointError::State {
+        path: path.to_path_buf(),
+        program: manifest.program.clone(),
+        what: error.to_string(),
+    })?;
+    Ok(Checkpoint {
+        path: path.to_path_buf(),
+        step: manifest.step,
+        score: manifest.score,
+        program: manifest.program,
+        state,
+        tensors,
+    })
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, CheckpointError> {
+    let damaged = |what: String| CheckpointError::Damaged {
+        path: path.to_path_buf(),
+        what,
+    };
+    let bytes = fs::read(path.join(MANIFEST)).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
+    // The format comes first: a newer manifest may have other fields.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+        program: String,
+    }
+    let version: Version = serde_json::from_slice(&bytes).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
+    if version.format > FORMAT {
+        let Version { format, program } = version;
+        return Err(CheckpointError::Newer {
+            path: path.to_path_buf(),
+            format,
+            program,
+        });
+    }
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
+    if manifest.own_checksum()? != manifest.checksum {
+        return Err(damaged(format!("{MANIFEST} has a wrong checksum")));
+    }
+    if let Some(name) = manifest
+        .files
+        .keys()
+        .find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+    {
+        return Err(damaged(format!("{MANIFEST} names a file outside: {name}")));
+    }
+    Ok(manifest)
+}
+
+fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, String> {
+    let length = fs::metadata(path)
+        .map_err(|error| format!("cannot be read: {error}"))?
+        .len();
+    if length != entry.bytes {
+        return Err(format!("has {length} bytes instead of {}", entry.bytes));
+    }
+    let bytes = fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    if crc32c::crc32c(&bytes) != entry.crc32c {
+        return Err("has a wrong checksum".to_owned());
+    }
+    Ok(bytes)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<FileEntry, CheckpointError> {
+    let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
+    io::Write::write_all(&mut file, bytes).map_err(CheckpointError::io("write", path))?;
+    file.sync_all().map_err(CheckpointError::io("write", path))?;
+    Ok(FileEntry {
+        bytes: bytes.len() as u64,
+        crc32c: crc32c::crc32c(bytes),
+    })
+}
+
+/// Makes names in a folder last. Only Unix systems can sync a folder, and only there is it needed.
+fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
+    if cfg!(unix) {
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(CheckpointError::io("sync", path))?;
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let entries = fs::read_dir(folder).map_err(CheckpointError::io("list", folder))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect())
+}
+
+fn remove(path: &Path) -> Result<(), CheckpointError> {
+    fs::remove_dir_all(path).map_err(CheckpointError::io("remove the old", path))
+}
+
+/// The name of a checkpoint folder: `step_000120000`, or `step_000120000_r2` when the step was stored again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    step: u64,
+    revision: u32,
+}
+
+impl Entry {
+    fn name(self) -> String {
+        match self.revision {
+            1 => format!("{PREFIX}{:09}", self.step),
+            revision => format!("{PREFIX}{:09}_r{revision}", self.step),
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?;
+        let (step, revision) = match rest.split_once("_r") {
+            Some((step, revision)) => (step, revision.parse().ok()?),
+            None => (rest, 1),
+        };
+        Some(Self {
+            step: step.parse().ok()?,
+            revision,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct State {
+        updates: u64,
+        best: f64,
+        mean: f64,
+        seeds: Vec<[u64; 4]>,
+    }
+
+    fn state(updates: u64) -> State {
+        State {
+            updates,
+            best: f64::NEG_INFINITY,
+            mean: 0.1 + 0.2 + updates as f64 / 3.0,
+            seeds: vec![[u64::MAX - updates; 4]],
+        }
+    }
+
+    fn tensors(value: f32) -> BTreeMap<String, Tensors> {
+        let weights = Tensor::new(&[[value, f32::NAN], [-0.0, f32::MIN_POSITIVE / 2.0]], &Device::Cpu).unwrap();
+        let actions = Tensor::new(&[1_u8, 2, 3], &Device::Cpu).unwrap();
+        BTreeMap::from([
+            (
+                "learner".to_owned(),
+                BTreeMap::from([("policy.weight".to_owned(), weights)]),
+            ),
+            ("replay".to_owned(), BTreeMap::from([("actions".to_owned(), actions)])),
+        ])
+    }
+
+    fn bits(tensor: &Tensor) -> Vec<u32> {
+        tensor
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+            .into_iter()
+            .map(f32::to_bits)
+            .collect()
+    }
+
+    fn sample(keep: usize) -> (tempfile::TempDir, Checkpoints) {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().join("checkpoints"), "train", keep);
+        (folder, checkpoints)
+    }
+
+    fn latest(checkpoints: &Checkpoints) -> (Checkpoint<State>, Vec<CheckpointError>) {
+        checkpoints.load_latest().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_to_the_bit() {
+        let (_folder, checkpoints) = sample(3);
+        assert!(checkpoints.load_latest::<State>().unwrap().is_none());
+        let path = checkpoints.save(120, &state(7), &tensors(0.1), Some(2.5)).unwrap();
+        assert!(path.ends_with("step_000000120"));
+        let (read, faults) = latest(&checkpoints);
+        assert!(faults.is_empty());
+        assert_eq!((read.step, read.score, &read.state), (120, Some(2.5), &state(7)));
+        assert_eq!(read.program, concat!("apprentice ", env!("CARGO_PKG_VERSION")));
+        let stored = tensors(0.1);
+        let weights = read.tensor("learner", "policy.weight", &[2, 2]).unwrap();
+        assert_eq!(bits(weights), bits(&stored["learner"]["policy.weight"]));
+        assert_eq!(
+            read.tensor("replay", "actions", &[3]).unwrap().to_vec1::<u8>().unwrap(),
+            [1, 2, 3]
+        );
+
+        let fault = |file, name, shape: &[usize]| read.tensor(file, name, shape).unwrap_err().to_string();
+        assert!(
+            fault("learner", "policy.wait", &[])
+                .ends_with("no tensor `policy.wait`; the nearest name is `policy.weight`")
+        );
+        assert!(fault("learner", "policy.weight", &[4]).ends_with("`policy.weight` has shape [2, 2]; [4] is wanted"));
+        assert!(fault("critic", "x", &[]).ends_with("no such file; there are: learner, replay"));
+        // The same content gives the same bytes.
+        let again = checkpoints.save(120, &state(7), &tensors(0.1), Some(2.5)).unwrap();
+        assert!(again.ends_with("step_000000120_r2"));
+        assert!(!path.exists());
+        assert_eq!(latest(&checkpoints).0.state, state(7));
+    }
+
+    #[test]
+    fn the_last_and_the_best_are_kept() {
+        let (_folder, checkpoints) = sample(2);
+        for (step, score) in [(1, 0.5), (2, 3.0), (3, f64::NAN), (4, 1.0), (5, 2.0)] {
+            checkpoints
+                .save(step, &state(step), &tensors(step as f32), Some(score))
+                .unwrap();
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [2, 4, 5]);
+        assert_eq!(checkpoints.load_best::<State>().unwrap().unwrap().step, 2);
+        assert_eq!(checkpoints.load_step::<State>(4).unwrap().state, state(4));
+        let error = checkpoints.load_step::<State>(3).unwrap_err().to_string();
+        assert!(
+            error.ends_with("no checkpoint of step 3; there are: 2, 4, 5"),
+            "{error}"
+        );
+        // Going on from 2: what came after it is another course.
+        checkpoints.save(3, &state(3), &tensors(3.0), None).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn damage_is_skipped_with_a_message() {
+        let (_folder, checkpoints) = sample(10);
+        for step in 1..=6 {
+            checkpoints
+                .save(step, &state(step), &tensors(step as f32), None)
+                .unwrap();
+        }
+        let path = |step: u64, file: &str| checkpoints.folder().join(format!("step_{step:09}")).join(file);
+        let mut bytes = fs::read(path(6, "learner.safetensors")).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(path(6, "learner.safetensors"), &bytes).unwrap();
+        fs::write(path(5, "learner.safetensors"), &bytes[..last]).unwrap();
+        fs::remove_file(path(4, "state.ron")).unwrap();
+        fs::remove_file(path(3, "manifest.json")).unwrap();
+        let manifest = fs::read_to_string(path(2, "manifest.json")).unwrap();
+        fs::write(path(2, "manifest.json"), manifest.replace("\"step\": 2", "\"step\": 9")).unwrap();
+        let (read, faults) = latest(&checkpoints);
+        assert_eq!(read.step, 1);
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let ends = [
+            "learner.safetensors has a wrong checksum",
+            "bytes",
+            "state.ron cannot be read: No such file",
+            "manifest.json: No such file",
+            "manifest.json has a wrong checksum",
+        ];
+        for (fault, part) in faults.iter().zip(ends) {
+            assert!(fault.contains("is damaged: ") && fault.contains(part), "{fault}");
+        }
+        assert_eq!(faults.len(), 5);
+        fs::write(path(1, "manifest.json"), "{").unwrap();
+        let error = checkpoints.load_latest::<State>().unwrap_err().to_string();
+        assert!(error.starts_with("none of the 6 checkpoints in"), "{error}");
+    }
+
+    #[test]
+    fn other_things_are_refused_not_skipped() {
+        let (_folder, checkpoints) = sample(5);
+        checkpoints.save(1, &state(1), &tensors(0.0), None).unwrap();
+        let path = checkpoints.save(2, &state(2), &tensors(0.0), None).unwrap();
+        let other = Checkpoints::new(checkpoints.folder(), "spirl_cl", 5);
+        let error = other.load_latest::<State>().unwrap_err().to_string();
+        assert!(
+            error.ends_with("is a checkpoint of `train`; `spirl_cl` was expected"),
+            "{error}"
+        );
+
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only its shape matters")]
+        struct Other {
+            updates: u64,
+            best: f64,
+            mean: f64,
+            seeds: Vec<[u64; 4]>,
+            rounds: u64,
+        }
+        let error = checkpoints.load_latest::<Other>().unwrap_err().to_string();
+        assert!(
+            error.contains("does not fit") && error.contains("missing field `rounds` in `Other`"),
+            "{error}"
+        );
+
+        fs::write(
+            path.join(MANIFEST),
+            "{\"format\": 99, \"program\": \"apprentice 9.0\", \"new\": {}}",
+        )
+        .unwrap();
+        let error = checkpoints.load_latest::<State>().unwrap_err().to_string();
+        assert!(
+            error.contains("was written by apprentice 9.0 in format 99; this program reads up to"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_last_good_one() {
+        let (folder, checkpoints) = sample(1);
+        checkpoints.save(1, &state(1), &tensors(1.0), None).unwrap();
+        // A name that cannot be a file makes the write fail after the state was written.
+        let faulty = BTreeMap::from([("a/b".to_owned(), Tensors::new())]);
+        assert!(checkpoints.save(2, &state(2), &faulty, None).is_err());
+        assert_eq!(names(checkpoints.folder()).unwrap(), ["step_000000001"]);
+        // What a crash leaves is not taken for a checkpoint, and removed by the next save.
+        let partial = checkpoints.folder().join(".partial_step_000000002");
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("state.ron"), "(").unwrap();
+        assert_eq!(latest(&checkpoints).0.step, 1);
+        checkpoints.save(2, &state(2), &tensors(2.0), None).unwrap();
+        assert_eq!(names(checkpoints.folder()).unwrap(), ["step_000000002"]);
+        // No folder can be made below a file.
+        fs::write(folder.path().join("file"), "").unwrap();
+        let error = Checkpoints::new(folder.path().join("file/c"), "train", 1).save(1, &1, &BTreeMap::new(), None);
+        assert!(matches!(error, Err(CheckpointError::Io { .. })));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn no_changed_byte_passes(which in 0_usize..4, at in proptest::prelude::any::<usize>(), flip in 1_u8..=255) {
+            let (_folder, checkpoints) = sample(1);
+            let path = checkpoints.save(1, &state(1), &tensors(1.0), None).unwrap();
+            let mut files = names(&path).unwrap();
+            files.sort();
+            let file = path.join(&files[which]);
+            let mut bytes = fs::read(&file).unwrap();
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            fs::write(&file, &bytes).unwrap();
+            // White space in the manifest may change without harm.
+            if let Ok(read) = load::<State>(&path, "train") {
+                proptest::prop_assert_eq!(&files[which], MANIFEST);
+                proptest::prop_assert_eq!((read.step, read.state), (1, state(1)));
+            }
+        }
+    }
+}

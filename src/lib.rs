@@ -15,16 +15,25 @@
 //! | [`tick`] | one control step of every environment |
 #![warn(clippy::doc_markdown)]
 
+pub mod agents;
+pub mod app;
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
 pub mod demos;
+pub mod evaluate;
+pub mod experiment;
 pub mod files;
 pub mod learners;
 pub mod metrics;
 pub mod nn;
 pub mod plot;
+pub mod practice;
+pub mod pretraining;
 pub mod replay;
+pub mod reports;
 pub mod rng;
+pub mod run;
 pub mod scene;
 pub mod sim;
 pub mod skills;

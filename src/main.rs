@@ -1,3 +1,7 @@
-//! The command line.
+//! The command line. Every command lives in [`apprentice::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    apprentice::cli::main()
+}

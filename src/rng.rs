@@ -39,7 +39,34 @@ pub enum Purpose {
 
 /// A seeded, storable stream of random numbers (`ChaCha8`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredStream", into = "StoredStream")]
 pub struct Stream(ChaCha8Rng);
+
+/// A stream in a file: RON has no numbers of 128 bits.
+#[derive(Serialize, Deserialize)]
+struct StoredStream {
+    key: [u8; 32],
+    /// 32-bit words drawn so far, high and low half.
+    drawn: (u64, u64),
+}
+
+impl From<Stream> for StoredStream {
+    fn from(stream: Stream) -> Self {
+        let drawn = stream.0.get_word_pos();
+        Self {
+            key: stream.0.get_seed(),
+            drawn: ((drawn >> 64) as u64, drawn as u64),
+        }
+    }
+}
+
+impl From<StoredStream> for Stream {
+    fn from(stored: StoredStream) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(stored.key);
+        rng.set_word_pos(u128::from(stored.drawn.0) << 64 | u128::from(stored.drawn.1));
+        Self(rng)
+    }
+}
 
 /// The stream for `(seed, purpose, entity, episode)`.
 pub fn stream(seed: u64, purpose: Purpose, entity: u64, episode: u64) -> Stream {
@@ -86,6 +113,8 @@ impl rand::TryRng for Stream {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -104,8 +133,10 @@ mod tests {
     fn a_stored_stream_goes_on_where_it_was() {
         let mut first = stream(1, Purpose::Replay, 0, 0);
         first.fill_normal(&mut [0.0; 33]);
-        let text = serde_json::to_string(&first).expect("streams serialise");
-        let mut second: Stream = serde_json::from_str(&text).expect("streams deserialise");
+        let text = crate::files::to_text(&first).expect("streams serialise");
+        let mut second: Stream =
+            crate::files::from_text(std::path::Path::new("s"), &text).expect("streams deserialise");
+        assert_eq!(first, second);
         assert_eq!(first.next_u64(), second.next_u64());
     }
 }

@@ -1,7 +1,7 @@
 //! The `Tick` schedule: one control step of every environment, and the learning that happens beside it.
 //!
 //! ```text
-//! Reset → Observe → Decide → (Simulate ∥ Learn) → Score → Record → Evaluate → Checkpoint → Report
+//! Reset → Observe → Decide → (Simulate ∥ Learn) → Score → Record → Evaluate → Report → Checkpoint
 //! ```
 //!
 //! `Simulate` and `Learn` touch different components, so the executor runs them at the same time: learning at tick
@@ -9,6 +9,7 @@
 
 use bevy::ecs::schedule::{LogLevel, MultiThreadedExecutor, ScheduleBuildSettings, ScheduleLabel};
 use bevy::prelude::*;
+use crossbeam::channel::{self, Receiver, Sender};
 
 /// Runs once per control step. Its sets are [`TickSystems`].
 #[derive(ScheduleLabel, Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,22 +34,58 @@ pub enum TickSystems {
     Record,
     /// Policies are evaluated when it is due.
     Evaluate,
-    /// Checkpoints are written when it is due.
-    Checkpoint,
     /// Metrics and progress are reported.
     Report,
+    /// Checkpoints are written when it is due, after the metrics that belong to them.
+    Checkpoint,
 }
 
 /// Number of ticks that have run since the world was made.
 #[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TickCount(pub u64);
 
+/// Errors that systems met. The first one ends the run; see [`stop_on_error`].
+///
+/// A channel, because systems that run side by side may fail side by side.
+#[derive(Resource, Debug, Clone)]
+pub struct Faults {
+    sender: Sender<String>,
+    receiver: Receiver<String>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        let (sender, receiver) = channel::unbounded();
+        Self { sender, receiver }
+    }
+}
+
+impl Faults {
+    /// Notes an error.
+    pub fn report(&self, error: impl std::fmt::Display) {
+        // The receiver lives in the same value, so sending cannot fail.
+        let _ = self.sender.send(error.to_string());
+    }
+
+    /// The oldest error that has not been taken yet.
+    pub fn take(&self) -> Option<String> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+/// Pipe a fallible system into this one to end the run with its error: `system.pipe(stop_on_error)`.
+pub fn stop_on_error<E: std::fmt::Display>(In(result): In<Result<(), E>>, faults: Res<Faults>) {
+    if let Err(error) = result {
+        faults.report(error);
+    }
+}
+
 /// Adds the [`Tick`] schedule with its sets in order. Ambiguous system order is an error.
 pub struct TickPlugin;
 
 impl Plugin for TickPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<TickCount>();
+        app.init_resource::<TickCount>().init_resource::<Faults>();
         app.edit_schedule(Tick, |schedule| {
             use TickSystems::*;
             schedule
@@ -66,8 +103,8 @@ impl Plugin for TickPlugin {
                         Score,
                         Record,
                         Evaluate,
-                        Checkpoint,
                         Report,
+                        Checkpoint,
                     )
                         .chain(),
                 )

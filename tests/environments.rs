@@ -135,8 +135,8 @@ fn noise_has_the_amplitudes_of_the_reference() {
             &mut it.measurement,
             &mut it.observation,
         );
-        for index in 0..30 {
-            let noise = it.measurement[index] - truth[index];
+        for (index, truth) in truth.iter().enumerate() {
+            let noise = it.measurement[index] - truth;
             largest[index] = largest[index].max(noise.abs());
             sum[index] += noise;
         }
@@ -507,11 +507,11 @@ fn mistakes_in_a_scene_are_named() {
     };
     assert_eq!(
         message(|scene| scene.elements[0].joints[0] = "mircowave".into()),
-        "elements[0].joints[0]: no joint is named \"mircowave\"; did you mean \"microwave\"?"
+        "elements.0.joints.0: no joint is named \"mircowave\"; did you mean \"microwave\"?"
     );
     assert_eq!(
         message(|scene| scene.task.elements[1] = "ketle".into()),
-        "task.elements[1]: no element is named \"ketle\"; did you mean \"kettle\"?"
+        "task.elements.1: no element is named \"ketle\"; did you mean \"kettle\"?"
     );
     assert_eq!(
         message(|scene| scene
@@ -519,11 +519,11 @@ fn mistakes_in_a_scene_are_named() {
             .positions
             .insert("kettle".into(), vec![0.0])
             .map_or((), drop)),
-        "reset.positions[\"kettle\"]: has 1 numbers, the joint has 7"
+        "reset.positions.kettle: has 1 numbers, the joint has 7"
     );
     assert_eq!(
         message(|scene| scene.task.elements.push("kettle".into())),
-        "task.elements[4]: stands in the list twice"
+        "task.elements.4: stands in the list twice"
     );
     assert_eq!(
         message(|scene| scene.physics.frame_skip = 0),
@@ -538,6 +538,82 @@ fn mistakes_in_a_scene_are_named() {
 }
 
 #[test]
+fn mistakes_are_shown_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.ron");
+    let message = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        CompiledScene::load(path.to_str().unwrap(), &[])
+            .unwrap_err()
+            .to_string()
+    };
+    let unknown = message("(\n    extends: \"kitchen\",\n    task: (elements: [\"kettle\", \"botom burner\"]),\n)");
+    assert!(unknown.contains("mine.ron:3:33: "), "{unknown}");
+    assert!(
+        unknown.contains("no element is named \"botom burner\"; did you mean \"bottom burner\"?"),
+        "{unknown}"
+    );
+    let misspelt = message("(extends: \"kitchen\", episode: (step: 3))");
+    assert!(
+        misspelt.contains("mine.ron:1:32: ") && misspelt.contains("`steps`"),
+        "{misspelt}"
+    );
+    let model = message("(extends: \"kitchen\", physics: (model: \"robot.xml\"))");
+    assert!(
+        model.contains("mine.ron:1:39: ") && model.contains("robot.xml"),
+        "{model}"
+    );
+}
+
+#[test]
+fn every_scene_of_the_project_works() {
+    let tasks = [
+        ("kitchen", &["microwave", "kettle", "bottom burner", "light switch"][..]),
+        (
+            "kitchen_partial",
+            &["microwave", "kettle", "light switch", "slide cabinet"],
+        ),
+        (
+            "kitchen_complete",
+            &["microwave", "kettle", "light switch", "slide cabinet"],
+        ),
+        (
+            "kitchen_well_aligned",
+            &["kettle", "bottom burner", "top burner", "slide cabinet"],
+        ),
+        (
+            "kitchen_mis_aligned",
+            &["microwave", "light switch", "slide cabinet", "hinge cabinet"],
+        ),
+        (
+            "kitchen_all",
+            &[
+                "microwave",
+                "kettle",
+                "bottom burner",
+                "top burner",
+                "light switch",
+                "slide cabinet",
+                "hinge cabinet",
+            ],
+        ),
+    ];
+    let files = apprentice::files::list(apprentice::files::FileKind::Scene, &[env!("CARGO_MANIFEST_DIR").into()]);
+    assert_eq!(files.len(), tasks.len());
+    for (name, task) in tasks {
+        let scene = CompiledScene::load(name, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(scene.scene().task.elements, task, "{name}");
+        assert_eq!(scene.scene().task.order, Order::Any);
+        assert_eq!((scene.observation_len(), scene.scene().episode.steps), (60, 280));
+    }
+    let ordered = CompiledScene::load("kitchen", &["task.order=Listed".into(), "episode.steps=10".into()]).unwrap();
+    assert_eq!(
+        (ordered.scene().task.order, ordered.scene().episode.steps),
+        (Order::Listed, 10)
+    );
+}
+
+#[test]
 fn mistakes_in_control_are_named() {
     use apprentice::scene::Control::VelocityLimitedPosition as Control;
     let mut scene = kitchen();
@@ -545,7 +621,7 @@ fn mistakes_in_control_are_named() {
     servos[2].actuator = "panda_joint3".into();
     assert_eq!(
         CompiledScene::new(scene).unwrap_err().to_string(),
-        "control.servos[2].actuator: no actuator is named \"panda_joint3\"; did you mean \"panda0_joint3\"?"
+        "control.servos.2.actuator: no actuator is named \"panda_joint3\"; did you mean \"panda0_joint3\"?"
     );
     let mut scene = kitchen();
     let Control { servos, .. } = &mut scene.control;
@@ -553,7 +629,7 @@ fn mistakes_in_control_are_named() {
     let error = CompiledScene::new(scene).unwrap_err().to_string();
     assert_eq!(
         error,
-        "control.servos[0].range: must be two numbers, the lower one first"
+        "control.servos.0.range: must be two numbers, the lower one first"
     );
 }
 

@@ -1,7 +1,7 @@
 //! The kitchen repeats the reference traces of `tests/golden/kitchen`.
 //!
-//! The bits depend on the vector instructions that the `MuJoCo` library picks at run time. Where the processor has
-//! AVX-512, as the recording machine did, every number must be equal. Elsewhere the first 20 steps must agree within
+//! The bits depend on the vector instructions of the processor. Where it has AVX-512, as the recording machine had,
+//! every number must be equal. Elsewhere the first 20 steps must agree within
 //! 1e-6, and the scripted traces must complete their elements in the same steps, give or take two.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -81,15 +81,15 @@ fn follow(name: &str) {
             assert_eq!(environment.step(&scene, action).fault, None, "step {step}");
         }
         let reference = &trace.distances[step * elements..][..elements];
-        for element in 0..elements {
-            let threshold = scene.elements()[element].threshold;
-            if environment.progress.distance[element] < threshold {
-                completed[element].get_or_insert(step);
+        let note = |first: &mut [Option<usize>], distances: &[f64]| {
+            for ((first, distance), element) in first.iter_mut().zip(distances).zip(scene.elements()) {
+                if *distance < element.threshold {
+                    first.get_or_insert(step);
+                }
             }
-            if reference[element] < threshold {
-                expected[element].get_or_insert(step);
-            }
-        }
+        };
+        note(&mut completed, &environment.progress.distance);
+        note(&mut expected, reference);
         if exact || step <= 20 {
             assert_equal(
                 "qpos",

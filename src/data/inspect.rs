@@ -30,7 +30,7 @@ pub struct Element {
     pub threshold: f32,
 }
 
-/// The seven elements of the Franka kitchen (reference section 4.1.4; D4RL `kitchen_envs.py`).
+/// The seven elements of the Franka kitchen (D4RL, `kitchen_envs.py`).
 pub fn kitchen_elements() -> Vec<Element> {
     let element = |name: &str, columns: Range<usize>, goal: &[f32]| Element {
         name: name.to_owned(),
@@ -54,8 +54,8 @@ pub fn kitchen_elements() -> Vec<Element> {
 pub struct InspectOptions {
     /// How the file is read and cut. Values that are not finite are always kept and reported.
     pub read: ReadOptions,
-    /// Elements to judge; `None`: those the file's attribute `elements` names, and the kitchen's if the file has none but
-    /// looks like kitchen data (30 or 60 observations, 9 actions).
+    /// Elements to judge. `None`: if this looks like kitchen data (30 or 60 observations, 9 actions), those of the
+    /// kitchen that the attribute `elements` names, or all seven without that attribute.
     pub elements: Option<Vec<Element>>,
     /// Actions per skill; shorter episodes are reported, since no window can be cut from them.
     pub skill_length: usize,
@@ -295,7 +295,7 @@ fn odd(
     ) in dataset.non_finite()
     {
         odd.push(format!(
-            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}: training refuses them"
+            "`{name}`: {count} values are not finite, first {value} at row {row}, column {column}"
         ));
     }
     let short = lengths.iter().filter(|&&length| length <= skill_length).count();
@@ -476,11 +476,13 @@ impl fmt::Display for Inspection {
             self.observations.len(),
             self.actions.len()
         )?;
-        if self.bytes > 0 {
-            write!(f, ", {:.1} MB", self.bytes as f64 / 1e6)?;
+        match self.bytes {
+            0 => {}
+            1..1_000_000 => write!(f, ", {:.1} kB", self.bytes as f64 / 1e3)?,
+            _ => write!(f, ", {:.1} MB", self.bytes as f64 / 1e6)?,
         }
         writeln!(f)?;
-        for (name, value) in &self.attributes {
+        for (name, value) in self.attributes.iter().filter(|(_, value)| !value.is_empty()) {
             // A demonstrator's settings may be long; the file keeps them in full.
             let line: Vec<&str> = value.split_whitespace().collect();
             let line = line.join(" ");

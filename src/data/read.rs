@@ -378,17 +378,17 @@ impl Reader<'_> {
     /// Refuses storage outside the file, oversized chunks and filters that this build cannot undo.
     fn check_storage(&self, dataset: &hdf5::Dataset, full: &str, item: u64) -> Result<(), DataError> {
         let plist = dataset.dcpl().map_err(|error| self.failed(full, &error))?;
+        if plist.layout() == Layout::Virtual {
+            let found = "a virtual dataset, which may lead to other files; `h5repack -l CONTI` makes a plain copy";
+            return Err(self.wrong(full, "values stored in this dataset", found));
+        }
         let external = plist.get_external().map_err(|error| self.failed(full, &error))?;
-        let mapped = match plist.layout() {
-            Layout::Virtual => plist.get_virtual_map().map_err(|error| self.failed(full, &error))?,
-            _ => Vec::new(),
-        };
-        let elsewhere = mapped
-            .iter()
-            .map(|mapping| &mapping.src_filename)
-            .find(|source| *source != ".");
-        if let Some(source) = external.first().map(|file| &file.name).or(elsewhere) {
-            return Err(self.wrong(full, "data inside this file", format!("values stored in `{source}`")));
+        if let Some(file) = external.first() {
+            return Err(self.wrong(
+                full,
+                "data inside this file",
+                format!("values stored in `{}`", file.name),
+            ));
         }
         if let Some(chunk) = plist.chunk() {
             let bytes = chunk
@@ -514,18 +514,14 @@ impl Reader<'_> {
         join(&mut flat.rewards, rewards);
         flat.terminals.extend(flags(terminals));
         flat.timeouts.extend(flags(timeouts));
-        match index.and_then(demonstration_numbers) {
-            Some(numbers) => flat.index.get_or_insert_default().extend(numbers),
-            None => flat.index = None,
-        }
-        if start > 0
-            && flat
-                .index
-                .as_ref()
-                .is_some_and(|index| index.len() != flat.rewards.len())
-        {
-            flat.index = None;
-        }
+        flat.index = match (index.and_then(demonstration_numbers), flat.index.take()) {
+            (Some(numbers), Some(mut known)) => {
+                known.extend(numbers);
+                Some(known)
+            }
+            (Some(numbers), None) if start == 0 => Some(numbers),
+            _ => None,
+        };
         match infos {
             Some(infos) if options.infos => self.append_infos(&infos, [start, rows], flat),
             _ => Ok(()),

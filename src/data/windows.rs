@@ -1,8 +1,7 @@
 //! Drawing training windows: sub-sequences of a fixed length from random places.
 //!
-//! SPiRL's kitchen loader (`kitchen_data_loader.py`, reference section 2.3) picks a sequence uniformly, then a start
-//! uniformly, but never draws the last two valid starts. Here every valid start can be drawn; the original range is
-//! [`Starts::Spirl`].
+//! The kitchen loader of `SPiRL` (`kitchen_data_loader.py`) picks a sequence uniformly, then a start uniformly, but
+//! never draws the last two valid starts. Here every valid start can be drawn; the original range is [`Starts::Spirl`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::rng::Stream;
 /// Which sequence a window comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Weighting {
-    /// Every sequence is equally likely, whatever its length (SPiRL).
+    /// Every sequence is equally likely, whatever its length, as in `SPiRL`.
     #[default]
     Sequence,
     /// Every window is equally likely, so long sequences are drawn more often.
@@ -47,11 +46,11 @@ pub struct WindowConfig {
     /// Where in the sequence it starts.
     #[serde(default)]
     pub starts: Starts,
-    /// Keep only the first this many numbers of an observation (30 drops the kitchen's goal, the reference's
-    /// `remove_goal`).
+    /// Keep only the first this many numbers of an observation (30 drops the kitchen's goal; `remove_goal` in
+    /// the original).
     #[serde(default)]
     pub observation_dim: Option<usize>,
-    /// Put this many rows of zeros in front of every sequence (the reference's `pad_n_steps`).
+    /// Put this many rows of zeros in front of every sequence (`pad_n_steps` in the original).
     #[serde(default)]
     pub pad_front: usize,
 }
@@ -283,7 +282,7 @@ fn starts(config: &WindowConfig, rows: usize) -> usize {
 }
 
 /// Number of windows that SPiRL's kitchen loader calls one epoch: `share * steps / length`, rounded down, where `steps`
-/// counts every row of the file (reference section 2.3).
+/// counts every row of the file.
 pub fn spirl_epoch(steps: usize, share: f64, length: usize) -> usize {
     (share * steps as f64 / length.max(1) as f64) as usize
 }

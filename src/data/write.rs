@@ -15,10 +15,11 @@ use tempfile::NamedTempFile;
 use super::error::explain;
 use super::{Column, DataError, Episode, Values};
 
-/// Bytes per chunk before compression; below HDF5's chunk cache, so that a half-filled chunk is packed once.
+/// Bytes per chunk before compression; smaller than HDF5's chunk cache, so that a half-filled chunk stays there and is
+/// packed once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// zlib's level; higher ones gain under 3 % on joint angles.
+/// zlib's level, h5py's default.
 const GZIP_LEVEL: u8 = 4;
 
 /// Name under `infos/` that holds the number of the episode.
@@ -60,22 +61,26 @@ struct Array {
     kind: std::mem::Discriminant<Values>,
 }
 
-/// Writes episodes to a new file. Dropping it without [`EpisodeWriter::finish`] discards what was written.
+/// The file being written with its arrays.
 #[derive(Debug)]
-pub struct EpisodeWriter {
-    // Closed before the temporary file is removed: fields drop in this order.
+struct Open {
     arrays: BTreeMap<String, Array>,
     terminals: hdf5::Dataset,
     timeouts: hdf5::Dataset,
     file: hdf5::File,
-    temporary: NamedTempFile,
+}
+
+/// Writes episodes to a new file. Dropping it without [`EpisodeWriter::finish`] discards what was written.
+#[derive(Debug)]
+pub struct EpisodeWriter {
+    /// `None` once a write has failed, since the arrays may have different lengths then.
+    open: Option<Open>,
+    temporary: Option<NamedTempFile>,
     path: PathBuf,
     observation_dim: usize,
     action_dim: usize,
     episodes: usize,
     steps: usize,
-    /// A write failed half-way, so the arrays may have different lengths.
-    broken: bool,
 }
 
 impl EpisodeWriter {
@@ -101,14 +106,11 @@ impl EpisodeWriter {
         if path.is_dir() {
             return Err(failed("this is a folder".to_owned()));
         }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         let temporary = temporary(folder).map_err(|error| failed(error.to_string()))?;
+        let file = hdf5::File::create(temporary.path()).map_err(|error| failed(explain(&error)))?;
         let start = || -> hdf5::Result<_> {
-            let file = hdf5::File::create(temporary.path())?;
             describe(&file, description)?;
             let mut arrays = BTreeMap::new();
             for (name, width) in [
@@ -119,23 +121,33 @@ impl EpisodeWriter {
                 let empty = Column::f32(width, Vec::new());
                 arrays.insert(name.to_owned(), Array::create(&file, name, &empty)?);
             }
-            let flags = |name: &str| grow::<bool>(&file, name, 1);
-            let (terminals, timeouts) = (flags("terminals")?, flags("timeouts")?);
-            Ok((arrays, terminals, timeouts, file))
+            Ok((
+                arrays,
+                grow::<bool>(&file, "terminals", 1)?,
+                grow::<bool>(&file, "timeouts", 1)?,
+            ))
         };
-        let (arrays, terminals, timeouts, file) = start().map_err(|error| failed(explain(&error)))?;
+        let (arrays, terminals, timeouts) = match start() {
+            Ok(parts) => parts,
+            Err(error) => {
+                let problem = explain(&error);
+                discard(file.clone(), file);
+                return Err(failed(problem));
+            }
+        };
         Ok(Self {
-            arrays,
-            terminals,
-            timeouts,
-            file,
-            temporary,
+            open: Some(Open {
+                arrays,
+                terminals,
+                timeouts,
+                file,
+            }),
+            temporary: Some(temporary),
             path,
             observation_dim,
             action_dim,
             episodes: 0,
             steps: 0,
-            broken: false,
         })
     }
 
@@ -146,16 +158,16 @@ impl EpisodeWriter {
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
     /// space), after which the file can only be given up.
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
-        if self.broken {
-            return Err(self.failed("an earlier write failed, so the file cannot be continued".to_owned()));
-        }
         episode.check(self.observation_dim, self.action_dim)?;
         episode.check_end()?;
-        self.check_infos(episode)?;
-        self.write(episode).map_err(|error| {
-            self.broken = true;
-            self.failed(explain(&error))
-        })?;
+        let (start, number) = (self.steps, self.episodes);
+        let Some(open) = &mut self.open else {
+            return Err(self.failed("an earlier write failed, so the file cannot be continued"));
+        };
+        open.check_infos(episode, number)?;
+        if let Err(error) = open.append(episode, start, number) {
+            return Err(self.give_up(&error));
+        }
         self.episodes += 1;
         self.steps += episode.len();
         Ok(())
@@ -176,72 +188,101 @@ impl EpisodeWriter {
     /// # Errors
     /// [`DataError::Write`] if nothing was appended, an earlier write failed or this one does; the target is untouched
     /// then.
-    pub fn finish(self) -> Result<Written, DataError> {
-        let failed = |problem: String| DataError::Write {
-            path: self.path.clone(),
-            problem,
-        };
-        if self.broken {
-            return Err(failed("an earlier write failed".to_owned()));
+    pub fn finish(mut self) -> Result<Written, DataError> {
+        if self.open.is_some() && self.episodes == 0 {
+            return Err(self.failed("there is no episode to write"));
         }
-        if self.episodes == 0 {
-            return Err(failed("there is no episode to write".to_owned()));
+        let counts = [("episodes", self.episodes as u64), ("steps", self.steps as u64)];
+        let closed = self.open.as_ref().map(|open| open.complete(counts));
+        if let Some(Err(error)) = closed {
+            return Err(self.give_up(&error));
         }
-        let close = || -> hdf5::Result<()> {
-            for (name, value) in [("episodes", self.episodes), ("steps", self.steps)] {
-                self.file
-                    .new_attr::<u64>()
-                    .create(name)?
-                    .write_scalar(&(value as u64))?;
-            }
-            self.file.flush()
+        let Some(temporary) = self.temporary.take() else {
+            return Err(self.failed("an earlier write failed"));
         };
-        close().map_err(|error| failed(explain(&error)))?;
-        let Self {
+        if let Some(Open {
             arrays,
             terminals,
             timeouts,
             file,
-            temporary,
-            path,
-            episodes,
-            steps,
-            ..
-        } = self;
-        drop((arrays, terminals, timeouts));
-        let failed = |problem: String| DataError::Write {
-            path: path.clone(),
-            problem,
-        };
-        file.close().map_err(|error| failed(explain(&error)))?;
-        temporary
-            .as_file()
-            .sync_all()
-            .map_err(|error| failed(error.to_string()))?;
+        }) = self.open.take()
+        {
+            drop((arrays, terminals, timeouts));
+            file.close().map_err(|error| self.failed(explain(&error)))?;
+        }
+        temporary.as_file().sync_all().map_err(|error| self.failed(error))?;
         let stored = temporary
-            .persist(&path)
-            .map_err(|error| failed(error.error.to_string()))?;
-        let bytes = stored.metadata().map_err(|error| failed(error.to_string()))?.len();
+            .persist(&self.path)
+            .map_err(|error| self.failed(error.error))?;
+        let bytes = stored.metadata().map_err(|error| self.failed(error))?.len();
         // The new name is durable only once the folder is; not every file system can sync a folder.
-        if let Some(Ok(folder)) = path.parent().map(std::fs::File::open) {
+        if let Ok(folder) = std::fs::File::open(folder_of(&self.path)) {
             folder.sync_all().ok();
         }
         Ok(Written {
-            path,
-            episodes,
-            steps,
+            path: self.path.clone(),
+            episodes: self.episodes,
+            steps: self.steps,
             bytes,
         })
     }
 
-    fn failed(&self, problem: String) -> DataError {
+    fn failed(&self, problem: impl ToString) -> DataError {
         DataError::Write {
             path: self.path.clone(),
-            problem,
+            problem: problem.to_string(),
         }
     }
 
-    fn check_infos(&self, episode: &Episode) -> Result<(), DataError> {
+    /// Gives the temporary file's space back.
+    fn empty(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            temporary.as_file().set_len(0).ok();
+        }
+    }
+
+    /// Gives the file up after a failed write. HDF5 2.2 crashes when it closes a file some of whose chunks it could not
+    /// write, so the file stays open until the process ends; its space is given back now.
+    fn give_up(&mut self, error: &hdf5::Error) -> DataError {
+        let failed = self.failed(explain(error));
+        std::mem::forget(self.open.take());
+        self.empty();
+        failed
+    }
+}
+
+impl Drop for EpisodeWriter {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take()
+            && !discard(open.file.clone(), open)
+        {
+            self.empty();
+        }
+    }
+}
+
+/// Closes `everything` that belongs to `file`, unless the file cannot be written any more (see
+/// [`EpisodeWriter::give_up`]); tells whether it did.
+fn discard<T>(file: hdf5::File, everything: T) -> bool {
+    let writable = file.flush().is_ok();
+    if writable {
+        drop(everything);
+    } else {
+        std::mem::forget((file, everything));
+    }
+    writable
+}
+
+impl Open {
+    /// Everything but closing.
+    fn complete(&self, counts: [(&str, u64); 2]) -> hdf5::Result<()> {
+        for (name, value) in counts {
+            self.file.new_attr::<u64>().create(name)?.write_scalar(&value)?;
+        }
+        self.file.flush()
+    }
+
+    fn check_infos(&self, episode: &Episode, number: usize) -> Result<(), DataError> {
         if episode.infos.contains_key(SEQUENCE) {
             return Err(DataError::Episode(format!(
                 "`infos/{SEQUENCE}` is reserved for the number of the episode"
@@ -255,7 +296,7 @@ impl EpisodeWriter {
                 return Err(DataError::Episode(format!("`infos/{name}` has width 0")));
             }
         }
-        if self.episodes == 0 {
+        if number == 0 {
             return Ok(());
         }
         let known = self
@@ -286,13 +327,13 @@ impl EpisodeWriter {
         }
     }
 
-    fn write(&mut self, episode: &Episode) -> hdf5::Result<()> {
-        let start = self.steps;
-        let sequence = Column::i64(1, vec![self.episodes as i64; episode.len()]);
+    /// Appends episode number `number` at row `start`.
+    fn append(&mut self, episode: &Episode, start: usize, number: usize) -> hdf5::Result<()> {
+        let sequence = Column::i64(1, vec![number as i64; episode.len()]);
         let infos = episode.infos.iter().map(|(name, column)| (name.as_str(), column));
         for (name, column) in infos.chain([(SEQUENCE, &sequence)]) {
             let full = format!("infos/{name}");
-            if self.episodes == 0 {
+            if number == 0 {
                 self.arrays
                     .insert(full.clone(), Array::create(&self.file, &full, column)?);
             }
@@ -311,6 +352,14 @@ impl EpisodeWriter {
         }
         append(&self.terminals, start, 1, &episode.terminals)?;
         append(&self.timeouts, start, 1, &episode.timeouts)
+    }
+}
+
+/// The folder that holds `path`.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 

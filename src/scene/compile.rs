@@ -8,6 +8,7 @@ use bevy::ecs::component::Component;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 
 use super::{Control, JudgedOn, ObservationTerm, Scene, SceneError, Shown, model};
+use crate::files::{self, FileKind};
 
 /// A scene with every name resolved, and its model. Environments refer to it with
 /// [`InstanceOf`](crate::sim::InstanceOf).
@@ -75,6 +76,16 @@ pub struct CompiledElement {
 }
 
 impl CompiledScene {
+    /// Reads a scene, by its name in `scenes/` or its path, lays `overrides` (`path=value`) over it, loads its model
+    /// and resolves all names.
+    ///
+    /// # Errors
+    /// As [`Self::new`], but with the place in the file.
+    pub fn load(name: &str, overrides: &[String]) -> Result<Self, SceneError> {
+        let file = files::load::<Scene>(FileKind::Scene, name, overrides)?;
+        Self::new(file.value.clone()).map_err(|error| error.located(&file))
+    }
+
     /// Loads the model and resolves all names.
     ///
     /// # Errors
@@ -95,10 +106,10 @@ impl CompiledScene {
             .elements
             .iter()
             .enumerate()
-            .map(|(index, name)| element_index(&elements, name, &format!("task.elements[{index}]")))
+            .map(|(index, name)| element_index(&elements, name, &format!("task.elements.{index}")))
             .collect::<Result<Vec<_>, _>>()?;
         if let Some(index) = (1..task.len()).find(|&index| task[..index].contains(&task[index])) {
-            return Err(invalid(format!("task.elements[{index}]"), "stands in the list twice"));
+            return Err(invalid(format!("task.elements.{index}"), "stands in the list twice"));
         }
         let channels = channels(&scene, &resolver, &elements, &task)?;
         let elements: Vec<_> = elements
@@ -263,7 +274,7 @@ impl Resolver<'_> {
 fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, SceneError> {
     let mut compiled: Vec<CompiledElement> = Vec::with_capacity(scene.elements.len());
     for (index, element) in scene.elements.iter().enumerate() {
-        let field = format!("elements[{index}]");
+        let field = format!("elements.{index}");
         if compiled.iter().any(|other| other.name == element.name) {
             return Err(invalid(
                 format!("{field}.name"),
@@ -274,7 +285,7 @@ fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, 
         for (joint, name) in element.joints.iter().enumerate() {
             values.extend(
                 resolver
-                    .joint(name, &format!("{field}.joints[{joint}]"))?
+                    .joint(name, &format!("{field}.joints.{joint}"))?
                     .positions
                     .map(Source::Position),
             );
@@ -325,7 +336,7 @@ fn channels(
     let scale = if spec.noise { spec.noise_scale } else { 0.0 };
     let mut channels: Vec<Channel> = Vec::new();
     for (index, term) in spec.terms.iter().enumerate() {
-        let field = format!("observation.terms[{index}]");
+        let field = format!("observation.terms.{index}");
         let first = channels.len();
         let (joints, noise) = match term {
             ObservationTerm::Position { joints, noise } | ObservationTerm::Velocity { joints, noise } => {
@@ -337,7 +348,7 @@ fn channels(
                     Shown::Elements(names) => names
                         .iter()
                         .enumerate()
-                        .map(|(at, name)| element_index(elements, name, &format!("{field}.shown[{at}]")))
+                        .map(|(at, name)| element_index(elements, name, &format!("{field}.shown.{at}")))
                         .collect::<Result<_, _>>()?,
                 };
                 let seen = channels
@@ -349,7 +360,7 @@ fn channels(
             }
         };
         for (at, name) in joints.iter().enumerate() {
-            let joint = resolver.joint(name, &format!("{field}.joints[{at}]"))?;
+            let joint = resolver.joint(name, &format!("{field}.joints.{at}"))?;
             let (range, source): (_, fn(usize) -> Source) = match term {
                 ObservationTerm::Velocity { .. } => (joint.velocities, Source::Velocity),
                 _ => (joint.positions, Source::Position),
@@ -416,7 +427,7 @@ fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f
     }
     let mut compiled = Vec::with_capacity(servos.len());
     for (index, servo) in servos.iter().enumerate() {
-        let field = format!("control.servos[{index}]");
+        let field = format!("control.servos.{index}");
         let joint = resolver.joint(&servo.joint, &format!("{field}.joint"))?;
         if joint.positions.len() != 1 {
             return Err(invalid(
@@ -455,7 +466,7 @@ fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f
 fn start(scene: &Scene, resolver: &Resolver) -> Result<Vec<f64>, SceneError> {
     let mut start = resolver.model.qpos0().to_vec();
     for (name, position) in &scene.reset.positions {
-        let field = format!("reset.positions[{name:?}]");
+        let field = format!("reset.positions.{name}");
         let range = resolver.joint(name, &field)?.positions;
         if position.len() != range.len() {
             let reason = format!("has {} numbers, the joint has {}", position.len(), range.len());
@@ -483,9 +494,7 @@ fn invalid(field: impl Into<String>, reason: impl Into<String>) -> SceneError {
 }
 
 fn unknown<'n>(field: &str, kind: &'static str, name: &str, known: impl Iterator<Item = &'n str>) -> SceneError {
-    let nearest = known
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-        .map(str::to_owned);
+    let nearest = files::nearest(name, known).map(str::to_owned);
     SceneError::UnknownName {
         field: field.into(),
         kind,

@@ -20,6 +20,8 @@ use bevy::asset::Asset;
 use bevy::reflect::TypePath;
 use serde::{Deserialize, Serialize};
 
+use crate::files::{self, FileError, FileKind, Loaded};
+
 /// A scene file: everything an environment needs to know, in names of the `MuJoCo` model.
 #[derive(Asset, TypePath, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,7 +189,7 @@ pub enum Order {
     #[default]
     Any,
     /// An element counts only in a step in which every element listed before it has been counted or is at its goal
-    /// too. The rule of SPiRL's D4RL fork since January 2021.
+    /// too. The rule of the D4RL fork that `SPiRL` uses, since January 2021.
     Listed,
 }
 
@@ -233,14 +235,9 @@ pub struct Camera {
 /// What can be wrong with a scene.
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
-    /// The scene file cannot be found, read or understood.
-    #[error("scene {name:?}: {reason}")]
-    File {
-        /// The scene asked for.
-        name: String,
-        /// What is wrong, with the place.
-        reason: String,
-    },
+    /// The scene file cannot be found, read or understood, or something in it does not fit the model.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// No folder holds the model.
     #[error("model {model:?} not found; looked in {searched}. `make setup` fetches the models that scenes/ uses")]
     ModelNotFound {
@@ -260,7 +257,7 @@ pub enum SceneError {
     /// A name that the model or the scene does not have.
     #[error("{field}: no {kind} is named {name:?}{}", did_you_mean(.nearest))]
     UnknownName {
-        /// Where in the scene.
+        /// Where in the scene, with dots: `control.servos.0.joint`.
         field: String,
         /// What kind of thing was named.
         kind: &'static str,
@@ -272,7 +269,7 @@ pub enum SceneError {
     /// A value that makes no sense where it stands.
     #[error("{field}: {reason}")]
     Invalid {
-        /// Where in the scene.
+        /// Where in the scene, with dots: `control.servos.0.joint`.
         field: String,
         /// What is wrong.
         reason: String,
@@ -293,22 +290,31 @@ fn one() -> f64 {
     1.0
 }
 
+impl SceneError {
+    /// Where in the scene the fault is, if it is in a particular place.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::UnknownName { field, .. } | Self::Invalid { field, .. } => Some(field),
+            Self::ModelNotFound { .. } | Self::Model { .. } => Some("physics.model"),
+            Self::File(_) => None,
+        }
+    }
+
+    /// The same fault as an error at its place in the file.
+    fn located(self, file: &Loaded<Scene>) -> Self {
+        match self.field() {
+            Some(field) => Self::File(file.error_at(field, self.to_string())),
+            None => self,
+        }
+    }
+}
+
 impl Scene {
-    /// Reads the scene `name`: `scenes/<name>.ron` of the checkout, or the path of a file.
+    /// Reads a scene, by its name in `scenes/` or its path.
     ///
     /// # Errors
-    /// [`SceneError::File`] if there is no such scene or it does not parse.
+    /// [`SceneError::File`] with the place if there is no such scene or it does not parse.
     pub fn load(name: &str) -> Result<Self, SceneError> {
-        let error = |reason: String| SceneError::File {
-            name: name.into(),
-            reason,
-        };
-        let listed = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("scenes")
-            .join(name)
-            .with_extension("ron");
-        let path = if listed.is_file() { listed } else { PathBuf::from(name) };
-        let text = std::fs::read_to_string(&path).map_err(|cause| error(cause.to_string()))?;
-        ron::from_str(&text).map_err(|cause| error(cause.to_string()))
+        Ok(files::load(FileKind::Scene, name, &[])?.value)
     }
 }

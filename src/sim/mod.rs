@@ -28,7 +28,19 @@
 //! so from Score on, a tick holds one whole transition: `Observation`, `Action`, `Outcome`, `NextObservation`. Resets
 //! are *next-step* resets in Gymnasium's terms: the last transition of an episode keeps its own next observation.
 //!
-//! The functions in [`step`] do the work on plain values; [`Environment`] runs them without a schedule.
+//! The functions in [`step`] do the work on plain values; [`Environment`] runs them without a schedule:
+//!
+//! ```
+//! use apprentice::scene::CompiledScene;
+//! use apprentice::sim::Environment;
+//!
+//! let scene = CompiledScene::load("kitchen", &["observation.noise=false".into()])?;
+//! let mut environment = Environment::new(&scene, 0, 7)?;
+//! let outcome = environment.step(&scene, &[0.5_f32; 9]);
+//! assert!(!outcome.ended());
+//! assert_eq!(environment.observation.len(), 60);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod environment;
 mod state;
@@ -214,6 +226,9 @@ type BeginEpisode<'a> = (
 
 /// Starts the next episode of every environment whose last one has ended.
 pub fn begin_episodes(mut environments: Query<BeginEpisode>, scenes: Query<&CompiledScene>) {
+    if !environments.iter().any(|(.., outcome)| outcome.ended()) {
+        return;
+    }
     environments
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))

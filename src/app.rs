@@ -1,0 +1,97 @@
+//! The headless app: a Bevy world whose [`Tick`] runs as fast as it can.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bevy::app::TaskPoolThreadAssignmentPolicy;
+use bevy::prelude::*;
+
+use crate::tick::{Faults, Tick, TickPlugin};
+
+/// A request to end the run after the tick in hand, as Ctrl-C or a termination signal makes it.
+#[derive(Resource, Debug, Clone, Default)]
+pub struct StopRequest(Arc<AtomicBool>);
+
+impl StopRequest {
+    /// A request that Ctrl-C, `SIGTERM` and `SIGHUP` set. A second one ends the process at once.
+    pub fn on_signals() -> Result<Self, ctrlc::Error> {
+        let request = Self::default();
+        let flag = request.0.clone();
+        ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+        Ok(request)
+    }
+
+    /// Asks for the end of the run.
+    pub fn make(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_made(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why [`run`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The work is done.
+    Finished,
+    /// A [`StopRequest`] came first.
+    Stopped,
+}
+
+/// A world without window or renderer, with `threads` worker threads and the [`Tick`] schedule.
+///
+/// Bevy's task pools belong to the process: the first app decides their size.
+pub fn headless(threads: usize, stop: StopRequest) -> App {
+    let all = |threads| TaskPoolThreadAssignmentPolicy {
+        min_threads: threads,
+        max_threads: threads,
+        percent: 1.0,
+        on_thread_spawn: None,
+        on_thread_destroy: None,
+    };
+    let options = TaskPoolOptions {
+        min_total_threads: threads + 2,
+        max_total_threads: threads + 2,
+        io: all(1),
+        async_compute: all(1),
+        compute: all(threads.max(1)),
+    };
+    let mut app = App::new();
+    app.add_plugins((
+        TaskPoolPlugin {
+            task_pool_options: options,
+        },
+        AssetPlugin::default(),
+        TickPlugin,
+    ));
+    app.insert_resource(stop);
+    app
+}
+
+/// Runs ticks until `finished` says so, a stop is requested, or a system reports an error.
+pub fn run(app: &mut App, mut finished: impl FnMut(&mut World) -> bool) -> Result<Ended, String> {
+    app.finish();
+    app.cleanup();
+    let world = app.world_mut();
+    let stop = world.resource::<StopRequest>().clone();
+    let faults = world.resource::<Faults>().clone();
+    loop {
+        if finished(world) {
+            return Ok(Ended::Finished);
+        }
+        if stop.is_made() {
+            return Ok(Ended::Stopped);
+        }
+        world.run_schedule(Tick);
+        if let Some(error) = faults.take() {
+            return Err(error);
+        }
+    }
+}

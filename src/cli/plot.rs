@@ -1,0 +1,32 @@
+//! `apprentice plot`: learning curves.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Failure, print};
+use crate::run;
+
+/// Draw the learning curves of runs into one picture: mean over seeds with a bootstrap interval.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Run folders; `LABEL=FOLDER` names a curve.
+    #[arg(required = true, value_name = "[LABEL=]FOLDER")]
+    runs: Vec<String>,
+    /// What to draw: a tag of the metrics.
+    #[arg(long, value_name = "TAG", default_value = "practice/completed")]
+    tag: String,
+    /// SVG file to write.
+    #[arg(long, value_name = "FILE", default_value = "learning.svg")]
+    out: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let runs = arguments.runs.iter().map(|run| match run.split_once('=') {
+        Some((label, folder)) => (label.to_owned(), PathBuf::from(folder)),
+        None => (run.clone(), PathBuf::from(run)),
+    });
+    let picture = run::learning_curves(&runs.collect::<Vec<_>>(), &arguments.tag)?;
+    run::write_whole(&arguments.out, &picture)?;
+    print(format_args!("{}", arguments.out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

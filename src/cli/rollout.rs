@@ -1,0 +1,40 @@
+//! `apprentice rollout`: judge a skill model before any learning.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Context, Failure, print, skills_for, table};
+use crate::experiment::Experiment;
+use crate::run::{self, EvaluationPlan};
+
+/// Roll out the prior of a skill model, without learning: how good are its skills?
+///
+/// Says more about a skill model than its losses do: elements of the scene completed per episode with sampled skills
+/// and with the most likely ones.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Experiment: a name in configs/ or a path.
+    experiment: String,
+    /// Overrides such as `scene=kitchen_all`.
+    #[arg(value_name = "PATH=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of the skill model or of a run that has one [default: the newest one below runs/ that fits].
+    #[arg(long, value_name = "FOLDER")]
+    skills: Option<PathBuf>,
+    /// Episodes.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    episodes: usize,
+}
+
+pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
+    let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
+    let skills = skills_for(&loaded.value, arguments.skills.clone(), &arguments.experiment)?;
+    let plan = EvaluationPlan {
+        skills,
+        episodes: arguments.episodes,
+        most_likely: true,
+    };
+    let result = run::evaluate_prior(&loaded.value, &plan, &context.settings())?;
+    print(format_args!("{}", table::rollout(&result)))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,206 @@
+//! Evaluation: whole episodes in fresh environments, beside practice or without it.
+//!
+//! An evaluation is a set of environments and agents like any others, which live for one episode each. Their random
+//! numbers have streams of their own, so evaluating changes nothing about practice.
+
+use bevy::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{ActsIn, Agents, Behaviour, agent_bundle};
+use crate::learners::skill_recorder::TransitionRule;
+use crate::metrics::statistics::{self, Interval, Statistic};
+use crate::practice::{EpisodeResult, Practice, Seed};
+use crate::reports::next_multiple;
+use crate::rng::{Purpose, stream};
+use crate::sim::{Episode, Outcome, SimError, TaskProgress, spawn_environment};
+use crate::tick::{Tick, TickSystems, stop_on_error};
+
+/// An evaluation that a learner's agents are in the middle of, or have finished.
+#[derive(Component, Debug, Clone, Default)]
+pub struct Evaluation {
+    /// Episodes still running.
+    pub running: usize,
+    /// Results of finished episodes, in the order in which they ended.
+    pub results: Vec<EpisodeResult>,
+}
+
+impl Evaluation {
+    /// Whether episodes are running.
+    pub fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Whether all episodes have ended.
+    pub fn is_finished(&self) -> bool {
+        self.running == 0 && !self.results.is_empty()
+    }
+}
+
+/// When a practising learner is evaluated.
+#[derive(Component, Debug, Clone, PartialEq)]
+pub struct EvaluationSchedule {
+    /// Scene of the evaluation.
+    pub scene: Entity,
+    /// Episodes of one evaluation.
+    pub episodes: usize,
+    /// Environment steps between two of them; 0 for none.
+    pub every: u64,
+    /// Environment steps of practice at which the next one is due.
+    pub next: u64,
+    /// Evaluations begun.
+    pub begun: usize,
+}
+
+/// Marks an agent that lives for one evaluation episode.
+#[derive(Component, Debug, Clone, Copy)]
+pub struct Evaluates;
+
+/// Slots of evaluation environments start here, so that their random streams are nobody else's.
+const FIRST_SLOT: usize = 1 << 32;
+
+/// Spawns `episodes` environments and agents for one evaluation of `learner`. `number` counts the learner's
+/// evaluations: another number draws other noise.
+pub fn begin_evaluation(
+    world: &mut World,
+    learner: Entity,
+    scene: Entity,
+    episodes: usize,
+    behaviour: Behaviour,
+    number: usize,
+) -> Result<(), SimError> {
+    let seed = world.get::<Seed>(learner).map_or(0, |seed| seed.0);
+    for episode in 0..episodes {
+        let slot = FIRST_SLOT + number * (1 << 20) + episode;
+        let environment = spawn_environment(world, scene, slot, seed)?;
+        let stream = stream(seed, Purpose::Evaluation, number as u64, episode as u64);
+        world.spawn((
+            agent_bundle(environment, learner, behaviour, TransitionRule::Aligned, stream),
+            Evaluates,
+        ));
+    }
+    world.entity_mut(learner).insert(Evaluation {
+        running: episodes,
+        results: Vec::new(),
+    });
+    Ok(())
+}
+
+/// Gathers the results of evaluation episodes.
+pub struct EvaluationPlugin;
+
+impl Plugin for EvaluationPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            Tick,
+            (gather_results, begin_due_evaluations.pipe(stop_on_error))
+                .chain()
+                .in_set(TickSystems::Evaluate),
+        );
+    }
+}
+
+/// Begins the evaluation of every learner that is due for one. One at a time: the next one waits until the episodes of
+/// the last have ended.
+pub fn begin_due_evaluations(world: &mut World) -> Result<(), SimError> {
+    let mut due = Vec::new();
+    let mut learners = world.query::<(Entity, &Practice, &Evaluation, &mut EvaluationSchedule)>();
+    for (learner, practice, evaluation, mut schedule) in learners.iter_mut(world) {
+        if practice.steps >= schedule.next && !evaluation.is_running() {
+            due.push((learner, schedule.scene, schedule.episodes, schedule.begun));
+            schedule.next = next_multiple(practice.steps, schedule.every);
+            schedule.begun += 1;
+        }
+    }
+    for (learner, scene, episodes, number) in due {
+        begin_evaluation(world, learner, scene, episodes, Behaviour::Samples, number)?;
+    }
+    Ok(())
+}
+
+/// Takes down the result of every evaluation episode that has ended, and removes its agent and environment.
+pub fn gather_results(
+    mut commands: Commands,
+    mut learners: Query<(&Agents, &mut Evaluation)>,
+    agents: Query<&ActsIn, With<Evaluates>>,
+    environments: Query<(&Outcome, &Episode, &TaskProgress)>,
+) {
+    for (members, mut evaluation) in &mut learners {
+        if evaluation.running == 0 {
+            continue;
+        }
+        for member in members.iter() {
+            let Ok(acts_in) = agents.get(member) else { continue };
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
+                continue;
+            };
+            if outcome.ended() {
+                evaluation.results.push(EpisodeResult::of(episode, progress));
+                evaluation.running -= 1;
+                commands.entity(member).despawn();
+                commands.entity(acts_in.0).despawn();
+            }
+        }
+    }
+}
+
+/// What an evaluation says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationSummary {
+    /// Episodes.
+    pub episodes: usize,
+    /// Completed elements of the task per episode, mean.
+    pub completed: f64,
+    /// Its 95 % bootstrap interval over episodes.
+    pub interval: (f64, f64),
+    /// Elements of the task.
+    pub task_elements: usize,
+    /// Share of episodes that completed the whole task.
+    pub success: f64,
+    /// Mean control steps per episode.
+    pub steps: f64,
+    /// For each element of the task, in its order: name and share of episodes that completed it.
+    pub elements: Vec<(String, f64)>,
+    /// For each element of the scene: name and share of episodes in which it was at its goal at some time.
+    pub reached: Vec<(String, f64)>,
+}
+
+impl EvaluationSummary {
+    /// Summarises results; `task` and `scene` are the names of the elements.
+    pub fn of(results: &[EpisodeResult], task: &[String], scene: &[String], seed: u64) -> Self {
+        let completed: Vec<f64> = results.iter().map(|result| result.completed() as f64).collect();
+        let share = |holds: &dyn Fn(&EpisodeResult) -> bool| {
+            results.iter().filter(|result| holds(result)).count() as f64 / results.len().max(1) as f64
+        };
+        let each = |names: &[String], flags: fn(&EpisodeResult) -> &[bool]| {
+            names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| {
+                    (
+                        name.clone(),
+                        share(&|result| flags(result).get(index).copied().unwrap_or(false)),
+                    )
+                })
+                .collect()
+        };
+        let mut rng = stream(seed, Purpose::Bootstrap, 0, 0);
+        let Interval { low, high } = statistics::bootstrap_interval(&completed, Statistic::Mean, 0.95, 2_000, &mut rng)
+            .unwrap_or(Interval { low: 0.0, high: 0.0 });
+        Self {
+            episodes: results.len(),
+            completed: statistics::mean(&completed).unwrap_or(0.0),
+            interval: (low, high),
+            task_elements: task.len(),
+            success: share(&|result| result.completed() == task.len()),
+            steps: statistics::mean(&results.iter().map(|result| f64::from(result.steps)).collect::<Vec<_>>())
+                .unwrap_or(0.0),
+            elements: each(task, |result| &result.done),
+            reached: each(scene, |result| &result.reached),
+        }
+    }
+
+    /// Mean number of elements of the scene that were at their goal at some time, task or not.
+    pub fn reached_mean(&self) -> f64 {
+        self.reached.iter().map(|(_, share)| share).sum()
+    }
+}

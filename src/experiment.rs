@@ -1,0 +1,240 @@
+//! Experiment files: what is learned, from what, where and for how long.
+//!
+//! `configs/NAME.ron` holds one [`Experiment`]. A file may extend another one (`extends: "kitchen/spirl_cl"`), and any
+//! value can be overridden on the command line (`learner.discount=0.97`). See [`crate::files`].
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Split;
+use crate::demos::CollectConfig;
+use crate::files::{self, FileError, FileKind, Loaded};
+use crate::learners::sac::SacConfig;
+use crate::learners::skill_recorder::TransitionRule;
+use crate::pretraining::Pretrain;
+use crate::rng::Stream;
+use crate::skills::{Bc, BcConfig, SkillDims, SkillError, Spirl, SpirlConfig, Standardiser};
+
+/// One experiment: scene, demonstrations, skill model, learner, budgets and seeds.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// The scene in which the agents practise: a name below `scenes/` or a path.
+    pub scene: String,
+    /// Demonstrations from which the skill model learns.
+    #[serde(default)]
+    pub dataset: Option<DatasetConfig>,
+    /// What is learned from the demonstrations before any practice.
+    #[serde(default)]
+    pub skill_model: SkillModelConfig,
+    /// How the skill model is trained.
+    #[serde(default)]
+    pub pretraining: PretrainingConfig,
+    /// Whether the policy chooses skills or single actions.
+    #[serde(default)]
+    pub acts_in: ActsIn,
+    /// The online algorithm.
+    #[serde(default)]
+    pub learner: SacConfig,
+    /// Budgets and parallelism of practice.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// Evaluation during and after practice.
+    #[serde(default)]
+    pub evaluation: EvaluationConfig,
+    /// Parallel environments of each seed.
+    #[serde(default = "eight")]
+    pub environments: usize,
+    /// One learner per seed; all of them practise side by side in one world.
+    #[serde(default = "seed_zero")]
+    pub seeds: Vec<u64>,
+    /// Overrides that make a short form of this experiment (`--quick`).
+    #[serde(default)]
+    pub quick: Vec<String>,
+}
+
+/// Demonstrations: an HDF5 file, and how to make it when it is not there.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetConfig {
+    /// The file, D4RL layout, relative to the current folder.
+    pub path: PathBuf,
+    /// The scripted demonstrator that makes it. Absent for human data.
+    #[serde(default)]
+    pub collect: Option<CollectConfig>,
+}
+
+/// The model that is learned from demonstrations.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub enum SkillModelConfig {
+    /// Nothing: the learner starts from scratch and acts in single actions.
+    #[default]
+    None,
+    /// SPiRL: a latent skill space with a learned skill prior.
+    Spirl(SpirlConfig),
+    /// A Gaussian over single actions: the flat prior, which is behaviour cloning as well.
+    Bc(BcConfig),
+}
+
+/// Budget of skill-model training.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainingConfig {
+    /// Gradient updates. Published: 480 000 (closed loop), 192 000 (open loop), 1.06 M (flat), on human data.
+    pub updates: u64,
+    /// Sub-sequences in a batch.
+    pub batch: usize,
+    /// Share of the updates after which the learning rate falls linearly to zero. 1 keeps it constant, as published;
+    /// a fall reaches in a tenth of the updates what a constant rate does.
+    pub constant_lr_share: f64,
+    /// Updates between two validations.
+    pub validate_every: u64,
+    /// Which sequences are trained on and which validate.
+    pub split: Split,
+    /// Seed of weights, batches and latent noise.
+    pub seed: u64,
+}
+
+impl Default for PretrainingConfig {
+    fn default() -> Self {
+        Self {
+            updates: 100_000,
+            batch: 128,
+            constant_lr_share: 1.0,
+            validate_every: 5_000,
+            split: Split::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl SkillModelConfig {
+    /// A model with fresh weights for these sizes; `None` if the experiment has none. `statistics` gives mean and
+    /// deviation of the observations to models that standardise them; `threads` are those of one update.
+    pub fn build(
+        &self,
+        dims: SkillDims,
+        statistics: impl FnOnce() -> Result<Standardiser, SkillError>,
+        rng: &mut Stream,
+        threads: usize,
+    ) -> Result<Option<Box<dyn Pretrain>>, SkillError> {
+        Ok(match self {
+            Self::None => None,
+            Self::Spirl(config) => {
+                let mut model = Spirl::new(config.clone(), dims, rng)?.with_threads(threads);
+                if config.standardise {
+                    model.set_standardiser(statistics()?)?;
+                }
+                Some(Box::new(model))
+            }
+            Self::Bc(config) => {
+                let mut model = Bc::new(config.clone(), dims, rng)?;
+                if config.standardise {
+                    model.set_standardiser(statistics()?)?;
+                }
+                Some(Box::new(model))
+            }
+        })
+    }
+}
+
+impl PretrainingConfig {
+    /// Factor on the learning rate at the update with this number.
+    pub fn lr_scale(&self, update: u64) -> f64 {
+        let done = update as f64 / self.updates.max(1) as f64;
+        let constant = self.constant_lr_share.clamp(0.0, 1.0);
+        if done <= constant {
+            1.0
+        } else {
+            ((1.0 - done) / (1.0 - constant)).max(0.0)
+        }
+    }
+}
+
+/// The action space of the policy.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub enum ActsIn {
+    /// Latents of the skill model, each held for the skill's length.
+    #[default]
+    Skills,
+    /// The scene's own action, one per tick.
+    Actions,
+}
+
+/// Budgets of practice. Counts are per seed.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Environment steps after the warm-up.
+    pub steps: u64,
+    /// Transitions gathered before the first update by acting from the policy's start. Published: 5 000.
+    pub warmup: u64,
+    /// Which states and rewards make up a transition.
+    pub transitions: TransitionRule,
+    /// Gradient updates per stored transition. Published: 1.
+    pub updates_per_transition: f64,
+    /// Updates one learner takes in one tick, if it owes as many; more only while it owes more than ten times as many.
+    pub updates_per_tick: u32,
+    /// Transitions the replay buffer holds.
+    pub replay_capacity: usize,
+    /// Environment steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub keep_checkpoints: usize,
+    /// Environment steps between two lines of metrics.
+    pub report_every: u64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            steps: 1_500_000,
+            warmup: 5_000,
+            transitions: TransitionRule::default(),
+            updates_per_transition: 1.0,
+            updates_per_tick: 2,
+            replay_capacity: 1_000_000,
+            checkpoint_every: 50_000,
+            keep_checkpoints: 2,
+            report_every: 5_000,
+        }
+    }
+}
+
+/// Evaluation: whole episodes in fresh environments, without learning.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Environment steps between two evaluations during practice; 0 switches them off.
+    pub every: u64,
+    /// Episodes of each.
+    pub episodes: usize,
+    /// Episodes of the evaluation after practice.
+    pub final_episodes: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            every: 0,
+            episodes: 10,
+            final_episodes: 50,
+        }
+    }
+}
+
+fn eight() -> usize {
+    8
+}
+
+fn seed_zero() -> Vec<u64> {
+    vec![0]
+}
+
+impl Experiment {
+    /// Reads `configs/NAME.ron` (or a path), merges what it extends, applies `overrides` and checks the result.
+    pub fn load(name: &str, overrides: &[String]) -> Result<Loaded<Self>, FileError> {
+        files::load(FileKind::Experiment, name, overrides)
+    }
+}

@@ -1,0 +1,1076 @@
+//! Soft actor-critic, plain or kept close to a skill prior (`SPiRL`).
+//!
+//! The algorithm of Pertsch, Lee, Lim, "Accelerating Reinforcement Learning with Learned Skill Priors" (2020,
+//! arXiv 2010.11944, algorithm 1) on top of Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (2018,
+//! arXiv 1812.05905). In both, a penalty `g(s)` with temperature `alpha` is paid in the value and in the policy's
+//! objective, and `alpha` is moved so that the penalty keeps to a target:
+//!
+//! | | penalty `g(s)` | target |
+//! |---|---|---|
+//! | SAC | `log pi(a \| s)` | minus the target entropy |
+//! | `SPiRL` | divergence of the policy from the prior, `KL(pi(. \| s), p(. \| s))` | target divergence |
+//!
+//! ```text
+//! target    y = r + gamma (1 - terminated) (min_i Q'_i(s', a') - alpha g(s'))
+//! critics   L_i = 1/2 mean (Q_i(s, a) - y)^2
+//! policy    L = mean (alpha g(s) - min_i Q_i(s, a_pi)),   a_pi ~ pi(.|s)
+//! alpha     L = mean (alpha (target - g(s)))
+//! targets   theta' <- tau theta + (1 - tau) theta'
+//! ```
+//!
+//! The learner knows nothing of environments: an "action" is whatever was stored in the replay buffer, a skill or a
+//! plain action. With that, one learner serves five methods:
+//!
+//! | method | actions are | [`SacConfig::policy`] | [`SacConfig::regulariser`] |
+//! |---|---|---|---|
+//! | `SPiRL` | skills | `Prior` | `PriorDivergence` |
+//! | flat prior | actions | `Prior` (single-step prior) | `PriorDivergence` |
+//! | BC + fine-tune | actions | `Prior` (single-step prior) | `Entropy` |
+//! | skills without prior | skills | `Scratch` | `Entropy` |
+//! | SAC | actions | `Scratch` | `Entropy` |
+
+mod checkpoint;
+mod error;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use bevy::prelude::Component;
+use candle_core::{D, Device, Tensor};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+
+use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
+use crate::replay::Batch;
+use crate::rng::Stream;
+use crate::skills::GaussianNetwork;
+
+pub use error::SacError;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Settings
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Settings of [`Sac`]. The defaults are the published ones for `SPiRL` on the kitchen, except where a switch says that
+/// the original differs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SacConfig {
+    /// What the policy pays for. Default: divergence from the prior with target 5 nats.
+    pub regulariser: Regulariser,
+    /// Where the policy's weights come from. Default: a copy of the prior.
+    pub policy: PolicyStart,
+    /// Both critics and their targets, without normalisation. Default: 5 hidden layers of 256.
+    pub critic: CriticConfig,
+    /// How the executed action follows from the Gaussian sample. Default: `2 tanh(sample)`.
+    pub squash: Squash,
+    /// The weight of the penalty. Default: learned, starting at 1.
+    pub temperature: Temperature,
+    /// Transitions per update. Default 256.
+    pub batch: usize,
+    /// Discount `gamma` per transition, so with skills per *skill*; see [`discounting`](Self::discounting).
+    /// Default 0.99.
+    pub discount: f32,
+    /// What the discount counts. Default: transitions.
+    pub discounting: Discounting,
+    /// Share `tau` of the critic that moves into its target per update. Default 0.005.
+    pub target_rate: f32,
+    /// Factor on every reward. Default 1.
+    pub reward_scale: f32,
+    /// Step size of the policy's Adam. Default 3e-4.
+    pub policy_lr: f64,
+    /// Step size of the critics' Adam. Default 3e-4.
+    pub critic_lr: f64,
+    /// Largest global norm of the gradient of one network. Default: no limit.
+    pub gradient_clip: Option<f32>,
+    /// Largest absolute value of the critics' target. The published option is `1 / (1 - discount)`. Default: no limit.
+    pub target_clip: Option<f32>,
+    /// What the value of a state is that the time limit cut off. Default: the critics'.
+    pub time_outs: TimeOuts,
+    /// Updates in a row that may be skipped because of numbers that are not finite; one more is an error. Default 20.
+    pub skip_limit: u32,
+}
+
+impl Default for SacConfig {
+    fn default() -> Self {
+        Self {
+            regulariser: Regulariser::default(),
+            policy: PolicyStart::default(),
+            critic: CriticConfig::default(),
+            squash: Squash::default(),
+            temperature: Temperature::default(),
+            batch: 256,
+            discount: 0.99,
+            discounting: Discounting::default(),
+            target_rate: 0.005,
+            reward_scale: 1.0,
+            policy_lr: 3e-4,
+            critic_lr: 3e-4,
+            gradient_clip: None,
+            target_clip: None,
+            time_outs: TimeOuts::default(),
+            skip_limit: 20,
+        }
+    }
+}
+
+/// The penalty `g(s)` and its target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Regulariser {
+    /// Negative entropy: plain SAC.
+    Entropy {
+        /// Target entropy in nats. `None`: minus the number of action values.
+        #[serde(default)]
+        target: Option<f32>,
+    },
+    /// Divergence of the policy from a frozen prior, both before squashing.
+    PriorDivergence {
+        /// Target divergence in nats. Kitchen skills 5, maze skills 1, flat prior 1.
+        #[serde(default = "default_divergence")]
+        target: Schedule,
+        /// How the divergence is computed.
+        #[serde(default)]
+        estimate: Estimate,
+        /// The divergence of a state is clamped to plus or minus this many nats. Default 100.
+        #[serde(default = "default_clamp")]
+        clamp: f32,
+        /// `KL(prior, policy)` instead of `KL(policy, prior)`. Default false.
+        #[serde(default)]
+        reversed: bool,
+    },
+}
+
+fn default_divergence() -> Schedule {
+    Schedule::Constant(5.0)
+}
+
+fn default_clamp() -> f32 {
+    100.0
+}
+
+impl Default for Regulariser {
+    fn default() -> Self {
+        Self::PriorDivergence {
+            target: default_divergence(),
+            estimate: Estimate::default(),
+            clamp: default_clamp(),
+            reversed: false,
+        }
+    }
+}
+
+/// How the divergence between two diagonal Gaussians is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Estimate {
+    /// Mean of `log p(x) - log q(x)` over this many re-parameterised samples `x` of `p`, as published.
+    MonteCarlo {
+        /// Samples per state. Default 10.
+        samples: usize,
+    },
+    /// In closed form, summed over dimensions: the same expectation without its noise.
+    Analytic,
+    /// In closed form, averaged over dimensions: the original code before 2020-11-30. A target means `d` times as
+    /// much as with the other two.
+    AnalyticMean,
+}
+
+impl Default for Estimate {
+    fn default() -> Self {
+        Self::MonteCarlo { samples: 10 }
+    }
+}
+
+/// A number that may change with the number of updates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Schedule {
+    /// Always the same.
+    Constant(f32),
+    /// From one value to another in equal steps, constant before and after.
+    Linear {
+        /// Value up to update `delay`.
+        from: f32,
+        /// Value from update `delay + updates` on.
+        to: f32,
+        /// Length of the change in updates.
+        updates: u64,
+        /// Updates before the change begins. Default 0.
+        #[serde(default)]
+        delay: u64,
+    },
+}
+
+impl Schedule {
+    /// The value after `updates` updates.
+    pub fn at(self, updates: u64) -> f32 {
+        match self {
+            Self::Constant(value) => value,
+            Self::Linear {
+                from,
+                to,
+                updates: length,
+                delay,
+            } => {
+                let share = updates.saturating_sub(delay).min(length) as f32 / length.max(1) as f32;
+                if length == 0 && updates >= delay {
+                    to
+                } else {
+                    from + (to - from) * share
+                }
+            }
+        }
+    }
+}
+
+/// Where the policy's weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum PolicyStart {
+    /// A trained copy of the prior network. Its batch normalisation keeps the running statistics of pre-training; gains
+    /// and shifts are trained on.
+    #[default]
+    Prior,
+    /// A fresh network without normalisation.
+    Scratch {
+        /// Hidden units per layer. Published: 256 for the kitchen, 64 for maze and block stacking.
+        width: usize,
+        /// Hidden layers between the first and the last one. Published: 5 for the kitchen, 3 else.
+        hidden: usize,
+    },
+}
+
+/// Size of a critic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CriticConfig {
+    /// Hidden units per layer. Default 256.
+    pub width: usize,
+    /// Hidden layers between the first and the last one. Default 5 (published: kitchen skills 5, all others 2).
+    pub hidden: usize,
+}
+
+impl Default for CriticConfig {
+    fn default() -> Self {
+        Self { width: 256, hidden: 5 }
+    }
+}
+
+/// How the executed action follows from the policy's Gaussian sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Squash {
+    /// `range * tanh(sample)`, as published: a sample of the prior is *not* executed as the prior's skill (0.5 becomes
+    /// 0.924 with range 2).
+    Tanh {
+        /// Largest absolute value of an action. Published: 2 for skills, 1 for actions.
+        #[serde(default = "default_range")]
+        range: f32,
+        /// Quirk of the original: the log-probability is corrected by `ln range` once instead of once per dimension, a
+        /// constant offset that shifts the meaning of a target entropy. Default false.
+        #[serde(default)]
+        single_range_correction: bool,
+    },
+    /// The sample itself: a policy equal to the prior draws true skills of the prior.
+    None,
+}
+
+fn default_range() -> f32 {
+    2.0
+}
+
+impl Default for Squash {
+    fn default() -> Self {
+        Self::Tanh {
+            range: default_range(),
+            single_range_correction: false,
+        }
+    }
+}
+
+/// The weight of the penalty.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Temperature {
+    /// Moved by Adam on its logarithm so that the penalty keeps to its target.
+    Learned {
+        /// First value. Default 1.
+        #[serde(default = "default_temperature")]
+        initial: f32,
+        /// Step size of its Adam. Default 3e-4.
+        #[serde(default = "default_lr")]
+        lr: f64,
+        /// Smallest value. Default: no limit.
+        #[serde(default)]
+        minimum: Option<f32>,
+    },
+    /// Constant. (The original's option of this name ignores the number and stays at 1.)
+    Fixed(f32),
+}
+
+fn default_temperature() -> f32 {
+    1.0
+}
+
+fn default_lr() -> f64 {
+    3e-4
+}
+
+impl Default for Temperature {
+    fn default() -> Self {
+        Self::Learned {
+            initial: default_temperature(),
+            lr: default_lr(),
+            minimum: None,
+        }
+    }
+}
+
+/// What the discount counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Discounting {
+    /// `gamma` per transition, whatever its length, as published.
+    #[default]
+    PerTransition,
+    /// `gamma` to the power of the transition's control steps, as in a semi-Markov decision process.
+    PerStep,
+}
+
+/// The value of a state that the time limit cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TimeOuts {
+    /// The task would have gone on: the critics' value.
+    #[default]
+    Bootstrap,
+    /// Nothing, as if the task had ended: the original rule.
+    Terminal,
+}
+
+impl SacConfig {
+    /// Normal numbers per state that the divergence estimate draws.
+    fn divergence_samples(&self) -> usize {
+        match self.regulariser {
+            Regulariser::PriorDivergence {
+                estimate: Estimate::MonteCarlo { samples },
+                ..
+            } => samples,
+            _ => 0,
+        }
+    }
+}
+
+type Result<T, E = SacError> = std::result::Result<T, E>;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The learner
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Sizes of what the learner sees and does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SacDims {
+    /// Values per observation, `S`.
+    pub observation: usize,
+    /// Values per action (or skill), `d`.
+    pub action: usize,
+}
+
+/// A policy's answer to a batch of observations.
+#[derive(Debug, Clone)]
+pub struct PolicyOutput {
+    /// Action to execute, `[B, d]`.
+    pub action: Tensor,
+    /// Mean of the Gaussian before squashing, `[B, d]`.
+    pub mu: Tensor,
+    /// Its log standard deviation, `[B, d]`.
+    pub log_sigma: Tensor,
+}
+
+/// How [`Sac::act`] picks from the Gaussian.
+#[derive(Debug, Clone, Copy)]
+pub enum Pick<'a> {
+    /// `mu + sigma * noise` with these standard normal numbers, `[B, d]`.
+    Sample(&'a Tensor),
+    /// The mean.
+    Mean,
+}
+
+/// The standard normal numbers of one update.
+#[derive(Debug, Clone)]
+pub struct UpdateNoise {
+    /// For the states of the batch.
+    pub here: StateNoise,
+    /// For their successors.
+    pub next: StateNoise,
+}
+
+/// The standard normal numbers for one pass of the policy.
+#[derive(Debug, Clone)]
+pub struct StateNoise {
+    /// For the action, `[B, d]`.
+    pub action: Tensor,
+    /// Of the numbers for the Monte-Carlo divergence only these moments matter.
+    pub divergence: Option<NoiseMoments>,
+}
+
+/// Mean and mean square over the samples of standard normal numbers `eps [K, B, d]`.
+///
+/// For Gaussians, `log p(x) - log q(x)` at `x = mu + sigma eps` is a quadratic in `eps`, so the average over `K`
+/// samples and its gradient follow exactly from these two, at the cost of one sample.
+#[derive(Debug, Clone)]
+pub struct NoiseMoments {
+    /// `mean_k eps_k`, `[B, d]`.
+    pub first: Tensor,
+    /// `mean_k eps_k^2`, `[B, d]`.
+    pub second: Tensor,
+}
+
+impl NoiseMoments {
+    /// The moments of given numbers `[K, B, d]`.
+    ///
+    /// # Errors
+    /// A tensor of another rank.
+    pub fn of(noise: &Tensor) -> Result<Self> {
+        Ok(Self {
+            first: noise.mean(0)?,
+            second: noise.sqr()?.mean(0)?,
+        })
+    }
+
+    fn draw(stream: &mut Stream, samples: usize, shape: (usize, usize)) -> Result<Self> {
+        let mut noise = vec![0.0; shape.0 * shape.1];
+        let (mut first, mut second) = (noise.clone(), noise.clone());
+        let share = 1.0 / samples as f32;
+        for _ in 0..samples {
+            stream.fill_normal(&mut noise);
+            for ((first, second), eps) in first.iter_mut().zip(&mut second).zip(&noise) {
+                *first += share * eps;
+                *second += share * eps * eps;
+            }
+        }
+        let tensor = |values| Tensor::from_vec(values, shape, &Device::Cpu);
+        Ok(Self {
+            first: tensor(first)?,
+            second: tensor(second)?,
+        })
+    }
+}
+
+/// Everything about one pass of the policy over a batch of states.
+#[derive(Debug, Clone)]
+pub struct PolicyPass {
+    /// The policy's Gaussian before squashing.
+    pub policy: DiagGaussian,
+    /// The sampled action as it would be executed, `[B, d]`.
+    pub action: Tensor,
+    /// Log-probability of that action, corrected for squashing, `[B]`.
+    pub log_prob: Tensor,
+    /// The prior's Gaussian, if the policy is held to one.
+    pub prior: Option<DiagGaussian>,
+    /// The penalty `g(s)`: divergence from the prior, or else the log-probability, `[B]`.
+    pub penalty: Tensor,
+}
+
+/// Everything one update computes before it changes anything: [`Sac::evaluate`].
+pub struct Evaluation {
+    /// Policy on the states of the batch.
+    pub here: PolicyPass,
+    /// Policy on their successors (without gradient).
+    pub next: PolicyPass,
+    /// `min_i Q'_i(s', a') - alpha g(s')`, `[B]`.
+    pub value_next: Tensor,
+    /// Target `y` of both critics, `[B]`.
+    pub q_target: Tensor,
+    /// Both critics on the stored actions, `[B]` each.
+    pub q: [Tensor; 2],
+    /// Gradients of the policy's and both critics' losses, each with respect to its own network.
+    pub gradients: candle_core::backprop::GradStore,
+    /// The losses and statistics.
+    pub metrics: UpdateMetrics,
+    temperature: LearnedTemperature,
+}
+
+/// Figures of one update.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct UpdateMetrics {
+    /// Loss of the policy, with the new temperature.
+    pub policy_loss: f32,
+    /// Loss of both critics.
+    pub critic_loss: [f32; 2],
+    /// Loss of the temperature, which is also the gradient of its logarithm.
+    pub temperature_loss: f32,
+    /// The temperature after its step.
+    pub temperature: f32,
+    /// Mean penalty: divergence in nats, or the log-probability.
+    pub penalty: f32,
+    /// What the temperature pulls the penalty to.
+    pub penalty_target: f32,
+    /// Minus the mean log-probability of the squashed action, in nats.
+    pub entropy: f32,
+    /// Mean of both critics on the stored actions.
+    pub q: [f32; 2],
+    /// Mean target of the critics.
+    pub q_target: f32,
+    /// Norm of the policy's gradient before clipping.
+    pub policy_gradient: f32,
+    /// Norms of both critics' gradients before clipping.
+    pub critic_gradient: [f32; 2],
+    /// Whether the update was dropped because one of the numbers above is not finite.
+    pub skipped: bool,
+}
+
+impl UpdateMetrics {
+    /// The first number that is not finite.
+    fn fault(&self) -> Option<&'static str> {
+        [
+            ("policy loss", self.policy_loss),
+            ("loss of critic 1", self.critic_loss[0]),
+            ("loss of critic 2", self.critic_loss[1]),
+            ("temperature loss", self.temperature_loss),
+            ("temperature", self.temperature),
+            ("policy gradient", self.policy_gradient),
+            ("gradient of critic 1", self.critic_gradient[0]),
+            ("gradient of critic 2", self.critic_gradient[1]),
+        ]
+        .into_iter()
+        .find_map(|(name, value)| (!value.is_finite()).then_some(name))
+    }
+}
+
+/// Soft actor-critic, plain or prior-regularised. See the [module](self).
+#[derive(Component)]
+pub struct Sac {
+    config: SacConfig,
+    dims: SacDims,
+    policy: GaussianNetwork,
+    prior: Option<GaussianNetwork>,
+    critics: [Mlp; 2],
+    targets: [Mlp; 2],
+    temperature: LearnedTemperature,
+    policy_optimiser: Optimiser,
+    critic_optimisers: [Optimiser; 2],
+    updates: u64,
+    skipped: u64,
+    skipped_in_row: u32,
+}
+
+impl Sac {
+    /// A learner before its first update. `rng` fills whatever is not copied from the prior; the targets start equal to
+    /// the critics. A policy from scratch takes over the prior's standardisation of observations, if a prior is given;
+    /// critics see observations as they were stored.
+    ///
+    /// # Errors
+    /// Settings that cannot be used, a missing prior, or one of other sizes.
+    pub fn new(config: SacConfig, dims: SacDims, prior: Option<&GaussianNetwork>, rng: &mut Stream) -> Result<Self> {
+        config.validate()?;
+        if let Some(prior) = prior {
+            let found = (prior.observation_dim(), prior.sample_dim());
+            let expected = (dims.observation, dims.action);
+            if found != expected {
+                return Err(SacError::PriorSize { found, expected });
+            }
+        }
+        let policy = match config.policy {
+            PolicyStart::Prior => prior
+                .ok_or(SacError::NoPrior("a policy that starts from the prior"))?
+                .deep_clone()?,
+            PolicyStart::Scratch { width, hidden } => {
+                let (input, output) = (dims.observation, 2 * dims.action);
+                let spec = MlpSpec {
+                    input,
+                    width,
+                    output,
+                    hidden,
+                    norm: Norm::None,
+                };
+                GaussianNetwork::new(
+                    Mlp::new(spec, rng)?,
+                    prior.and_then(|prior| prior.standardiser().cloned()),
+                )
+            }
+        };
+        let prior = match config.regulariser {
+            Regulariser::Entropy { .. } => None,
+            Regulariser::PriorDivergence { .. } => Some(
+                prior
+                    .ok_or(SacError::NoPrior("divergence from the prior"))?
+                    .deep_clone()?,
+            ),
+        };
+        let CriticConfig { width, hidden } = config.critic;
+        let input = dims.observation + dims.action;
+        let spec = MlpSpec {
+            input,
+            width,
+            output: 1,
+            hidden,
+            norm: Norm::None,
+        };
+        let critics = [Mlp::new(spec, rng)?, Mlp::new(spec, rng)?];
+        let targets = [critics[0].deep_clone()?, critics[1].deep_clone()?];
+        let (policy_optimiser, critic_optimisers) = optimisers(&config, &policy, &critics);
+        let temperature = LearnedTemperature::new(config.temperature);
+        Ok(Self {
+            config,
+            dims,
+            policy,
+            prior,
+            critics,
+            targets,
+            temperature,
+            policy_optimiser,
+            critic_optimisers,
+            updates: 0,
+            skipped: 0,
+            skipped_in_row: 0,
+        })
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool inside every network pass (default 1). The results do not
+    /// depend on it.
+    pub fn with_threads(self, threads: usize) -> Self {
+        let critic = |critic: Mlp| critic.with_threads(threads);
+        let gaussian = |network: GaussianNetwork| {
+            let net = network.mlp().clone().with_threads(threads);
+            GaussianNetwork::new(net, network.standardiser().cloned())
+        };
+        Self {
+            policy: gaussian(self.policy),
+            prior: self.prior.map(gaussian),
+            critics: self.critics.map(critic),
+            targets: self.targets.map(critic),
+            ..self
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &SacConfig {
+        &self.config
+    }
+
+    /// The sizes.
+    pub fn dims(&self) -> SacDims {
+        self.dims
+    }
+
+    /// The policy's network.
+    pub fn policy(&self) -> &GaussianNetwork {
+        &self.policy
+    }
+
+    /// The frozen prior, if the policy is held to one.
+    pub fn prior(&self) -> Option<&GaussianNetwork> {
+        self.prior.as_ref()
+    }
+
+    /// Both critics.
+    pub fn critics(&self) -> &[Mlp; 2] {
+        &self.critics
+    }
+
+    /// Both critics' slowly moving targets.
+    pub fn targets(&self) -> &[Mlp; 2] {
+        &self.targets
+    }
+
+    /// The temperature `alpha`.
+    pub fn temperature(&self) -> f32 {
+        self.temperature.value()
+    }
+
+    /// Updates made, skipped ones not counted.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Updates skipped so far because of numbers that are not finite.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    // ----- acting -----
+
+    /// The policy's action for observations `[B, S]`; nothing is recorded for differentiation.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn act(&self, observations: &Tensor, pick: Pick<'_>) -> Result<PolicyOutput> {
+        let DiagGaussian { mu, log_sigma } = self.policy.forward_frozen(observations)?;
+        let sample = match pick {
+            Pick::Sample(noise) => (&mu + (log_sigma.exp()? * noise)?)?,
+            Pick::Mean => mu.clone(),
+        };
+        Ok(PolicyOutput {
+            action: self.config.squash.apply(&sample)?,
+            mu,
+            log_sigma,
+        })
+    }
+
+    /// The action of the published warm-up: uniform over the range for a policy from scratch; one that starts from the
+    /// prior simply acts (as does one without a range).
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn act_at_random(&self, observations: &Tensor, stream: &mut Stream) -> Result<PolicyOutput> {
+        let shape = (observations.dim(0)?, self.dims.action);
+        match (self.config.policy, self.config.squash) {
+            (PolicyStart::Scratch { .. }, Squash::Tanh { range, .. }) => {
+                let uniform = (0..shape.0 * shape.1)
+                    .map(|_| stream.random_range(-range..=range))
+                    .collect();
+                let action = Tensor::from_vec(uniform, shape, &Device::Cpu)?;
+                Ok(PolicyOutput {
+                    action,
+                    ..self.act(observations, Pick::Mean)?
+                })
+            }
+            _ => self.act(observations, Pick::Sample(&stream.normal_tensor(shape)?)),
+        }
+    }
+
+    /// Closed-form divergence of the policy from the prior in the configured direction, in nats, `[B]`, for an output
+    /// of [`act`](Self::act); `None` without a prior. For display.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn divergence(&self, observations: &Tensor, output: &PolicyOutput) -> Result<Option<Tensor>> {
+        let (Some(prior), Regulariser::PriorDivergence { reversed, .. }) = (&self.prior, &self.config.regulariser)
+        else {
+            return Ok(None);
+        };
+        let prior = prior.forward_frozen(observations)?;
+        let policy = DiagGaussian {
+            mu: output.mu.clone(),
+            log_sigma: output.log_sigma.clone(),
+        };
+        let (p, q) = if *reversed {
+            (&prior, &policy)
+        } else {
+            (&policy, &prior)
+        };
+        Ok(Some(p.kl(q)?.sum(D::Minus1)?))
+    }
+
+    /// Minimum of both critics for observations `[B, S]` and actions `[B, d]`, `[B]`. For display.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn value(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        let input = Tensor::cat(&[observations, actions], 1)?;
+        smaller(&self.critics, &input)
+    }
+
+    // ----- learning -----
+
+    /// The random numbers of one update on `batch` transitions.
+    ///
+    /// # Errors
+    /// A failed tensor operation.
+    pub fn draw_noise(&self, stream: &mut Stream, batch: usize) -> Result<UpdateNoise> {
+        let shape = (batch, self.dims.action);
+        let samples = self.config.divergence_samples();
+        let mut draw = || {
+            let action = stream.normal_tensor(shape)?;
+            let divergence = (samples > 0)
+                .then(|| NoiseMoments::draw(stream, samples, shape))
+                .transpose()?;
+            Ok::<_, SacError>(StateNoise { action, divergence })
+        };
+        Ok(UpdateNoise {
+            here: draw()?,
+            next: draw()?,
+        })
+    }
+
+    /// One update: [`evaluate`](Self::evaluate), then one step of the temperature, of the policy, of both critics and
+    /// of their targets. If a loss or a gradient is not finite nothing changes but the counters of skipped updates,
+    /// and the metrics say so.
+    ///
+    /// # Errors
+    /// More than [`SacConfig::skip_limit`] such updates in a row, or wrong shapes.
+    pub fn update(&mut self, batch: &Batch, noise: &UpdateNoise) -> Result<UpdateMetrics> {
+        let Evaluation {
+            gradients,
+            mut metrics,
+            temperature,
+            ..
+        } = self.evaluate(batch, noise)?;
+        if let Some(first) = metrics.fault() {
+            self.skipped += 1;
+            self.skipped_in_row += 1;
+            if self.skipped_in_row > self.config.skip_limit {
+                return Err(SacError::Diverged {
+                    count: self.skipped_in_row,
+                    first,
+                });
+            }
+            metrics.skipped = true;
+            return Ok(metrics);
+        }
+        self.skipped_in_row = 0;
+        self.temperature = temperature;
+        self.policy_optimiser.step(&gradients, self.config.gradient_clip)?;
+        for optimiser in &mut self.critic_optimisers {
+            optimiser.step(&gradients, self.config.gradient_clip)?;
+        }
+        for (target, critic) in self.targets.iter().zip(&self.critics) {
+            target.params().soft_update(critic.params(), self.config.target_rate)?;
+        }
+        self.updates += 1;
+        Ok(metrics)
+    }
+
+    /// Losses and gradients of one update, in the order of the original code; changes nothing.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn evaluate(&self, batch: &Batch, noise: &UpdateNoise) -> Result<Evaluation> {
+        let config = &self.config;
+        let (s, a, next_s) = (&batch.observation, &batch.action, &batch.next_observation);
+
+        // The policy where we are, and the temperature that follows from how far it strays.
+        let here = self.pass(self.policy.forward(s)?, s, &noise.here)?;
+        let penalty = mean(&here.penalty)?;
+        let penalty_target = self.penalty_target();
+        let temperature_loss = self.temperature() * (penalty_target - penalty);
+        let temperature = self.temperature.stepped(temperature_loss);
+        let alpha = f64::from(temperature.value());
+
+        // The policy's loss, already with the new temperature. The critics only judge here.
+        let q_of_policy = smaller(&self.critics, &Tensor::cat(&[s, &here.action], 1)?)?;
+        let policy_loss = ((&here.penalty * alpha)? - q_of_policy)?.mean_all()?;
+
+        // What the critics should have said.
+        let next = self.pass(self.policy.forward_frozen(next_s)?, next_s, &noise.next)?;
+        let next_input = Tensor::cat(&[next_s, &next.action], 1)?;
+        let value_next = (smaller(&self.targets, &next_input)? - (&next.penalty * alpha)?)?;
+        let q_target = ((&batch.reward * f64::from(config.reward_scale))? + (self.discounts(batch)? * &value_next)?)?;
+        let q_target = match config.target_clip {
+            Some(limit) => q_target.clamp(-limit, limit)?,
+            None => q_target,
+        };
+
+        // What they say.
+        let input = Tensor::cat(&[s, a], 1)?;
+        let q = [value(&self.critics[0], &input)?, value(&self.critics[1], &input)?];
+        let [loss_1, loss_2] = [&q[0], &q[1]].map(|q| (q - &q_target)?.sqr()?.mean_all()? * 0.5);
+        let (loss_1, loss_2) = (loss_1?, loss_2?);
+
+        // The three losses have no weights in common, so one backward pass gives each network its own gradient.
+        let gradients = crate::nn::backward(&((&policy_loss + &loss_1)? + &loss_2)?)?;
+        let [critic_1, critic_2] = &self.critic_optimisers;
+        let metrics = UpdateMetrics {
+            policy_loss: policy_loss.to_scalar()?,
+            critic_loss: [loss_1.to_scalar()?, loss_2.to_scalar()?],
+            temperature_loss,
+            temperature: temperature.value(),
+            penalty,
+            penalty_target,
+            entropy: -mean(&here.log_prob)?,
+            q: [mean(&q[0])?, mean(&q[1])?],
+            q_target: mean(&q_target)?,
+            policy_gradient: self.policy_optimiser.gradient_norm(&gradients)?,
+            critic_gradient: [critic_1.gradient_norm(&gradients)?, critic_2.gradient_norm(&gradients)?],
+            skipped: false,
+        };
+        Ok(Evaluation {
+            here,
+            next,
+            value_next,
+            q_target,
+            q,
+            gradients,
+            metrics,
+            temperature,
+        })
+    }
+
+    /// Samples an action and computes the penalty at `observations`.
+    fn pass(&self, policy: DiagGaussian, observations: &Tensor, noise: &StateNoise) -> Result<PolicyPass> {
+        let sample = (&policy.mu + (policy.log_sigma.exp()? * &noise.action)?)?;
+        // The density of a re-parameterised sample depends on sigma alone: its distance from mu is sigma * noise.
+        let log_prob = ((noise.action.sqr()? * -0.5)? - &policy.log_sigma)?.sum(D::Minus1)?;
+        let log_prob = (log_prob - 0.5 * (std::f64::consts::TAU).ln() * self.dims.action as f64)?;
+        let log_prob = self.config.squash.log_prob(log_prob, &sample)?;
+        let action = self.config.squash.apply(&sample)?;
+        let prior = self
+            .prior
+            .as_ref()
+            .map(|prior| prior.forward_frozen(observations))
+            .transpose()?;
+        let penalty = match (&self.config.regulariser, &prior) {
+            (
+                &Regulariser::PriorDivergence {
+                    estimate,
+                    clamp,
+                    reversed,
+                    ..
+                },
+                Some(prior),
+            ) => {
+                let (p, q) = if reversed { (prior, &policy) } else { (&policy, prior) };
+                let divergence = match (estimate, &noise.divergence) {
+                    (Estimate::MonteCarlo { .. }, Some(noise)) => sampled_divergence(p, q, noise)?.sum(D::Minus1)?,
+                    (Estimate::MonteCarlo { .. }, None) => return Err(SacError::NoNoise),
+                    (Estimate::Analytic, _) => p.kl(q)?.sum(D::Minus1)?,
+                    (Estimate::AnalyticMean, _) => p.kl(q)?.mean(D::Minus1)?,
+                };
+                divergence.clamp(-clamp, clamp)?
+            }
+            _ => log_prob.clone(),
+        };
+        Ok(PolicyPass {
+            policy,
+            action,
+            log_prob,
+            prior,
+            penalty,
+        })
+    }
+
+    /// What the temperature pulls the penalty to, in nats.
+    fn penalty_target(&self) -> f32 {
+        match self.config.regulariser {
+            Regulariser::Entropy { target } => -target.unwrap_or(-(self.dims.action as f32)),
+            Regulariser::PriorDivergence { target, .. } => target.at(self.updates),
+        }
+    }
+
+    /// The weight of the next state's value, `[B]`.
+    fn discounts(&self, batch: &Batch) -> Result<Tensor> {
+        let over = match self.config.time_outs {
+            TimeOuts::Bootstrap => batch.terminated.clone(),
+            TimeOuts::Terminal => (&batch.terminated + &batch.timed_out)?,
+        };
+        let goes_on = over.affine(-1.0, 1.0)?;
+        let discount = f64::from(self.config.discount);
+        match self.config.discounting {
+            Discounting::PerTransition => Ok((goes_on * discount)?),
+            Discounting::PerStep if self.config.discount > 0.0 => {
+                Ok((goes_on * (&batch.steps * discount.ln())?.exp()?)?)
+            }
+            Discounting::PerStep => Ok(goes_on.zeros_like()?),
+        }
+    }
+}
+
+fn optimisers(config: &SacConfig, policy: &GaussianNetwork, critics: &[Mlp; 2]) -> (Optimiser, [Optimiser; 2]) {
+    let adam = |lr: f64, params: &Params| Optimiser::new(OptimiserConfig::adam(lr), vec![params.clone()]);
+    let critics = critics.each_ref().map(|critic| adam(config.critic_lr, critic.params()));
+    (adam(config.policy_lr, policy.params()), critics)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The formulas
+// ---------------------------------------------------------------------------------------------------------------------
+
+impl Squash {
+    fn apply(self, sample: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Tanh { range, .. } => squash::squash(sample, f64::from(range))?,
+            Self::None => sample.clone(),
+        })
+    }
+
+    /// The log-density of the squashed action, `[B]`, from that of its `sample [B, d]` before squashing.
+    fn log_prob(self, log_prob: Tensor, sample: &Tensor) -> Result<Tensor> {
+        let Self::Tanh {
+            range,
+            single_range_correction,
+        } = self
+        else {
+            return Ok(log_prob);
+        };
+        let range = f64::from(range);
+        let squashed = (log_prob - squash::log_det(sample, range)?)?;
+        // `log_det` has ln(range) once.
+        let missing = if single_range_correction {
+            0
+        } else {
+            sample.dim(D::Minus1)?.saturating_sub(1)
+        };
+        Ok((squashed - missing as f64 * range.ln())?)
+    }
+}
+
+/// `KL(p, q)` per dimension, `[B, d]`, estimated with the samples `x = mu_p + sigma_p eps` that `noise` stands for.
+///
+/// With `u = (mu_p - mu_q) / sigma_q` and `v = sigma_p / sigma_q`,
+/// `ln p(x) - ln q(x) = ((u + v eps)^2 - eps^2) / 2 - ln v`.
+fn sampled_divergence(p: &DiagGaussian, q: &DiagGaussian, noise: &NoiseMoments) -> Result<Tensor> {
+    let log_v = (&p.log_sigma - &q.log_sigma)?;
+    let v = log_v.exp()?;
+    let u = ((&p.mu - &q.mu)? * q.log_sigma.neg()?.exp()?)?;
+    let mixed = ((&u * &v)? * (&noise.first * 2.0)?)?;
+    let square = ((u.sqr()? + mixed)? + ((v.sqr()? - 1.0)? * &noise.second)?)?;
+    Ok(((square * 0.5)? - log_v)?)
+}
+
+/// One critic's value of `[observation | action]` rows, `[B]`, with a gradient to its weights.
+fn value(critic: &Mlp, input: &Tensor) -> Result<Tensor> {
+    Ok(critic.forward(input, Mode::Eval)?.squeeze(1)?)
+}
+
+/// The smaller value of two critics, `[B]`, with a gradient to the input only.
+fn smaller(critics: &[Mlp; 2], input: &Tensor) -> Result<Tensor> {
+    let [first, second] = critics
+        .each_ref()
+        .map(|critic| critic.forward_frozen(input, Mode::Eval));
+    Ok(first?.minimum(&second?)?.squeeze(1)?)
+}
+
+fn mean(values: &Tensor) -> Result<f32> {
+    Ok(values.mean_all()?.to_scalar()?)
+}
+
+/// Logarithm of the temperature and its Adam (betas 0.9 and 0.999, epsilon 1e-8), in double precision: one number needs
+/// no tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LearnedTemperature {
+    setting: Temperature,
+    log_alpha: f64,
+    first: f64,
+    second: f64,
+    steps: u64,
+}
+
+impl LearnedTemperature {
+    fn new(setting: Temperature) -> Self {
+        let (Temperature::Learned { initial: start, .. } | Temperature::Fixed(start)) = setting;
+        Self {
+            setting,
+            log_alpha: f64::from(start).ln(),
+            first: 0.0,
+            second: 0.0,
+            steps: 0,
+        }
+    }
+
+    fn value(&self) -> f32 {
+        self.log_alpha.exp() as f32
+    }
+
+    /// After one step on the loss `alpha (target - g)`, whose derivative by `log alpha` is the loss itself.
+    fn stepped(self, gradient: f32) -> Self {
+        let Temperature::Learned { lr, minimum, .. } = self.setting else {
+            return self;
+        };
+        let gradient = f64::from(gradient);
+        let steps = self.steps + 1;
+        let power = i32::try_from(steps).unwrap_or(i32::MAX);
+        let first = 0.9 * self.first + 0.1 * gradient;
+        let second = 0.999 * self.second + 0.001 * gradient * gradient;
+        let (bias_1, bias_2) = (1.0 - 0.9_f64.powi(power), 1.0 - 0.999_f64.powi(power));
+        let log_alpha = self.log_alpha - lr * (first / bias_1) / ((second / bias_2).sqrt() + 1e-8);
+        // Clamped itself, not only where it is used: otherwise it would wind down and take long to come back.
+        let floor = minimum.map_or(f64::NEG_INFINITY, |minimum| f64::from(minimum).ln());
+        Self {
+            log_alpha: if log_alpha < floor { floor } else { log_alpha },
+            first,
+            second,
+            steps,
+            ..self
+        }
+    }
+}

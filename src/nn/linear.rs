@@ -1,0 +1,56 @@
+//! A single affine layer.
+
+use candle_core::{Result, Tensor};
+
+use super::dense::{Activation, Dense, Layer};
+use super::params::Builder;
+use super::{Mode, Params};
+use crate::rng::Stream;
+
+/// Affine map `[B, in] -> [B, out]` with weights `weight [out, in]` and `bias [out]`.
+///
+/// Fresh weights are uniform in `+-1 / sqrt(in)`, the `PyTorch` default. A clone shares the weights.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    net: Dense,
+}
+
+impl Linear {
+    /// A layer with fresh weights.
+    pub fn new(input: usize, output: usize, rng: &mut Stream) -> Result<Self> {
+        let mut builder = Builder::default();
+        let layer = Layer::uniform(&mut builder, "", (input, output), Activation::None, rng);
+        Ok(Self {
+            net: Dense {
+                params: builder.build()?,
+                layers: [layer].into(),
+                threads: 1,
+            },
+        })
+    }
+
+    /// The weights.
+    pub fn params(&self) -> &Params {
+        &self.net.params
+    }
+
+    /// `x [B, in]` -> `[B, out]`, with gradients to the weights and, if `x` is tracked, to `x`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.net.forward(x, Mode::Eval, false)
+    }
+
+    /// As [`Linear::forward`], but no gradient to the weights is computed.
+    pub fn forward_frozen(&self, x: &Tensor) -> Result<Tensor> {
+        self.net.forward(x, Mode::Eval, true)
+    }
+
+    /// An independent copy.
+    pub fn deep_clone(&self) -> Result<Self> {
+        Ok(Self {
+            net: Dense {
+                params: self.net.params.deep_clone()?,
+                ..self.net.clone()
+            },
+        })
+    }
+}

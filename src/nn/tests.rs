@@ -1,0 +1,7 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod distributions;
+mod networks;
+mod optimiser;
+mod plain;
+mod speed;

@@ -1,0 +1,145 @@
+//! The networks again, composed of candle's own operations: an independent check of the fused ones.
+
+use candle_core::{Result, Tensor};
+
+use crate::nn::{LstmSpec, MlpSpec, Norm, Params};
+
+struct Weights<'a> {
+    flat: &'a Tensor,
+    at: usize,
+}
+
+impl Weights<'_> {
+    fn next(&mut self, shape: &[usize]) -> Result<Tensor> {
+        let count = shape.iter().product();
+        let part = self.flat.narrow(0, self.at, count)?.reshape(shape)?;
+        self.at += count;
+        Ok(part)
+    }
+}
+
+struct Cell {
+    ih: Tensor,
+    hh: Tensor,
+    bias: Tensor,
+}
+
+struct Net {
+    embed: (Tensor, Tensor),
+    cells: Vec<Cell>,
+    output: (Tensor, Tensor),
+}
+
+impl Net {
+    fn new(spec: &LstmSpec, flat: &Tensor) -> Result<Self> {
+        let LstmSpec {
+            input,
+            hidden,
+            layers,
+            output,
+        } = *spec;
+        let mut weights = Weights { flat, at: 0 };
+        let embed = (weights.next(&[hidden, input])?, weights.next(&[hidden])?);
+        let cells = (0..layers)
+            .map(|_| {
+                let (ih, hh) = (
+                    weights.next(&[4 * hidden, hidden])?,
+                    weights.next(&[4 * hidden, hidden])?,
+                );
+                Ok(Cell {
+                    ih,
+                    hh,
+                    bias: (weights.next(&[4 * hidden])? + weights.next(&[4 * hidden])?)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let output = (weights.next(&[output, hidden])?, weights.next(&[output])?);
+        Ok(Self { embed, cells, output })
+    }
+
+    fn step(&self, x: &Tensor, state: &mut [(Tensor, Tensor)]) -> Result<Tensor> {
+        let mut below = x.matmul(&self.embed.0.t()?)?.broadcast_add(&self.embed.1)?;
+        for (cell, (h, c)) in self.cells.iter().zip(state) {
+            let gates = (below.matmul(&cell.ih.t()?)? + h.matmul(&cell.hh.t()?)?)?.broadcast_add(&cell.bias)?;
+            let gates = gates.chunk(4, 1)?;
+            let sigmoid = |x: &Tensor| (x.neg()?.exp()? + 1.0)?.recip();
+            *c = ((sigmoid(&gates[1])? * &*c)? + (sigmoid(&gates[0])? * gates[2].tanh()?)?)?;
+            *h = (sigmoid(&gates[3])? * c.tanh()?)?;
+            below = h.clone();
+        }
+        below.matmul(&self.output.0.t()?)?.broadcast_add(&self.output.1)
+    }
+}
+
+pub(super) fn encode(spec: &LstmSpec, flat: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let (rows, steps, _) = x.dims3()?;
+    let net = Net::new(spec, flat)?;
+    let zeros = Tensor::zeros((rows, spec.hidden), x.dtype(), x.device())?;
+    let mut state = vec![(zeros.clone(), zeros.clone()); spec.layers];
+    let mut out = zeros;
+    for t in 0..steps {
+        out = net.step(&x.narrow(1, t, 1)?.squeeze(1)?.contiguous()?, &mut state)?;
+    }
+    Ok(out)
+}
+
+pub(super) fn decode(spec: &LstmSpec, flat: &Tensor, z: &Tensor, start: &Tensor, steps: usize) -> Result<Tensor> {
+    let rows = z.dim(0)?;
+    let net = Net::new(spec, flat)?;
+    let start = start.broadcast_as((rows, spec.output + spec.state()))?.contiguous()?;
+    let mut x = start.narrow(1, 0, spec.output)?;
+    let mut state = (0..spec.layers)
+        .map(|layer| {
+            let at = spec.output + 2 * spec.hidden * layer;
+            Ok((
+                start.narrow(1, at, spec.hidden)?,
+                start.narrow(1, at + spec.hidden, spec.hidden)?,
+            ))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut outputs = Vec::with_capacity(steps);
+    for _ in 0..steps {
+        x = net.step(&Tensor::cat(&[&x, z], 1)?, &mut state)?;
+        outputs.push(x.clone());
+    }
+    Tensor::stack(&outputs, 1)
+}
+
+/// The MLP in training mode (batch statistics) or, with `running`, on running statistics.
+pub(super) fn mlp(spec: &MlpSpec, flat: &Tensor, x: &Tensor, running: Option<&Params>) -> Result<Tensor> {
+    let MlpSpec {
+        input,
+        width,
+        output,
+        hidden,
+        norm,
+    } = *spec;
+    let mut weights = Weights { flat, at: 0 };
+    let leaky = |x: Tensor| x.maximum(&(&x * 0.2)?);
+    let mut y = leaky(
+        x.matmul(&weights.next(&[width, input])?.t()?)?
+            .broadcast_add(&weights.next(&[width])?)?,
+    )?;
+    for layer in 0..hidden {
+        y = y.matmul(&weights.next(&[width, width])?.t()?)?;
+        y = match norm {
+            Norm::None => y.broadcast_add(&weights.next(&[width])?)?,
+            Norm::Batch => {
+                let (mean, var) = match running {
+                    Some(params) => (
+                        params.tensor(&format!("pyramid-{layer}.norm.running_mean"))?,
+                        params.tensor(&format!("pyramid-{layer}.norm.running_var"))?,
+                    ),
+                    None => (y.mean(0)?, y.broadcast_sub(&y.mean(0)?)?.sqr()?.mean(0)?),
+                };
+                let standard = y.broadcast_sub(&mean)?.broadcast_div(&(var + 1e-5)?.sqrt()?)?;
+                standard
+                    .broadcast_mul(&weights.next(&[width])?)?
+                    .broadcast_add(&weights.next(&[width])?)?
+            }
+        };
+        y = leaky(y)?;
+    }
+    y.matmul(&weights.next(&[output, width])?.t()?)?
+        .broadcast_add(&weights.next(&[output])?)
+}

@@ -1,0 +1,393 @@
+//! Practice: how a learner's counters, replay and gradient updates follow the ticks of its agents.
+//!
+//! A learner first warms up: its agents act from where the policy starts, transitions are stored, nothing is learned
+//! and environment steps are not counted. Then every stored transition earns it a number of updates. Updates that are
+//! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
+//! otherwise simulate and learn in turn instead of side by side.
+
+use std::collections::BTreeMap;
+
+use bevy::ecs::batching::BatchingStrategy;
+use bevy::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::evaluate::{Evaluation, EvaluationSchedule};
+use crate::experiment::TrainingConfig;
+use crate::learners::sac::{Sac, SacError, UpdateMetrics};
+use crate::metrics::MetricsError;
+use crate::replay::{ReplayBuffer, ReplayError};
+use crate::reports::{Reporter, next_multiple};
+use crate::rng::{Purpose, Stream, stream};
+use crate::sim::{Episode, Outcome, TaskProgress};
+use crate::tick::{Faults, Tick, TickCount, TickSystems, stop_on_error};
+
+/// The replay buffer a learner samples from.
+#[derive(Component, Debug)]
+#[relationship(relationship_target = ReplayedBy)]
+pub struct Replays(pub Entity);
+
+/// The learners that sample from this replay buffer. It is despawned with them.
+#[derive(Component, Debug)]
+#[relationship_target(relationship = Replays)]
+pub struct ReplayedBy(Vec<Entity>);
+
+/// The seed of a learner: with it go all random numbers of the learner and its agents.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// How far a learner's practice has come. Everything here goes into checkpoints.
+#[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Practice {
+    /// Environment steps since the warm-up ended.
+    pub steps: u64,
+    /// Transitions stored, warm-up included.
+    pub transitions: u64,
+    /// Episodes finished since the warm-up ended.
+    pub episodes: u64,
+    /// Transitions the warm-up still needs.
+    warmup_left: u64,
+    /// Updates that transitions have earned and that are not yet made.
+    owed: f64,
+    updates_per_transition: f64,
+    updates_per_tick: u32,
+    /// Actions of the warm-up of a policy from scratch.
+    pub exploration: Stream,
+    replay: Stream,
+    update: Stream,
+}
+
+impl Practice {
+    /// The start of practice for the learner with this seed.
+    pub fn new(config: &TrainingConfig, seed: u64) -> Self {
+        Self {
+            steps: 0,
+            transitions: 0,
+            episodes: 0,
+            warmup_left: config.warmup,
+            owed: 0.0,
+            updates_per_transition: config.updates_per_transition,
+            updates_per_tick: config.updates_per_tick,
+            exploration: stream(seed, Purpose::Policy, u64::MAX, 0),
+            replay: stream(seed, Purpose::Replay, 0, 0),
+            update: stream(seed, Purpose::Update, 0, 0),
+        }
+    }
+
+    /// Takes over the rates of a configuration that may have changed since this practice began.
+    pub fn with_rates(mut self, config: &TrainingConfig) -> Self {
+        self.updates_per_transition = config.updates_per_transition;
+        self.updates_per_tick = config.updates_per_tick;
+        self
+    }
+
+    /// Practice of a learner that is only watched or evaluated: no warm-up, no updates.
+    pub fn none(seed: u64) -> Self {
+        let config = TrainingConfig {
+            warmup: 0,
+            updates_per_transition: 0.0,
+            ..TrainingConfig::default()
+        };
+        Self::new(&config, seed)
+    }
+
+    /// Whether transitions are still only gathered.
+    pub fn warms_up(&self) -> bool {
+        self.warmup_left > 0
+    }
+
+    /// Transitions the warm-up still needs.
+    pub fn warmup_left(&self) -> u64 {
+        self.warmup_left
+    }
+
+    /// Counts a stored transition and what it earns.
+    pub fn count_transition(&mut self) {
+        self.transitions += 1;
+        if self.warmup_left > 0 {
+            self.warmup_left -= 1;
+        } else {
+            self.owed += self.updates_per_transition;
+        }
+    }
+
+    /// Takes the updates that are due in this tick off the account.
+    fn take_due(&mut self) -> u32 {
+        // A tenth of the account, so that learners of single actions, which earn updates every tick, keep up as well.
+        let most = f64::from(self.updates_per_tick).max((self.owed / 10.0).ceil());
+        let due = self.owed.floor().clamp(0.0, most) as u32;
+        self.owed -= f64::from(due);
+        due
+    }
+}
+
+/// What a learner's finished episodes looked like lately, for reports. Cleared by whoever reports.
+#[derive(Component, Debug, Clone, Default)]
+pub struct RecentEpisodes(pub Vec<EpisodeResult>);
+
+/// What a learner's latest updates looked like, for reports. Cleared by whoever reports.
+#[derive(Component, Debug, Clone, Default)]
+pub struct RecentUpdates(pub Vec<UpdateMetrics>);
+
+/// How an episode ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpisodeResult {
+    /// Sum of rewards.
+    pub return_: f32,
+    /// Control steps.
+    pub steps: u32,
+    /// For each element of the task: counted.
+    pub done: Vec<bool>,
+    /// For each element of the scene: was at its goal at some time.
+    pub reached: Vec<bool>,
+}
+
+impl EpisodeResult {
+    /// Elements of the task that were completed.
+    pub fn completed(&self) -> usize {
+        self.done.iter().filter(|done| **done).count()
+    }
+}
+
+/// Environment steps after which a learner is saved for the last time and leaves the world, with its agents, their
+/// environments and its replay buffer: others may take longer, and that must not change it.
+#[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(pub u64);
+
+/// Where and when a learner is saved.
+#[derive(Component, Debug)]
+pub struct LearnerCheckpoints {
+    /// Its checkpoints.
+    pub folder: Checkpoints,
+    /// Environment steps between two of them; 0 for none but the last.
+    pub every: u64,
+    /// Environment steps of practice at which the next one is due.
+    pub next: u64,
+    /// The tick of the last one; 0 for the one that practice goes on from.
+    pub saved_at: Option<u64>,
+}
+
+/// The part of a learner's checkpoint that is not tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedPractice {
+    /// Counters and random streams.
+    pub practice: Practice,
+    /// Evaluations that have ended.
+    pub evaluations: usize,
+    /// Another one was under way; it begins again.
+    #[serde(default)]
+    pub evaluating: bool,
+    /// The agents that practise, by slot.
+    #[serde(default)]
+    pub agents: Vec<AgentState>,
+}
+
+/// Learning from replay beside the simulation, and the counting of steps and episodes.
+pub struct PracticePlugin;
+
+impl Plugin for PracticePlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            Tick,
+            (
+                learn.in_set(TickSystems::Learn),
+                (store_transitions.pipe(stop_on_error), count_steps)
+                    .chain()
+                    .after(record_steps)
+                    .in_set(TickSystems::Record),
+                (save_due_learners.pipe(stop_on_error), retire_finished_learners)
+                    .chain()
+                    .in_set(TickSystems::Checkpoint),
+            ),
+        );
+    }
+}
+
+/// A learner could not update.
+#[derive(Debug, thiserror::Error)]
+enum LearnError {
+    #[error(transparent)]
+    Sac(#[from] SacError),
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+}
+
+type Learning<'a> = (
+    &'a Seed,
+    &'a mut Sac,
+    &'a mut Practice,
+    &'a mut RecentUpdates,
+    &'a Replays,
+);
+
+/// Every learner takes the updates that are due, one thread each.
+pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
+    learners
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(seed, mut sac, mut practice, mut recent, replays)| {
+            let Ok(buffer) = buffers.get(replays.0) else { return };
+            for _ in 0..practice.take_due() {
+                match update(&mut sac, &mut practice, buffer) {
+                    Ok(metrics) => recent.0.push(metrics),
+                    Err(error) => return faults.report(format!("learner with seed {}: {error}", seed.0)),
+                }
+            }
+        });
+}
+
+fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Result<UpdateMetrics, LearnError> {
+    let size = sac.config().batch;
+    let batch = buffer.sample(&mut practice.replay, size)?;
+    let noise = sac.draw_noise(&mut practice.update, size)?;
+    Ok(sac.update(&batch, &noise)?)
+}
+
+/// Saving a learner failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The weights could not be read out.
+    #[error(transparent)]
+    Sac(#[from] SacError),
+    /// The transitions could not be read out.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
+    /// The checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The metrics could not be brought to the disk.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// Saves every learner whose checkpoint is due or whose steps are made.
+pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
+    let due: Vec<Entity> = learners
+        .iter(world)
+        .filter(|(_, practice, checkpoints, budget)| practice.steps >= checkpoints.next || practice.steps >= budget.0)
+        .map(|(learner, ..)| learner)
+        .collect();
+    due.into_iter().try_for_each(|learner| save_learner(world, learner))
+}
+
+/// Saves every learner to which something has happened since its last checkpoint, as at the end of a run. One that
+/// cannot be saved does not keep the others from it; the first error comes back.
+pub fn save_all_learners(world: &mut World) -> Result<(), SaveError> {
+    let mut learners = world.query_filtered::<Entity, With<LearnerCheckpoints>>();
+    let all: Vec<Entity> = learners.iter(world).collect();
+    let results: Vec<_> = all.into_iter().map(|learner| save_learner(world, learner)).collect();
+    results.into_iter().collect()
+}
+
+fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
+    let tick = world.resource::<TickCount>().0;
+    let mut entity = world.entity_mut(learner);
+    if entity
+        .get::<LearnerCheckpoints>()
+        .is_none_or(|checkpoints| checkpoints.saved_at == Some(tick))
+    {
+        return Ok(());
+    }
+    // A checkpoint whose metrics are not on the disk would leave a gap after a resume.
+    if let Some(mut reporter) = entity.get_mut::<Reporter>() {
+        reporter.sync()?;
+    }
+    let entity = world.entity(learner);
+    let (Some(sac), Some(practice), Some(replays), Some(members), Some(schedule), Some(evaluation)) = (
+        entity.get::<Sac>(),
+        entity.get::<Practice>(),
+        entity.get::<Replays>(),
+        entity.get::<Agents>(),
+        entity.get::<EvaluationSchedule>(),
+        entity.get::<Evaluation>(),
+    ) else {
+        return Ok(());
+    };
+    let Some(buffer) = world.get::<ReplayBuffer>(replays.0) else {
+        return Ok(());
+    };
+    let practises = |agent: &Entity| {
+        world
+            .get::<Behaviour>(*agent)
+            .is_some_and(|behaviour| behaviour.practises())
+    };
+    let state = SavedPractice {
+        practice: practice.clone(),
+        evaluations: schedule.begun - usize::from(evaluation.is_running()),
+        evaluating: evaluation.is_running(),
+        agents: members
+            .iter()
+            .filter(practises)
+            .filter_map(|agent| AgentState::capture(world, agent))
+            .collect(),
+    };
+    let tensors = BTreeMap::from([
+        ("learner".to_owned(), sac.export()?),
+        ("replay".to_owned(), buffer.export()?),
+    ]);
+    let steps = practice.steps;
+    if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
+        checkpoints.folder.save(steps, &state, &tensors, None)?;
+    }
+    if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
+        checkpoints.saved_at = Some(tick);
+        checkpoints.next = next_multiple(steps, checkpoints.every);
+    }
+    Ok(())
+}
+
+/// Learners whose steps are made leave the world.
+pub fn retire_finished_learners(
+    mut commands: Commands,
+    learners: Query<(Entity, &Practice, &Budget, &Agents, &Replays)>,
+    agents: Query<&ActsIn>,
+) {
+    for (learner, practice, budget, members, replays) in &learners {
+        if practice.steps >= budget.0 {
+            for acts_in in agents.iter_many(members.iter()) {
+                commands.entity(acts_in.0).despawn();
+            }
+            commands.entity(replays.0).despawn();
+            // Its agents go with it.
+            commands.entity(learner).despawn();
+        }
+    }
+}
+
+/// Counts the steps and ended episodes of practising agents.
+pub fn count_steps(
+    mut learners: Query<(&Agents, &mut Practice, &mut RecentEpisodes)>,
+    agents: Query<(&ActsIn, &Behaviour)>,
+    environments: Query<(&Outcome, &Episode, &TaskProgress)>,
+) {
+    for (members, mut practice, mut recent) in &mut learners {
+        let counts = !practice.warms_up();
+        for (acts_in, behaviour) in agents.iter_many(members.iter()) {
+            let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
+                continue;
+            };
+            if !behaviour.practises() || !counts {
+                continue;
+            }
+            practice.steps += 1;
+            if outcome.ended() && outcome.fault.is_none() {
+                practice.episodes += 1;
+                recent.0.push(EpisodeResult::of(episode, progress));
+            }
+        }
+    }
+}
+
+impl EpisodeResult {
+    /// The result of an episode that has just ended.
+    pub fn of(episode: &Episode, progress: &TaskProgress) -> Self {
+        Self {
+            return_: episode.return_,
+            steps: episode.step,
+            done: progress.done.clone(),
+            reached: progress.reached.clone(),
+        }
+    }
+}

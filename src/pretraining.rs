@@ -1,0 +1,201 @@
+//! Pre-training: skill models learn from demonstrations before anybody practises.
+//!
+//! The world holds one trainer entity per model; one [`Tick`] is one gradient update of each. Batches and noise come
+//! from the model's own streams, so a run repeats bit for bit.
+
+use std::collections::BTreeMap;
+
+use bevy::ecs::batching::BatchingStrategy;
+use bevy::prelude::*;
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::data::WindowSampler;
+use crate::experiment::PretrainingConfig;
+use crate::rng::{Purpose, Stream, stream};
+use crate::skills::{GaussianNetwork, SkillError, SkillModel};
+use crate::tick::{Faults, Tick, TickSystems};
+
+/// Named numbers of one update or validation, for metrics.
+pub type Numbers = Vec<(&'static str, f32)>;
+
+/// A model that learns from windows of demonstrations. Each skill model implements it in its own file.
+pub trait Pretrain: Send + Sync {
+    /// States in a window; the actions are one fewer.
+    fn window(&self) -> usize;
+
+    /// One gradient update from states `[B, window, S]` and actions `[B, window - 1, A]`, with `lr_scale` times the
+    /// configured learning rate.
+    fn train(
+        &mut self,
+        states: Tensor,
+        actions: Tensor,
+        noise: &mut Stream,
+        lr_scale: f64,
+    ) -> Result<Numbers, SkillError>;
+
+    /// Losses on held-out windows, in evaluation mode.
+    fn validate(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream) -> Result<Numbers, SkillError>;
+
+    /// Weights by their original names.
+    fn weights(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
+
+    /// Moments of the optimiser.
+    fn optimiser(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
+
+    /// Takes over what [`weights`](Self::weights) and [`optimiser`](Self::optimiser) gave.
+    fn restore(
+        &mut self,
+        weights: &BTreeMap<String, Tensor>,
+        optimiser: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<(), SkillError>;
+
+    /// Updates made.
+    fn updates(&self) -> u64;
+
+    /// Skills `[B, nz]` of windows, for pictures of the latent space; `None` for models without one.
+    fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>, SkillError>;
+
+    /// The network that starts policies: the skill prior, or the cloned policy.
+    fn policy_prior(&self) -> Result<GaussianNetwork, SkillError>;
+
+    /// The decoder that turns skills into actions; `None` for models of single actions.
+    fn into_skills(self: Box<Self>) -> Option<std::sync::Arc<dyn SkillModel>>;
+}
+
+/// A skill model in training.
+#[derive(Component)]
+pub struct Trainer(pub Box<dyn Pretrain>);
+
+/// Where the batches of a trainer come from.
+#[derive(Component)]
+pub struct Batches {
+    /// Windows of the training sequences.
+    pub training: WindowSampler,
+    /// Windows of the held-out sequences; `None` if there are none long enough.
+    pub validation: Option<WindowSampler>,
+}
+
+/// Progress and random streams of a trainer; goes into checkpoints.
+#[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainerProgress {
+    /// Gradient updates made.
+    pub updates: u64,
+    batches: Stream,
+    noise: Stream,
+    validation: Stream,
+}
+
+impl TrainerProgress {
+    /// The start of training with this seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            updates: 0,
+            batches: stream(seed, Purpose::Batches, 0, 0),
+            noise: stream(seed, Purpose::LatentNoise, 0, 0),
+            validation: stream(seed, Purpose::Batches, 1, 0),
+        }
+    }
+}
+
+/// Settings of a trainer.
+#[derive(Component, Debug, Clone, PartialEq)]
+pub struct TrainerSettings(pub PretrainingConfig);
+
+/// Sums of the numbers since the last report.
+#[derive(Component, Debug, Clone, Default, PartialEq)]
+pub struct Averages {
+    sums: BTreeMap<&'static str, (f64, u32)>,
+    /// The newest validation, until it is reported.
+    pub validation: Option<Numbers>,
+}
+
+impl Averages {
+    fn add(&mut self, numbers: Numbers) {
+        for (name, value) in numbers {
+            let (sum, count) = self.sums.entry(name).or_default();
+            *sum += f64::from(value);
+            *count += 1;
+        }
+    }
+
+    /// The mean of every number since the last call.
+    pub fn take(&mut self) -> Vec<(&'static str, f64)> {
+        std::mem::take(&mut self.sums)
+            .into_iter()
+            .map(|(name, (sum, count))| (name, sum / f64::from(count.max(1))))
+            .collect()
+    }
+}
+
+/// Gradient updates of skill models.
+pub struct PretrainingPlugin;
+
+impl Plugin for PretrainingPlugin {
+    fn build(&self, app: &mut App) {
+        app.add_systems(
+            Tick,
+            (train.in_set(TickSystems::Learn), validate.in_set(TickSystems::Evaluate)),
+        );
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TrainError {
+    #[error(transparent)]
+    Model(#[from] SkillError),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+type Training<'a> = (
+    &'a mut Trainer,
+    &'a mut Batches,
+    &'a mut TrainerProgress,
+    &'a mut Averages,
+    &'a TrainerSettings,
+);
+
+/// One gradient update of every trainer.
+pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
+    trainers
+        .par_iter_mut()
+        .batching_strategy(BatchingStrategy::fixed(1))
+        .for_each(|(mut trainer, mut batches, mut progress, mut averages, settings)| {
+            let mut step = || -> Result<Numbers, TrainError> {
+                let progress = &mut *progress;
+                let (states, actions) =
+                    batches
+                        .training
+                        .sample(settings.0.batch, &mut progress.batches, &Device::Cpu)?;
+                let scale = settings.0.lr_scale(progress.updates);
+                let numbers = trainer.0.train(states, actions, &mut progress.noise, scale)?;
+                progress.updates += 1;
+                Ok(numbers)
+            };
+            match step() {
+                Ok(numbers) => averages.add(numbers),
+                Err(error) => faults.report(format!("skill model: {error}")),
+            }
+        });
+}
+
+/// Held-out losses of every trainer whose validation is due.
+pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
+    for (mut trainer, mut batches, mut progress, mut averages, settings) in &mut trainers {
+        let config = &settings.0;
+        let due = progress.updates.is_multiple_of(config.validate_every.max(1)) || progress.updates == config.updates;
+        let Some(windows) = batches.validation.as_mut().filter(|_| due) else {
+            continue;
+        };
+        let mut step = || -> Result<Numbers, TrainError> {
+            let progress = &mut *progress;
+            let (states, actions) = windows.sample(config.batch, &mut progress.validation, &Device::Cpu)?;
+            Ok(trainer.0.validate(states, actions, &mut progress.validation)?)
+        };
+        match step() {
+            Ok(numbers) => averages.validation = Some(numbers),
+            Err(error) => faults.report(format!("skill model, validation: {error}")),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What learners tell while they practise: metrics files and progress bars.
+
+use std::time::Instant;
+
+use bevy::ecs::query::QueryData;
+use bevy::prelude::*;
+
+use crate::evaluate::{Evaluation, EvaluationSummary};
+use crate::learners::sac::{Sac, UpdateMetrics};
+use crate::metrics::{BarId, Figure, MetricsError, MetricsWriter, Progress};
+use crate::practice::{Budget, LearnerCheckpoints, Practice, RecentEpisodes, RecentUpdates};
+use crate::tick::{Tick, TickSystems, stop_on_error};
+
+/// The progress bars of the world.
+#[derive(Resource, Default, Deref, DerefMut)]
+pub struct Bars(pub Progress);
+
+/// Names of the elements that results are reported for.
+#[derive(Resource, Debug, Clone, Default)]
+pub struct ElementNames {
+    /// Elements of the task, in its order.
+    pub task: Vec<String>,
+    /// Elements of the scene, in its order.
+    pub scene: Vec<String>,
+}
+
+/// Metrics and progress bar of one learner.
+#[derive(Component)]
+pub struct Reporter {
+    writer: MetricsWriter,
+    bar: BarId,
+    every: u64,
+    next: u64,
+    since: Instant,
+    steps_then: u64,
+    /// Completed elements per episode in the last report that had an episode.
+    completed: Option<f64>,
+}
+
+impl Reporter {
+    /// Reports every `every` environment steps, from step `steps` on; 0 for no more often than checkpoints are written.
+    pub fn new(writer: MetricsWriter, bar: BarId, every: u64, steps: u64) -> Self {
+        let next = next_multiple(steps, every);
+        Self {
+            writer,
+            bar,
+            every,
+            next,
+            since: Instant::now(),
+            steps_then: steps,
+            completed: None,
+        }
+    }
+
+    /// Brings everything written so far to the disk.
+    pub fn sync(&mut self) -> Result<(), MetricsError> {
+        self.writer.sync()
+    }
+
+    fn write(&mut self, step: u64, prefix: &str, summary: &EvaluationSummary) -> Result<(), MetricsError> {
+        if summary.episodes == 0 {
+            return Ok(());
+        }
+        for (name, value) in [
+            ("completed", summary.completed),
+            ("success", summary.success),
+            ("episode_length", summary.steps),
+            ("episodes", summary.episodes as f64),
+        ] {
+            self.writer.scalar(step, &format!("{prefix}/{name}"), value)?;
+        }
+        for (name, share) in &summary.elements {
+            self.writer.scalar(step, &format!("{prefix}/elements/{name}"), *share)?;
+        }
+        Ok(())
+    }
+
+    fn write_updates(&mut self, step: u64, updates: &[UpdateMetrics]) -> Result<(), MetricsError> {
+        if updates.is_empty() {
+            return Ok(());
+        }
+        let mean = |value: &dyn Fn(&UpdateMetrics) -> f32| {
+            updates.iter().map(|metrics| f64::from(value(metrics))).sum::<f64>() / updates.len() as f64
+        };
+        for (name, value) in [
+            ("policy_loss", mean(&|metrics| metrics.policy_loss)),
+            (
+                "critic_loss",
+                mean(&|metrics| 0.5 * (metrics.critic_loss[0] + metrics.critic_loss[1])),
+            ),
+            ("temperature", mean(&|metrics| metrics.temperature)),
+            ("penalty", mean(&|metrics| metrics.penalty)),
+            ("penalty_target", mean(&|metrics| metrics.penalty_target)),
+            ("entropy", mean(&|metrics| metrics.entropy)),
+            ("q", mean(&|metrics| metrics.q[0])),
+            ("policy_gradient", mean(&|metrics| metrics.policy_gradient)),
+            ("skipped", mean(&|metrics| f32::from(u8::from(metrics.skipped)))),
+        ] {
+            self.writer.scalar(step, &format!("learner/{name}"), value)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first multiple of `every` above `steps`; never for an interval of zero.
+pub fn next_multiple(steps: u64, every: u64) -> u64 {
+    steps
+        .checked_div(every)
+        .map_or(u64::MAX, |done| done.saturating_add(1).saturating_mul(every))
+}
+
+/// Metrics and progress of learners.
+pub struct ReportPlugin;
+
+impl Plugin for ReportPlugin {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<Bars>().init_resource::<ElementNames>().add_systems(
+            Tick,
+            (
+                report_practice.pipe(stop_on_error),
+                report_evaluations.pipe(stop_on_error),
+                show_practice,
+            )
+                .chain()
+                .in_set(TickSystems::Report),
+        );
+    }
+}
+
+type Reporting<'a> = (
+    &'a Practice,
+    &'a mut Reporter,
+    &'a mut RecentEpisodes,
+    &'a mut RecentUpdates,
+);
+
+/// Writes what the episodes and updates since the last report looked like, for every learner that is due. A checkpoint
+/// and the end of practice make it due as well: what is not written by then would be lost.
+pub fn report_practice(
+    mut learners: Query<(Reporting, &LearnerCheckpoints, &Budget)>,
+    names: Res<ElementNames>,
+) -> Result<(), MetricsError> {
+    for (learner, checkpoints, budget) in &mut learners {
+        let steps = learner.0.steps;
+        if steps >= learner.1.next || steps >= checkpoints.next || steps >= budget.0 {
+            report(learner, &names)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what every learner has not reported yet, as at the end of a run.
+pub fn report_all_practice(mut learners: Query<Reporting>, names: Res<ElementNames>) -> Result<(), MetricsError> {
+    learners.iter_mut().try_for_each(|learner| report(learner, &names))
+}
+
+fn report(
+    (practice, mut reporter, mut episodes, mut updates): <Reporting as QueryData>::Item<'_, '_>,
+    names: &ElementNames,
+) -> Result<(), MetricsError> {
+    let steps = practice.steps;
+    if steps <= reporter.steps_then {
+        return Ok(());
+    }
+    let episodes = std::mem::take(&mut episodes.0);
+    let updates = std::mem::take(&mut updates.0);
+    let summary = EvaluationSummary::of(&episodes, &names.task, &names.scene, 0);
+    let rate = (steps - reporter.steps_then) as f64 / reporter.since.elapsed().as_secs_f64().max(1e-9);
+    reporter.write(steps, "practice", &summary)?;
+    reporter.write_updates(steps, &updates)?;
+    reporter.writer.scalar(steps, "rate/steps_per_second", rate)?;
+    (reporter.since, reporter.steps_then) = (Instant::now(), steps);
+    reporter.next = next_multiple(steps, reporter.every);
+    if summary.episodes > 0 {
+        reporter.completed = Some(summary.completed);
+    }
+    Ok(())
+}
+
+/// Moves the progress bar of every learner.
+pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: ResMut<Bars>) {
+    for (practice, sac, reporter) in &learners {
+        let mut figures = Vec::new();
+        if practice.warms_up() {
+            figures.push(Figure {
+                name: "warm-up transitions left",
+                value: practice.warmup_left() as f64,
+            });
+        } else {
+            figures.extend(reporter.completed.map(|value| Figure {
+                name: "completed",
+                value,
+            }));
+            figures.push(Figure {
+                name: "temperature",
+                value: f64::from(sac.temperature()),
+            });
+        }
+        bars.update(reporter.bar, practice.steps, &figures);
+    }
+}
+
+/// Writes the results of evaluations that have ended.
+pub fn report_evaluations(
+    mut learners: Query<(&Practice, &mut Evaluation, &mut Reporter)>,
+    names: Res<ElementNames>,
+) -> Result<(), MetricsError> {
+    for (practice, mut evaluation, mut reporter) in &mut learners {
+        if evaluation.is_finished() {
+            let results = std::mem::take(&mut evaluation.results);
+            let summary = EvaluationSummary::of(&results, &names.task, &names.scene, 0);
+            reporter.write(practice.steps, "evaluation", &summary)?;
+        }
+    }
+    Ok(())
+}

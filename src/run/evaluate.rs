@@ -1,0 +1,180 @@
+//! Episodes of trained agents, and of priors nobody has trained on yet.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bevy::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::skills::latest;
+use super::train::{Foundations, element_names, learner_checkpoints, load_scene};
+use super::{RunError, RunFolder, Settings};
+use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
+use crate::app;
+use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
+use crate::experiment::Experiment;
+use crate::learners::sac::{PolicyStart, Sac};
+use crate::metrics::{Figure, Progress};
+use crate::practice::{Practice, SavedPractice, Seed};
+use crate::sim::SimPlugin;
+
+/// What to evaluate.
+#[derive(Debug, Clone)]
+pub struct EvaluationPlan {
+    /// The trained skill model the learners stand on.
+    pub skills: Option<PathBuf>,
+    /// Episodes per seed.
+    pub episodes: usize,
+    /// Evaluate the most likely skills as well as sampled ones.
+    pub most_likely: bool,
+}
+
+/// Results of one learner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// The scene of the episodes.
+    pub scene: String,
+    /// The learner's seed.
+    pub seed: u64,
+    /// Environment steps it had practised.
+    pub practised: u64,
+    /// With skills sampled from the policy.
+    pub sampled: EvaluationSummary,
+    /// With the most likely skill of the policy.
+    pub most_likely: Option<EvaluationSummary>,
+}
+
+/// Evaluates the newest checkpoint of every seed of a run.
+pub fn evaluate_run(
+    experiment: &Experiment,
+    folder: &RunFolder,
+    plan: &EvaluationPlan,
+    settings: &Settings,
+) -> Result<Vec<Evaluated>, RunError> {
+    let scene = load_scene(experiment)?;
+    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
+    let mut learners = Vec::new();
+    for &seed in &experiment.seeds {
+        let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
+        let Some(checkpoint) = latest::<SavedPractice>(&checkpoints)? else {
+            return Err(RunError::Experiment(format!(
+                "{}: the learner with seed {seed} has no checkpoint yet",
+                folder.seed(seed).display()
+            )));
+        };
+        let mut sac = foundations.learner(experiment, seed)?;
+        sac.import(checkpoint.file("learner")?)?;
+        learners.push((seed, checkpoint.step, sac));
+    }
+    evaluate(experiment, &foundations, learners, plan, settings)
+}
+
+/// Rolls out the prior of a skill model without any learning: how good is the model before practice?
+pub fn evaluate_prior(
+    experiment: &Experiment,
+    plan: &EvaluationPlan,
+    settings: &Settings,
+) -> Result<Evaluated, RunError> {
+    let scene = load_scene(experiment)?;
+    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
+    if foundations.prior.is_none() {
+        return Err(RunError::Experiment(
+            "there is no prior to roll out: this experiment has no skill model".into(),
+        ));
+    }
+    let seed = experiment.seeds.first().copied().unwrap_or(0);
+    let mut from_prior = experiment.clone();
+    from_prior.learner.policy = PolicyStart::Prior;
+    let learner = foundations.learner(&from_prior, seed)?;
+    let mut results = evaluate(experiment, &foundations, vec![(seed, 0, learner)], plan, settings)?;
+    results
+        .pop()
+        .ok_or_else(|| RunError::Experiment("nothing was evaluated".into()))
+}
+
+fn evaluate(
+    experiment: &Experiment,
+    foundations: &Foundations,
+    learners: Vec<(u64, u64, Sac)>,
+    plan: &EvaluationPlan,
+    settings: &Settings,
+) -> Result<Vec<Evaluated>, RunError> {
+    if plan.episodes == 0 {
+        return Err(RunError::Experiment(
+            "expected at least one episode to evaluate, found 0".into(),
+        ));
+    }
+    let scene = load_scene(experiment)?;
+    let (task, elements) = element_names(&scene);
+    let mut app = app::headless(settings.threads, settings.stop.clone());
+    app.add_plugins((SimPlugin, AgentPlugin, EvaluationPlugin));
+    let world = app.world_mut();
+    let scene = world.spawn(scene).id();
+    let mut entities = Vec::new();
+    for (seed, practised, sac) in learners {
+        let decoder = SkillDecoder(foundations.skills.clone());
+        let learner = world
+            .spawn((Seed(seed), sac, Practice::none(seed), decoder, Evaluation::default()))
+            .id();
+        entities.push((learner, seed, practised));
+    }
+
+    let mut rounds = vec![Behaviour::Samples];
+    rounds.extend(plan.most_likely.then_some(Behaviour::MostLikely));
+    let mut bars = Progress::default();
+    let total = plan.episodes * entities.len() * rounds.len();
+    let bar = bars.add("evaluation", 0, total as u64, "episodes");
+    let mut summaries: BTreeMap<u64, Vec<EvaluationSummary>> = BTreeMap::new();
+    let mut before = 0;
+    for (number, behaviour) in rounds.into_iter().enumerate() {
+        for &(learner, ..) in &entities {
+            begin_evaluation(app.world_mut(), learner, scene, plan.episodes, behaviour, number)?;
+        }
+        let ended = app::run(&mut app, |world| {
+            let evaluations: Vec<_> = entities
+                .iter()
+                .filter_map(|&(learner, ..)| world.get::<Evaluation>(learner))
+                .collect();
+            let results: Vec<_> = evaluations.iter().flat_map(|evaluation| &evaluation.results).collect();
+            let completed: usize = results.iter().map(|result| result.completed()).sum();
+            let mean = completed as f64 / results.len().max(1) as f64;
+            bars.update(
+                bar,
+                (before + results.len()) as u64,
+                &[Figure {
+                    name: "completed",
+                    value: mean,
+                }],
+            );
+            evaluations.iter().all(|evaluation| evaluation.is_finished())
+        })
+        .map_err(RunError::Tick)?;
+        if ended == app::Ended::Stopped {
+            return Err(RunError::Interrupted);
+        }
+        before += plan.episodes * entities.len();
+        for &(learner, seed, _) in &entities {
+            let results = app
+                .world()
+                .get::<Evaluation>(learner)
+                .map(|evaluation| evaluation.results.clone());
+            let summary = EvaluationSummary::of(&results.unwrap_or_default(), &task, &elements, seed);
+            summaries.entry(seed).or_default().push(summary);
+        }
+    }
+    bars.finish();
+    Ok(entities
+        .into_iter()
+        .filter_map(|(_, seed, practised)| {
+            let mut summaries = summaries.remove(&seed)?.into_iter();
+            let (sampled, most_likely) = (summaries.next()?, summaries.next());
+            Some(Evaluated {
+                scene: experiment.scene.clone(),
+                seed,
+                practised,
+                sampled,
+                most_likely,
+            })
+        })
+        .collect())
+}

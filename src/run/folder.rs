@@ -1,0 +1,293 @@
+//! Run folders: everything one execution of an experiment leaves behind, ready to be zipped and sent.
+//!
+//! ```text
+//! runs/kitchen_spirl_cl/
+//!   experiment.ron      the resolved experiment
+//!   version.txt         program, version, processor, command line
+//!   skills/             the skill model and its training: metrics, checkpoints
+//!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
+//!   evaluation.json     results of the last evaluation
+//!   learning.svg        completed elements against environment steps
+//! ```
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const EXPERIMENT: &str = "experiment.ron";
+const VERSION: &str = "version.txt";
+/// Names the folder of a skill model that lies elsewhere.
+const SKILLS_USED: &str = "skills_from.txt";
+
+/// A run folder could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFolderError {
+    /// An operation on a file or folder failed.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// The folder holds another run.
+    #[error(
+        "{} holds a run already; go on with it (--resume), or choose another folder (--out)",
+        .0.display()
+    )]
+    Taken(PathBuf),
+    /// The folder holds no run.
+    #[error("{} is no run folder: it has no experiment.ron{}", path.display(), nearest(path))]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The folder of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run and stores the resolved experiment in it.
+    pub fn create(root: &Path, resolved_experiment: &str) -> Result<Self, RunFolderError> {
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
+        if folder.experiment_file().exists() {
+            return Err(RunFolderError::Taken(root.to_path_buf()));
+        }
+        make_folder(root)?;
+        let write = || {
+            folder.write(VERSION, &version_text())?;
+            // Last, because with it the folder counts as a run.
+            folder.write(EXPERIMENT, resolved_experiment)
+        };
+        if let Err(error) = write() {
+            folder.remove_if_unused();
+            return Err(error);
+        }
+        Ok(folder)
+    }
+
+    /// Removes what [`create`](Self::create) wrote, and the folder if nothing else is in it, unless a stage has begun:
+    /// a run whose settings turned out to be wrong leaves nothing behind.
+    pub fn remove_if_unused(&self) {
+        let is_stage = |name: &str| name == "skills" || name.starts_with("seed_");
+        let unused = fs::read_dir(&self.root).is_ok_and(|entries| {
+            !entries
+                .flatten()
+                .any(|entry| is_stage(&entry.file_name().to_string_lossy()))
+        });
+        if unused {
+            // What cannot be removed does no harm.
+            for name in [EXPERIMENT, VERSION, SKILLS_USED] {
+                let _ = fs::remove_file(self.root.join(name));
+            }
+            let _ = fs::remove_dir(&self.root);
+        }
+    }
+
+    /// Stores the resolved experiment of a run that goes on with other overrides than before.
+    pub fn note_experiment(&self, resolved: &str) -> Result<(), RunFolderError> {
+        if self.read(EXPERIMENT)? != resolved {
+            self.write(EXPERIMENT, resolved)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the folder of a run that was started before.
+    pub fn open(root: &Path) -> Result<Self, RunFolderError> {
+        let folder = Self {
+            root: root.to_path_buf(),
+        };
+        if folder.experiment_file().is_file() {
+            Ok(folder)
+        } else {
+            Err(RunFolderError::NotARun {
+                path: root.to_path_buf(),
+            })
+        }
+    }
+
+    /// The default folder for an experiment: `runs/NAME`, or `runs/NAME_2` and so on if that is taken.
+    pub fn next_free(experiment: &str) -> PathBuf {
+        let name = default_name(experiment);
+        let mut candidate = Path::new("runs").join(&name);
+        let mut number = 2;
+        while candidate.exists() {
+            candidate = Path::new("runs").join(format!("{name}_{number}"));
+            number += 1;
+        }
+        candidate
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The resolved experiment.
+    pub fn experiment_file(&self) -> PathBuf {
+        self.root.join(EXPERIMENT)
+    }
+
+    /// Metrics and checkpoints of the skill model.
+    pub fn skills(&self) -> PathBuf {
+        self.root.join("skills")
+    }
+
+    /// Metrics and checkpoints of the learner with this seed.
+    pub fn seed(&self, seed: u64) -> PathBuf {
+        self.root.join(format!("seed_{seed}"))
+    }
+
+    /// The skill model that the run's learners stand on: its own, or the one it was started with.
+    pub fn skills_used(&self) -> Result<Option<PathBuf>, RunFolderError> {
+        if self.root.join(SKILLS_USED).is_file() {
+            return Ok(Some(PathBuf::from(self.read(SKILLS_USED)?.trim())));
+        }
+        Ok(Some(self.skills()).filter(|skills| skills.is_dir()))
+    }
+
+    /// Notes which skill model the run's learners stand on, if it is not the run's own.
+    pub fn note_skills(&self, skills: &Path) -> Result<(), RunFolderError> {
+        if skills == self.skills() || skills == self.root {
+            return Ok(());
+        }
+        let path = skills.canonicalize().unwrap_or_else(|_| skills.to_path_buf());
+        self.write(SKILLS_USED, &path.display().to_string()).map(|_| ())
+    }
+
+    /// Writes a text file of the run whole or not at all.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, RunFolderError> {
+        let path = self.root.join(name);
+        write_whole(&path, text)?;
+        Ok(path)
+    }
+
+    /// Reads a text file of the run.
+    pub fn read(&self, name: &str) -> Result<String, RunFolderError> {
+        let path = self.root.join(name);
+        fs::read_to_string(&path).map_err(|source| RunFolderError::Io {
+            path,
+            action: "read",
+            source,
+        })
+    }
+}
+
+/// The name a run of this experiment has by default: `kitchen/spirl_cl` gives `kitchen_spirl_cl`.
+pub fn default_name(experiment: &str) -> String {
+    experiment
+        .trim_end_matches(".ron")
+        .trim_matches(['/', '.'])
+        .replace(['/', '\\'], "_")
+}
+
+/// Makes a folder and its parents.
+pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
+    fs::create_dir_all(path).map_err(|source| RunFolderError::Io {
+        path: path.to_path_buf(),
+        action: "make the folder",
+        source,
+    })
+}
+
+/// Writes a text file whole or not at all, in the place of an older one.
+pub fn write_whole(path: &Path, text: &str) -> Result<(), RunFolderError> {
+    let failed = |source| RunFolderError::Io {
+        path: path.to_path_buf(),
+        action: "write",
+        source,
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+    let write = || {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|error| {
+        // The first error is the one that counts.
+        let _ = fs::remove_file(&partial);
+        failed(error)
+    })
+}
+
+fn version_text() -> String {
+    let processor = fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let mut names = text.lines().filter_map(|line| line.strip_prefix("model name"));
+            names.next().map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
+        })
+        .unwrap_or_else(|| std::env::consts::ARCH.to_string());
+    let command: Vec<String> = std::env::args().collect();
+    format!(
+        "apprentice {}\nMuJoCo {}\nprocessor {processor}\ncommand {}\n",
+        env!("CARGO_PKG_VERSION"),
+        mujoco_rs::mujoco_version(),
+        command.join(" "),
+    )
+}
+
+fn nearest(path: &Path) -> String {
+    let runs: Vec<String> = path
+        .parent()
+        .and_then(|parent| fs::read_dir(parent).ok())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join("experiment.ron").is_file())
+        .map(|entry| entry.path().display().to_string())
+        .collect();
+    if runs.is_empty() {
+        String::new()
+    } else {
+        format!(" (runs nearby: {})", runs.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_run_folder_is_never_taken_twice() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("first");
+        let folder = RunFolder::create(&root, "(scene: \"kitchen\")").unwrap();
+        assert_eq!(folder.read("experiment.ron").unwrap(), "(scene: \"kitchen\")");
+        assert!(matches!(RunFolder::create(&root, "()"), Err(RunFolderError::Taken(_))));
+        assert_eq!(RunFolder::open(&root).unwrap(), folder);
+        let message = RunFolder::open(&parent.path().join("frist")).unwrap_err().to_string();
+        assert!(message.contains("first"), "{message}");
+    }
+
+    #[test]
+    fn only_unused_folders_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&parent.path().join("run"), "()").unwrap();
+        make_folder(&folder.skills()).unwrap();
+        folder.remove_if_unused();
+        assert_eq!(folder.read("experiment.ron").unwrap(), "()");
+        fs::remove_dir(folder.skills()).unwrap();
+        folder.remove_if_unused();
+        assert!(!folder.root().exists());
+    }
+
+    #[test]
+    fn names_come_from_experiments() {
+        assert_eq!(default_name("kitchen/spirl_cl"), "kitchen_spirl_cl");
+        assert_eq!(default_name("./configs/mine.ron"), "configs_mine");
+    }
+}

@@ -1,0 +1,86 @@
+//! Pictures of a skill model's latent space, coloured by what the demonstrator was at.
+
+use candle_core::{Device, Tensor};
+
+use super::{RunError, SkillFolder, write_whole};
+use crate::data::{Dataset, Values, WindowConfig, WindowSampler};
+use crate::metrics::MetricsWriter;
+use crate::plot::{Group, ScatterPlot, scatter_png, scatter_svg};
+use crate::pretraining::Pretrain;
+use crate::rng::{Purpose, stream};
+use crate::skills::latent::latent_map;
+
+/// Windows in a picture.
+const WINDOWS: usize = 1_500;
+/// Pixels of the picture in TensorBoard.
+const PIXELS: (u32, u32) = (480, 420);
+
+/// Draws posterior means of random windows along their two principal axes: `latent.svg` in the skill folder and an
+/// image in TensorBoard. Models without a latent space have no picture.
+pub(super) fn draw_latent_space(
+    model: &dyn Pretrain,
+    dataset: &std::sync::Arc<Dataset>,
+    folder: &SkillFolder,
+    metrics: &mut MetricsWriter,
+    step: u64,
+) -> Result<(), RunError> {
+    let ranges = dataset.sequences();
+    let mut sampler = WindowSampler::new(
+        dataset.clone(),
+        ranges.iter().cloned(),
+        WindowConfig::new(model.window()),
+    )?;
+    let mut rng = stream(0, Purpose::Batches, 2, 0);
+    let windows: Vec<_> = (0..WINDOWS).map(|_| sampler.draw(&mut rng)).collect();
+    let (length, state, action) = (model.window(), sampler.state_dim(), sampler.action_dim());
+    let (states, actions) = sampler.gather(&windows)?;
+    let states = Tensor::from_slice(states, (WINDOWS, length, state), &Device::Cpu)?;
+    let actions = Tensor::from_slice(actions, (WINDOWS, length - 1, action), &Device::Cpu)?;
+    let Some(latents) = model.embed(states, actions)? else {
+        return Ok(());
+    };
+
+    let names: Vec<&str> = dataset
+        .attributes()
+        .get("elements")
+        .map(|names| names.split(", ").collect())
+        .unwrap_or_default();
+    let label = |row: usize| -> String {
+        let element = match dataset.infos().get("element").map(|column| &column.values) {
+            Some(Values::I64(values)) => values.get(row).and_then(|&index| usize::try_from(index).ok()),
+            _ => None,
+        };
+        element
+            .and_then(|index| names.get(index))
+            .map_or_else(|| "demonstrations".into(), |name| (*name).into())
+    };
+    let rows = windows.iter().map(|window| {
+        ranges
+            .get(window.sequence)
+            .map_or(0, |range| range.start + window.start)
+    });
+    let map = latent_map(&latents, rows.map(label).collect())?;
+
+    let mut groups: Vec<Group> = Vec::new();
+    for (label, &[x, y]) in map.labels.iter().zip(&map.points) {
+        let point = (f64::from(x), f64::from(y));
+        match groups.iter_mut().find(|group| group.label == *label) {
+            Some(group) => group.points.push(point),
+            None => groups.push(Group {
+                label: label.clone(),
+                points: vec![point],
+            }),
+        }
+    }
+    groups.sort_by(|a, b| a.label.cmp(&b.label));
+    let axis = |number: usize, share: f32| format!("principal axis {number} ({:.0} % of the variance)", 100.0 * share);
+    let plot = ScatterPlot {
+        title: "Skills of the demonstrations".into(),
+        x_label: axis(1, map.explained[0]),
+        y_label: axis(2, map.explained[1]),
+        ..ScatterPlot::default()
+    };
+    write_whole(&folder.root().join("latent.svg"), &scatter_svg(&plot, &groups)?)?;
+    metrics.png(step, "latent", PIXELS.0, PIXELS.1, scatter_png(PIXELS, &groups)?)?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The stages of an experiment, each a headless app: demonstrations, skill model, practice, evaluation.
+//!
+//! Commands call these functions with a loaded [`Experiment`](crate::experiment::Experiment) and a [`RunFolder`];
+//! everything a stage makes is written there.
+
+mod collect;
+mod curves;
+mod evaluate;
+mod folder;
+mod latent;
+mod pretrain;
+mod skills;
+mod train;
+
+pub use collect::{Unfinished, collect, ensure_dataset};
+pub use curves::learning_curves;
+pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
+pub use folder::{RunFolder, RunFolderError, default_name, make_folder, write_whole};
+pub use pretrain::pretrain;
+pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
+pub use train::{Foundations, TrainPlan, check, element_names, load_scene, train};
+
+use crate::app::StopRequest;
+
+/// What every stage needs besides the experiment.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Worker threads.
+    pub threads: usize,
+    /// Set by Ctrl-C and termination signals.
+    pub stop: StopRequest,
+}
+
+/// Why a stage could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The experiment or scene file.
+    #[error(transparent)]
+    File(#[from] crate::files::FileError),
+    /// The scene.
+    #[error(transparent)]
+    Scene(#[from] crate::scene::SceneError),
+    /// An environment.
+    #[error(transparent)]
+    Sim(#[from] crate::sim::SimError),
+    /// The demonstrations.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    /// The demonstrator.
+    #[error(transparent)]
+    Demonstrations(#[from] crate::demos::DemoError),
+    /// The skill model.
+    #[error("skill model: {0}")]
+    Skill(#[from] crate::skills::SkillError),
+    /// The learner.
+    #[error("learner: {0}")]
+    Learner(#[from] crate::learners::sac::SacError),
+    /// The replay buffer.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] crate::replay::ReplayError),
+    /// A learner could not be saved.
+    #[error(transparent)]
+    Save(#[from] crate::practice::SaveError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// Metrics could not be written.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// A picture could not be drawn.
+    #[error(transparent)]
+    Plot(#[from] crate::plot::PlotError),
+    /// The run folder.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// An error inside a tick.
+    #[error("{0}")]
+    Tick(String),
+    /// The user asked for the end.
+    #[error("interrupted")]
+    Interrupted,
+    /// Parts of the experiment do not fit each other.
+    #[error("{0}")]
+    Experiment(String),
+}

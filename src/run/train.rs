@@ -1,0 +1,281 @@
+//! Practice: agents act in many environments, learners learn from what they did, metrics and checkpoints are kept.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bevy::ecs::system::RunSystemOnce;
+use bevy::prelude::*;
+
+use super::skills::latest;
+use super::{RunError, RunFolder, Settings, SkillFolder};
+use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
+use crate::app::{self, Ended};
+use crate::checkpoint::Checkpoints;
+use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
+use crate::experiment::{ActsIn, Experiment, TrainingConfig};
+use crate::files;
+use crate::learners::sac::{Sac, SacDims};
+use crate::metrics::MetricsWriter;
+use crate::practice::{
+    Budget, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
+    save_all_learners,
+};
+use crate::replay::ReplayBuffer;
+use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple, report_all_practice};
+use crate::rng::{Purpose, stream};
+use crate::scene::{CompiledScene, Scene};
+use crate::sim::{SimPlugin, spawn_environment};
+use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel};
+
+/// What a learner's policy starts from and acts through.
+#[derive(Clone)]
+pub struct Foundations {
+    /// Turns skills into actions.
+    pub skills: Arc<dyn SkillModel>,
+    /// The prior over skills (or actions), if the experiment has a trained model.
+    pub prior: Option<GaussianNetwork>,
+    /// The folder it came from.
+    pub folder: Option<PathBuf>,
+}
+
+/// What [`train`] needs besides the experiment.
+pub struct TrainPlan<'a> {
+    /// The trained skill model, or none for learners that start from scratch.
+    pub skills: Option<PathBuf>,
+    /// Where the run is kept.
+    pub folder: &'a RunFolder,
+    /// Whether learners go on from their checkpoints.
+    pub resume: bool,
+}
+
+impl Foundations {
+    /// Loads what the experiment's learner stands on and checks that it fits the scene.
+    pub fn load(experiment: &Experiment, scene: &CompiledScene, skills: Option<PathBuf>) -> Result<Self, RunError> {
+        let dims = SkillDims {
+            state: scene.observation_len(),
+            action: scene.action_len(),
+        };
+        let mut prior = None;
+        let mut decoder: Option<Arc<dyn SkillModel>> = None;
+        if let Some(path) = &skills {
+            let (folder, saved) = SkillFolder::open(path)?;
+            if saved.dims() != dims {
+                return Err(RunError::Experiment(format!(
+                    "{}: the skill model sees {} numbers and acts with {}; scene `{}` has {} and {}",
+                    path.display(),
+                    saved.observation,
+                    saved.action,
+                    experiment.scene,
+                    dims.state,
+                    dims.action
+                )));
+            }
+            let (model, _) = folder.load(&saved)?;
+            prior = Some(model.policy_prior()?);
+            decoder = model.into_skills();
+        }
+        let skills_of = match (experiment.acts_in, decoder) {
+            (ActsIn::Actions, _) => Arc::new(Primitive { dims }),
+            (ActsIn::Skills, Some(decoder)) => decoder,
+            (ActsIn::Skills, None) => {
+                return Err(RunError::Experiment(
+                    "this experiment acts in skills (acts_in: Skills) and needs a trained model of skills \
+                     (skill_model: Spirl)"
+                        .into(),
+                ));
+            }
+        };
+        Ok(Self {
+            skills: skills_of,
+            prior,
+            folder: skills,
+        })
+    }
+
+    /// A learner that stands on this.
+    pub fn learner(&self, experiment: &Experiment, seed: u64) -> Result<Sac, RunError> {
+        let dims = SacDims {
+            observation: self.skills.dims().state,
+            action: self.skills.space().width(),
+        };
+        let mut rng = stream(seed, Purpose::Weights, 1, 0);
+        Ok(Sac::new(
+            experiment.learner.clone(),
+            dims,
+            self.prior.as_ref(),
+            &mut rng,
+        )?)
+    }
+}
+
+/// The scene of an experiment, compiled.
+pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
+    Ok(CompiledScene::new(Scene::load(&experiment.scene)?)?)
+}
+
+/// Names of the elements of the task and of the scene.
+pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
+    let all: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
+    let task = scene
+        .task()
+        .iter()
+        .filter_map(|&index| all.get(index).cloned())
+        .collect();
+    (task, all)
+}
+
+/// The checkpoints of the learner with this seed.
+pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
+    Checkpoints::new(
+        folder.seed(seed).join("checkpoints"),
+        "learner",
+        config.keep_checkpoints,
+    )
+}
+
+/// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
+pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
+    check(experiment)?;
+    let scene = load_scene(experiment)?;
+    let (task, elements) = element_names(&scene);
+    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
+
+    let mut app = app::headless(settings.threads, settings.stop.clone());
+    app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
+    let world = app.world_mut();
+    world.insert_resource(ElementNames { task, scene: elements });
+    let scene = world.spawn(scene).id();
+    let mut learners = Vec::new();
+    for &seed in &experiment.seeds {
+        learners.extend(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
+    }
+    // Not before every checkpoint has turned out to fit.
+    plan.folder.note_experiment(&files::to_text(experiment)?)?;
+    if let Some(skills) = &plan.skills {
+        plan.folder.note_skills(skills)?;
+    }
+
+    let ended = app::run(&mut app, |world| {
+        learners.iter().all(|&learner| world.get_entity(learner).is_err())
+    });
+    let world = app.world_mut();
+    world.resource_mut::<Bars>().finish();
+    // After an error the last checkpoint is the one to trust.
+    let ended = ended.map_err(RunError::Tick)?;
+    let reported = world
+        .run_system_once(report_all_practice)
+        .map_err(|error| RunError::Tick(error.to_string()))?;
+    save_all_learners(world)?;
+    reported?;
+    Ok(ended)
+}
+
+/// Finds settings of practice that cannot be used, before anything is made or trained.
+pub fn check(experiment: &Experiment) -> Result<(), RunError> {
+    if experiment.environments == 0 || experiment.seeds.is_empty() {
+        return Err(RunError::Experiment(
+            "expected at least one environment and one seed".into(),
+        ));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(seed) = experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
+        return Err(RunError::Experiment(format!(
+            "seeds: expected different ones, found {seed} twice"
+        )));
+    }
+    load_scene(experiment)?;
+    Ok(experiment.learner.validate()?)
+}
+
+/// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
+fn spawn_learner(
+    world: &mut World,
+    experiment: &Experiment,
+    plan: &TrainPlan,
+    foundations: &Foundations,
+    scene: Entity,
+    seed: u64,
+) -> Result<Option<Entity>, RunError> {
+    let config = &experiment.training;
+    let root = plan.folder.seed(seed);
+    let folder = learner_checkpoints(plan.folder, seed, config);
+    let mut sac = foundations.learner(experiment, seed)?;
+    let dims = sac.dims();
+    let mut practice = Practice::new(config, seed);
+    let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
+    let (mut evaluations, mut evaluating, mut agents) = (0, false, Vec::new());
+    let mut saved_at = None;
+    if plan.resume
+        && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
+    {
+        sac.import(checkpoint.file("learner")?)?;
+        buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
+        practice = checkpoint.state.practice.with_rates(config);
+        SavedPractice {
+            evaluations,
+            evaluating,
+            agents,
+            ..
+        } = checkpoint.state;
+        saved_at = Some(0);
+    }
+    let steps = practice.steps;
+    if saved_at.is_some() && steps >= config.steps {
+        return Ok(None);
+    }
+    // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
+    let writer = if plan.resume {
+        MetricsWriter::resume(&root, steps)?
+    } else {
+        MetricsWriter::create(&root)?
+    };
+
+    let bar = world
+        .resource_mut::<Bars>()
+        .add(&format!("seed {seed}"), steps, config.steps, "steps");
+    let replay = world.spawn(buffer).id();
+    let every = experiment.evaluation.every;
+    let learner = world
+        .spawn((
+            Name::new(format!("learner, seed {seed}")),
+            (
+                Seed(seed),
+                sac,
+                practice,
+                Replays(replay),
+                SkillDecoder(foundations.skills.clone()),
+            ),
+            (
+                RecentEpisodes::default(),
+                RecentUpdates::default(),
+                Evaluation::default(),
+            ),
+            EvaluationSchedule {
+                scene,
+                episodes: experiment.evaluation.episodes,
+                every,
+                next: if evaluating { steps } else { next_multiple(steps, every) },
+                begun: evaluations,
+            },
+            LearnerCheckpoints {
+                folder,
+                every: config.checkpoint_every,
+                next: next_multiple(steps, config.checkpoint_every),
+                saved_at,
+            },
+            Budget(config.steps),
+            Reporter::new(writer, bar, config.report_every, steps),
+        ))
+        .id();
+    for slot in 0..experiment.environments {
+        let environment = spawn_environment(world, scene, slot, seed)?;
+        let stream = stream(seed, Purpose::Policy, slot as u64, steps);
+        let agent = agent_bundle(environment, learner, Behaviour::Practises, config.transitions, stream);
+        let agent = world.spawn(agent).id();
+        if let Some(state) = agents.get(slot) {
+            state.restore(world, agent)?;
+        }
+    }
+    Ok(Some(learner))
+}

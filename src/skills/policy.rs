@@ -1,0 +1,164 @@
+//! The Gaussian network behind skill priors, flat priors and the policies that learners start from them.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+
+use super::{Result, SkillError, check_shape};
+use crate::nn::{DiagGaussian, Mlp, Mode, Params};
+
+/// A dimension that moves less than this over a data set is centred but not scaled: dividing by next to nothing would
+/// turn the first deviation in use into a huge input.
+const SMALLEST_SCALE: f32 = 1e-4;
+const MEAN: &str = "standardise.mean";
+const SCALE: &str = "standardise.scale";
+
+/// Fixed, per-dimension standardisation of observations: `(x - mean) / scale`.
+///
+/// Stored with the model under `standardise.mean` and `standardise.scale`, so that whoever uses the model or a policy
+/// taken from it feeds raw observations.
+#[derive(Debug, Clone)]
+pub struct Standardiser {
+    mean: Tensor,
+    scale: Tensor,
+}
+
+impl Standardiser {
+    /// From the mean and the standard deviation of every observation dimension over a data set.
+    ///
+    /// # Errors
+    /// If the lengths differ or a number is not finite.
+    pub fn new(mean: &[f32], deviation: &[f32]) -> Result<Self> {
+        if mean.len() != deviation.len() || mean.iter().chain(deviation).any(|value| !value.is_finite()) {
+            return Err(SkillError::Config(
+                "standardisation needs as many finite means as standard deviations".into(),
+            ));
+        }
+        let scale: Vec<f32> = deviation
+            .iter()
+            .map(|value| if *value < SMALLEST_SCALE { 1.0 } else { *value })
+            .collect();
+        Ok(Self {
+            mean: Tensor::from_slice(mean, mean.len(), &Device::Cpu)?,
+            scale: Tensor::from_vec(scale, mean.len(), &Device::Cpu)?,
+        })
+    }
+
+    /// Leaves observations of `state` numbers as they are; what a model holds until it sees a data set.
+    pub(crate) fn identity(state: usize) -> Result<Self> {
+        Self::new(&vec![0.0; state], &vec![1.0; state])
+    }
+
+    /// Adds the numbers of a standardiser, if there is one, to a model's weights.
+    pub(crate) fn export(this: Option<&Self>, out: &mut BTreeMap<String, Tensor>) {
+        if let Some(Self { mean, scale }) = this {
+            out.insert(MEAN.into(), mean.clone());
+            out.insert(SCALE.into(), scale.clone());
+        }
+    }
+
+    /// Reads what [`Standardiser::export`] wrote, if the model is one that standardises (`wanted`).
+    ///
+    /// # Errors
+    /// If the weights belong to a model with the other setting, or to another number of states.
+    pub(crate) fn import(wanted: bool, from: &BTreeMap<String, Tensor>, state: usize) -> Result<Option<Self>> {
+        let problem = match (wanted, from.get(MEAN), from.get(SCALE)) {
+            (false, None, None) => return Ok(None),
+            (true, Some(mean), Some(scale)) => {
+                check_shape(MEAN, mean, &[Some(state)])?;
+                check_shape(SCALE, scale, &[Some(state)])?;
+                return Ok(Some(Self::new(&mean.to_vec1::<f32>()?, &scale.to_vec1::<f32>()?)?));
+            }
+            (true, _, _) => {
+                format!("no tensors `{MEAN}` and `{SCALE}`: the weights are those of a model without `standardise`")
+            }
+            (false, _, _) => {
+                format!(
+                    "unexpected tensors `{MEAN}` and `{SCALE}`: the weights are those of a model with `standardise`"
+                )
+            }
+        };
+        Err(SkillError::Weights(vec![problem]))
+    }
+
+    /// Mean and scale, each `[S]`.
+    pub fn tensors(&self) -> (&Tensor, &Tensor) {
+        (&self.mean, &self.scale)
+    }
+
+    /// Standardises the last dimension of `observations`, `[.., S]`.
+    pub fn apply(&self, observations: &Tensor) -> Result<Tensor> {
+        Ok(observations.broadcast_sub(&self.mean)?.broadcast_div(&self.scale)?)
+    }
+}
+
+/// Applies a standardiser where there is one.
+pub(crate) fn standardised(standardiser: Option<&Standardiser>, observations: &Tensor) -> Result<Tensor> {
+    standardiser.map_or_else(
+        || Ok(observations.clone()),
+        |standardiser| standardiser.apply(observations),
+    )
+}
+
+/// A multi-layer perceptron from observations to a diagonal Gaussian over skills or actions.
+///
+/// This is the `SPiRL` prior network taken out of its skill model. Learners copy it twice: once as the policy they
+/// train, once as the frozen prior they stay close to. Both run with batch normalisation on running statistics.
+#[derive(Clone)]
+pub struct GaussianNetwork {
+    net: Mlp,
+    standardiser: Option<Standardiser>,
+}
+
+impl GaussianNetwork {
+    /// Wraps a network with `2 d` outputs `[mean | log sigma]`.
+    pub fn new(net: Mlp, standardiser: Option<Standardiser>) -> Self {
+        Self { net, standardiser }
+    }
+
+    /// The weights; what an optimiser is given.
+    pub fn params(&self) -> &Params {
+        self.net.params()
+    }
+
+    /// The network without its standardisation.
+    pub fn mlp(&self) -> &Mlp {
+        &self.net
+    }
+
+    /// The standardisation of its observations, if any.
+    pub fn standardiser(&self) -> Option<&Standardiser> {
+        self.standardiser.as_ref()
+    }
+
+    /// Numbers in an observation.
+    pub fn observation_dim(&self) -> usize {
+        self.net.spec().input
+    }
+
+    /// Numbers in a sample.
+    pub fn sample_dim(&self) -> usize {
+        self.net.spec().output / 2
+    }
+
+    /// The distribution for observations `[B, S]`, differentiable in the weights. Batch normalisation uses running
+    /// statistics, as everywhere outside skill-model training.
+    pub fn forward(&self, observations: &Tensor) -> Result<DiagGaussian> {
+        let input = standardised(self.standardiser.as_ref(), observations)?;
+        Ok(DiagGaussian::from_raw(&self.net.forward(&input, Mode::Eval)?)?)
+    }
+
+    /// The same distribution with no gradient to the weights, for acting and for frozen priors.
+    pub fn forward_frozen(&self, observations: &Tensor) -> Result<DiagGaussian> {
+        let input = standardised(self.standardiser.as_ref(), observations)?;
+        Ok(DiagGaussian::from_raw(&self.net.forward_frozen(&input, Mode::Eval)?)?)
+    }
+
+    /// An independent copy of weights and running statistics.
+    pub fn deep_clone(&self) -> Result<Self> {
+        Ok(Self {
+            net: self.net.deep_clone()?,
+            standardiser: self.standardiser.clone(),
+        })
+    }
+}
