@@ -41,7 +41,6 @@ fn unchanged_routines_repeat_the_first_implementation() {
     for (element, steps, completed, distance) in [
         (BottomBurner, 41, 30, 0.117),
         (TopBurner, 45, 35, 0.067),
-        (LightSwitch, 31, 27, 0.031),
         (SlideCabinet, 41, 29, 0.022),
     ] {
         let (here_steps, here_completed, here_distance) = exact_run(element);
@@ -49,6 +48,53 @@ fn unchanged_routines_repeat_the_first_implementation() {
         assert_eq!((here_steps, here_completed), (steps, Some(completed)), "{element:?}");
         assert!((here_distance - distance).abs() < 0.002, "{element:?}: {here_distance}");
     }
+}
+
+/// The others, whose routines were made to bear errors of a centimetre or two.
+#[test]
+fn hooked_and_pushed_elements_keep_their_numbers() {
+    use KitchenElement::*;
+    for (element, steps, completed, distance) in [
+        (Microwave, 54, 40, 0.062),
+        (Kettle, 40, 31, 0.151),
+        (HingeCabinet, 66, 56, 0.077),
+    ] {
+        let (here_steps, here_completed, here_distance) = exact_run(element);
+        println!("{element:?} {here_steps} {here_completed:?} {here_distance:.4}");
+        assert_eq!((here_steps, here_completed), (steps, Some(completed)), "{element:?}");
+        assert!((here_distance - distance).abs() < 0.01, "{element:?}: {here_distance}");
+    }
+}
+
+#[test]
+fn senseless_settings_are_refused() {
+    let scene = CompiledScene::new(kitchen()).unwrap();
+    let mut config = DemonstratorConfig {
+        slowdown: 1.0,
+        ..DemonstratorConfig::default()
+    };
+    let message = KitchenDemonstrator::new(&scene, config.clone())
+        .unwrap_err()
+        .to_string();
+    assert_eq!(
+        message,
+        "demonstrator.slowdown: expected a number from 0 to below 1, found 1"
+    );
+    config.slowdown = 0.0;
+    config.disturbance.bias = f64::NAN;
+    assert!(KitchenDemonstrator::new(&scene, config).is_err());
+}
+
+/// Two of every element, as disturbed and varied as the default has it.
+#[test]
+fn every_element_succeeds() {
+    let config = CollectConfig {
+        episodes: 14,
+        sequences: KitchenElement::ALL.map(|element| vec![element]).to_vec(),
+        ..small()
+    };
+    let report = collect(&config, &kitchen(), |_| Ok(()), |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.attempts <= 15, "{:?}", report.rejected);
 }
 
 fn kitchen() -> Scene {
@@ -91,7 +137,7 @@ fn success(element: KitchenElement, disturbance: Disturbance, retries: usize, ep
 }
 
 #[test]
-#[ignore = "a table of 2800 demonstrations, for the record"]
+#[ignore = "a table of 4200 demonstrations, for the record"]
 fn success_under_disturbance() {
     for element in KitchenElement::ALL {
         let mut row = format!("{:14}", element.name());

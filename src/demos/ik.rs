@@ -217,8 +217,8 @@ impl Arm {
     }
 
     /// Summed depth, m, to which the moving links sink into anything along the straight joint-space `path`, with the
-    /// fingers at `grip` and everything else as in `data`.
-    pub fn penetration(&mut self, data: &MjData<Arc<MjModel>>, path: &[Joints], grip: f64) -> f64 {
+    /// fingers at `grip` and everything else as in `data`. Stops adding up beyond `limit`.
+    pub fn penetration(&mut self, data: &MjData<Arc<MjModel>>, path: &[Joints], grip: f64, limit: f64) -> f64 {
         self.scratch.qpos_mut().copy_from_slice(data.qpos());
         for finger in self.scratch.qpos_mut().iter_mut().skip(7).take(2) {
             *finger = grip;
@@ -229,6 +229,9 @@ impl Arm {
             let samples = ((to - from).amax() / PATH_SAMPLING).ceil().max(2.0);
             for part in 1..=samples as usize {
                 sample += 1;
+                if sum > limit {
+                    return sum;
+                }
                 if sample > FORGIVEN_SAMPLES {
                     sum += self.depth(&(from + (to - from) * (part as f64 / samples)));
                 }

@@ -12,6 +12,7 @@
 mod collect;
 pub mod ik;
 mod kitchen;
+mod routines;
 pub mod segments;
 mod spread;
 
@@ -41,6 +42,16 @@ pub enum DemoError {
     /// The scene lacks an element, or cannot be compiled.
     #[error("the kitchen demonstrator cannot work in this scene: {0}")]
     Scene(#[from] SceneError),
+    /// A setting that makes no sense.
+    #[error("demonstrator.{field}: expected {expected}, found {value}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// What would be valid.
+        expected: &'static str,
+        /// What was given.
+        value: f64,
+    },
     /// The scene drives other joints than arm and fingers.
     #[error("the kitchen demonstrator drives nine servos, this scene has {0}")]
     Servos(usize),

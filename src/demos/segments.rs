@@ -81,6 +81,43 @@ pub struct Line {
     pub hold: usize,
     /// Stay until the tool is this near, m.
     pub settle: Option<f64>,
+    /// Where an object has to be steered, the line's x gives way to this.
+    pub steering: Option<Steering>,
+}
+
+/// Steers an object that is pushed along +y to a certain x.
+///
+/// It goes where it points, so it should point at the goal; and a push right of its centre turns it to the left. So
+/// the tool stays behind the centre, and to the side by `gain` times the error of the heading.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Steering {
+    /// Index in `qpos` of the object's free joint.
+    pub joint: usize,
+    /// Distance in x of the centre of friction from the object's origin, m.
+    pub centre: f64,
+    /// Where the object should get to in x, m.
+    pub goal: f64,
+    /// How far ahead the goal is taken to be, m.
+    pub ahead: f64,
+    /// Largest heading, rad.
+    pub largest_heading: f64,
+    /// Offset of the tool per error of the heading, m/rad.
+    pub gain: f64,
+    /// Largest offset, m.
+    pub limit: f64,
+}
+
+impl Steering {
+    /// The x to send the tool to now, which is at `tool`: as far beyond where it should push as it is short of it.
+    fn x(&self, tool: f64, view: View) -> f64 {
+        let at = |offset: usize| view.data.qpos().get(self.joint + offset).copied().unwrap_or(0.0);
+        let heading = 2.0 * at(6).atan2(at(3));
+        let wanted_heading = -(self.goal - at(0)).atan2(self.ahead);
+        let wanted_heading = wanted_heading.clamp(-self.largest_heading, self.largest_heading);
+        let aside = (-self.gain * (heading - wanted_heading)).clamp(-self.limit, self.limit);
+        let wanted = at(0) + self.centre + aside;
+        wanted + (wanted - tool).clamp(-self.limit, self.limit)
+    }
 }
 
 /// The end of a [`Line`].
@@ -109,6 +146,7 @@ impl Line {
             rotation_weight: 0.3,
             hold: 0,
             settle: None,
+            steering: None,
         }
     }
 
@@ -128,6 +166,14 @@ impl Line {
                 grip,
             )
         }
+    }
+
+    /// The same with an additional shift in the world, m, if it is a way back.
+    pub fn aside(mut self, by: Vector3<f64>) -> Self {
+        if let Target::Back { shift, .. } = &mut self.target {
+            *shift += by;
+        }
+        self
     }
 }
 
@@ -359,14 +405,19 @@ fn step_line(
         return None;
     };
     let steps = *steps;
+    let tool = arm.tool(view.data).position;
     let at = |step: usize| {
         let part = step as f64 / steps as f64;
+        let mut position = from.position + (to.position - from.position) * part;
+        if let Some(steering) = &line.steering {
+            position.x = steering.x(tool.x, view);
+        }
         Pose {
-            position: from.position + (to.position - from.position) * part,
+            position,
             axes: rotation(&(*turn * part)) * from.axes,
         }
     };
-    let behind = (at(*step).position - arm.tool(view.data).position).norm();
+    let behind = (at(*step).position - tool).norm();
     if *step < steps {
         let lag = (view.joints() - *reference).amax();
         if (behind < LINE_LEAD && lag < LINE_LAG) || *waited >= LINE_PATIENCE {
