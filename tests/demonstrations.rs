@@ -57,6 +57,7 @@ fn hooked_and_pushed_elements_keep_their_numbers() {
     for (element, steps, completed, distance) in [
         (Microwave, 54, 40, 0.062),
         (Kettle, 40, 31, 0.151),
+        (LightSwitch, 31, 26, 0.010),
         (HingeCabinet, 66, 56, 0.077),
     ] {
         let (here_steps, here_completed, here_distance) = exact_run(element);

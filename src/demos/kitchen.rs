@@ -2,8 +2,8 @@
 //! actions. No human data is involved.
 //!
 //! Here are the settings and what happens in one control step; [`routines`](super::routines) says how each element is
-//! done. A routine looks at the kitchen once and lists segments, [`Follower`] walks through them, and the servo law makes
-//! the arm follow.
+//! done. A routine looks at the kitchen once and lists segments, [`Follower`] walks through them, and the servo law
+//! makes the arm follow.
 //!
 //! The routines are built to be *learnable* by a policy that sees only noisy joint positions: objects are pushed or
 //! hooked rather than balanced in a grip, so that errors of the tool of one or two centimetres do no harm. What is

@@ -333,8 +333,8 @@ impl Routine<'_> {
 
     /// Pushes the body of the kettle over the flat stove with two spread fingers.
     ///
-    /// Below 1.71 m the kettle slides, above it tips. The stove is at 1.62 m, so the height may be wrong by 3 cm. Pushed
-    /// straight it turns away now and then, and its spout catches on the microwave; so it is steered.
+    /// Below 1.71 m the kettle slides, above it tips. The stove is at 1.62 m, so the height may be wrong by 3 cm.
+    /// Pushed straight it turns away now and then, and its spout catches on the microwave; so it is steered.
     fn kettle(&mut self) -> Plan {
         let (first, last) = (
             Joints::from([-0.80, -1.22, 2.53, -2.58, 0.13, 1.50, 2.10]),

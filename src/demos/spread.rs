@@ -148,7 +148,8 @@ impl fmt::Display for Spread {
         let (low, high) = self.steps.range().unwrap_or_default();
         writeln!(
             to,
-            "{} demonstrations of {:.0} ± {:.0} steps ({low:.0} to {high:.0}); recorded and executed actions differ by {:.3}",
+            "{} demonstrations of {:.0} ± {:.0} steps ({low:.0} to {high:.0}); \
+             recorded and executed actions differ by {:.3}",
             self.steps.count(),
             self.steps.mean(),
             self.steps.deviation(),
@@ -156,7 +157,8 @@ impl fmt::Display for Spread {
         )?;
         writeln!(
             to,
-            "element         attempts  done  steps          tool cm/step  path ± cm  yaw ± rad      pitch ± rad    contact ± cm"
+            "element         attempts  done  steps          tool cm/step  path ± cm  yaw ± rad      pitch ± rad    \
+             contact ± cm"
         )?;
         for (element, spread) in &self.elements {
             let (low, high) = spread.steps.range().unwrap_or_default();
@@ -169,7 +171,8 @@ impl fmt::Display for Spread {
                 .sqrt();
             writeln!(
                 to,
-                "{:14}  {:8}  {:4}  {:3.0} ({low:3.0}-{high:3.0})  {:4.1} ± {:3.1}    {:9.1}  {:5.2} ± {:4.2}   {:5.2} ± {:4.2}   {:5.1}",
+                "{:14}  {:8}  {:4}  {:3.0} ({low:3.0}-{high:3.0})  {:4.1} ± {:3.1}    {:9.1}  {:5.2} ± {:4.2}   \
+                 {:5.2} ± {:4.2}   {:5.1}",
                 element.name(),
                 spread.attempts,
                 spread.steps.count(),
