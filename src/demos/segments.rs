@@ -39,6 +39,10 @@ const ITERATIONS: usize = 10;
 
 /// One piece of motion.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most segments are lines, and a plan has about ten: a box for each would save nothing"
+)]
 pub enum Segment {
     /// Straight in joint space.
     Transfer(Transfer),
