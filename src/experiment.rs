@@ -33,7 +33,7 @@ pub struct Experiment {
     pub pretraining: PretrainingConfig,
     /// Whether the policy chooses skills or single actions.
     #[serde(default)]
-    pub acts_in: ActsIn,
+    pub acts_in: ActionSpace,
     /// The online algorithm.
     #[serde(default)]
     pub learner: SacConfig,
@@ -140,6 +140,18 @@ impl SkillModelConfig {
 }
 
 impl PretrainingConfig {
+    /// Checks every number for itself; the error says which one cannot be used, and why.
+    pub fn validate(&self) -> Result<(), String> {
+        let Self {
+            batch,
+            constant_lr_share,
+            ..
+        } = *self;
+        expect(batch > 0, "pretraining.batch", "at least 1", batch)?;
+        let share = (0.0..=1.0).contains(&constant_lr_share);
+        expect(share, "pretraining.constant_lr_share", "0 to 1", constant_lr_share)
+    }
+
     /// Factor on the learning rate at the update with this number.
     pub fn lr_scale(&self, update: u64) -> f64 {
         let done = update as f64 / self.updates.max(1) as f64;
@@ -154,7 +166,7 @@ impl PretrainingConfig {
 
 /// The action space of the policy.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub enum ActsIn {
+pub enum ActionSpace {
     /// Latents of the skill model, each held for the skill's length.
     #[default]
     Skills,
@@ -202,6 +214,40 @@ impl Default for TrainingConfig {
     }
 }
 
+impl TrainingConfig {
+    /// Checks every number for itself; the error says which one cannot be used, and why.
+    pub fn validate(&self) -> Result<(), String> {
+        let Self {
+            updates_per_transition: rate,
+            updates_per_tick,
+            replay_capacity,
+            ..
+        } = *self;
+        let sound = rate.is_finite() && rate >= 0.0;
+        expect(sound, "training.updates_per_transition", "at least 0", rate)?;
+        expect(
+            updates_per_tick > 0,
+            "training.updates_per_tick",
+            "at least 1",
+            updates_per_tick,
+        )?;
+        expect(
+            replay_capacity > 0,
+            "training.replay_capacity",
+            "at least 1",
+            replay_capacity,
+        )
+    }
+}
+
+fn expect(sound: bool, field: &str, expected: &str, found: impl std::fmt::Display) -> Result<(), String> {
+    if sound {
+        Ok(())
+    } else {
+        Err(format!("{field}: expected {expected}, found {found}"))
+    }
+}
+
 /// Evaluation: whole episodes in fresh environments, without learning.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -230,6 +276,25 @@ fn eight() -> usize {
 
 fn seed_zero() -> Vec<u64> {
     vec![0]
+}
+
+impl EvaluationConfig {
+    /// Checks every number for itself; the error says which one cannot be used, and why.
+    pub fn validate(&self) -> Result<(), String> {
+        let Self {
+            every,
+            episodes,
+            final_episodes,
+        } = *self;
+        let needed = every == 0 || episodes > 0;
+        expect(needed, "evaluation.episodes", "at least 1", episodes)?;
+        expect(
+            final_episodes > 0,
+            "evaluation.final_episodes",
+            "at least 1",
+            final_episodes,
+        )
+    }
 }
 
 impl Experiment {

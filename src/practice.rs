@@ -46,6 +46,9 @@ pub struct Practice {
     pub transitions: u64,
     /// Episodes finished since the warm-up ended.
     pub episodes: u64,
+    /// Episodes cut off since then because the physics became unstable.
+    #[serde(default)]
+    pub faults: u64,
     /// Transitions the warm-up still needs.
     warmup_left: u64,
     /// Updates that transitions have earned and that are not yet made.
@@ -65,6 +68,7 @@ impl Practice {
             steps: 0,
             transitions: 0,
             episodes: 0,
+            faults: 0,
             warmup_left: config.warmup,
             owed: 0.0,
             updates_per_transition: config.updates_per_transition,
@@ -372,7 +376,9 @@ pub fn count_steps(
                 continue;
             }
             practice.steps += 1;
-            if outcome.ended() && outcome.fault.is_none() {
+            if outcome.fault.is_some() {
+                practice.faults += 1;
+            } else if outcome.ended() {
                 practice.episodes += 1;
                 recent.0.push(EpisodeResult::of(episode, progress));
             }

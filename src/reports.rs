@@ -8,7 +8,8 @@ use bevy::prelude::*;
 use crate::evaluate::{Evaluation, EvaluationSummary};
 use crate::learners::sac::{Sac, UpdateMetrics};
 use crate::metrics::{BarId, Figure, MetricsError, MetricsWriter, Progress};
-use crate::practice::{Budget, LearnerCheckpoints, Practice, RecentEpisodes, RecentUpdates};
+use crate::practice::{Budget, LearnerCheckpoints, Practice, RecentEpisodes, RecentUpdates, Replays};
+use crate::replay::ReplayBuffer;
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
 /// The progress bars of the world.
@@ -129,6 +130,7 @@ impl Plugin for ReportPlugin {
 
 type Reporting<'a> = (
     &'a Practice,
+    &'a Replays,
     &'a mut Reporter,
     &'a mut RecentEpisodes,
     &'a mut RecentUpdates,
@@ -138,24 +140,32 @@ type Reporting<'a> = (
 /// and the end of practice make it due as well: what is not written by then would be lost.
 pub fn report_practice(
     mut learners: Query<(Reporting, &LearnerCheckpoints, &Budget)>,
+    buffers: Query<&ReplayBuffer>,
     names: Res<ElementNames>,
 ) -> Result<(), MetricsError> {
     for (learner, checkpoints, budget) in &mut learners {
         let steps = learner.0.steps;
-        if steps >= learner.1.next || steps >= checkpoints.next || steps >= budget.0 {
-            report(learner, &names)?;
+        if steps >= learner.2.next || steps >= checkpoints.next || steps >= budget.0 {
+            report(learner, &buffers, &names)?;
         }
     }
     Ok(())
 }
 
 /// Writes what every learner has not reported yet, as at the end of a run.
-pub fn report_all_practice(mut learners: Query<Reporting>, names: Res<ElementNames>) -> Result<(), MetricsError> {
-    learners.iter_mut().try_for_each(|learner| report(learner, &names))
+pub fn report_all_practice(
+    mut learners: Query<Reporting>,
+    buffers: Query<&ReplayBuffer>,
+    names: Res<ElementNames>,
+) -> Result<(), MetricsError> {
+    learners
+        .iter_mut()
+        .try_for_each(|learner| report(learner, &buffers, &names))
 }
 
 fn report(
-    (practice, mut reporter, mut episodes, mut updates): <Reporting as QueryData>::Item<'_, '_>,
+    (practice, replays, mut reporter, mut episodes, mut updates): <Reporting as QueryData>::Item<'_, '_>,
+    buffers: &Query<&ReplayBuffer>,
     names: &ElementNames,
 ) -> Result<(), MetricsError> {
     let steps = practice.steps;
@@ -169,6 +179,14 @@ fn report(
     reporter.write(steps, "practice", &summary)?;
     reporter.write_updates(steps, &updates)?;
     reporter.writer.scalar(steps, "rate/steps_per_second", rate)?;
+    reporter
+        .writer
+        .scalar(steps, "practice/faults", practice.faults as f64)?;
+    if let Ok(buffer) = buffers.get(replays.0) {
+        reporter
+            .writer
+            .scalar(steps, "practice/refused", buffer.refused() as f64)?;
+    }
     (reporter.since, reporter.steps_then) = (Instant::now(), steps);
     reporter.next = next_multiple(steps, reporter.every);
     if summary.episodes > 0 {

@@ -36,6 +36,13 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     } else {
         Vec::new()
     };
+    if arguments.quick && overrides.is_empty() {
+        return Err(format!(
+            "--quick: experiment `{}` has no short form (a list `quick` of overrides)",
+            arguments.experiment
+        )
+        .into());
+    }
     overrides.extend(arguments.overrides.iter().cloned());
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;

@@ -29,6 +29,7 @@ pub fn pretrain(
     settings: &Settings,
 ) -> Result<Ended, RunError> {
     let config = &experiment.pretraining;
+    config.validate().map_err(RunError::Experiment)?;
     check_sizes(experiment, dataset)?;
     let saved = SavedModel {
         model: experiment.skill_model.clone(),

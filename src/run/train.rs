@@ -13,7 +13,7 @@ use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
-use crate::experiment::{ActsIn, Experiment, TrainingConfig};
+use crate::experiment::{ActionSpace, Experiment, TrainingConfig};
 use crate::files;
 use crate::learners::sac::{Sac, SacDims};
 use crate::metrics::MetricsWriter;
@@ -76,9 +76,9 @@ impl Foundations {
             decoder = model.into_skills();
         }
         let skills_of = match (experiment.acts_in, decoder) {
-            (ActsIn::Actions, _) => Arc::new(Primitive { dims }),
-            (ActsIn::Skills, Some(decoder)) => decoder,
-            (ActsIn::Skills, None) => {
+            (ActionSpace::Actions, _) => Arc::new(Primitive { dims }),
+            (ActionSpace::Skills, Some(decoder)) => decoder,
+            (ActionSpace::Skills, None) => {
                 return Err(RunError::Experiment(
                     "this experiment acts in skills (acts_in: Skills) and needs a trained model of skills \
                      (skill_model: Spirl)"
@@ -184,6 +184,10 @@ pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
         )));
     }
     experiment.learner.validate()?;
+    let budgets = (experiment.pretraining.validate())
+        .and_then(|()| experiment.training.validate())
+        .and_then(|()| experiment.evaluation.validate());
+    budgets.map_err(RunError::Experiment)?;
     load_scene(experiment)
 }
 

@@ -6,7 +6,7 @@ use bevy::prelude::*;
 use mujoco_rs::wrappers::mj_data::MjData;
 
 use super::{
-    Action, Episode, Faults, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
+    Action, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
     SimError, Slot, TaskProgress, step,
 };
 use crate::scene::CompiledScene;
@@ -38,7 +38,7 @@ pub struct Environment {
     /// Random numbers of the observation noise.
     pub noise: NoiseStream,
     /// Episodes that ended with a fault.
-    pub faults: Faults,
+    pub faults: FaultCount,
 }
 
 impl Environment {
@@ -64,7 +64,7 @@ impl Environment {
             },
             slot,
             noise: NoiseStream::of(slot, &episode),
-            faults: Faults::default(),
+            faults: FaultCount::default(),
         };
         environment.begin(scene, 0, scene.start());
         Ok(environment)

@@ -12,7 +12,7 @@
 //! | [`TaskProgress`] | which elements are done |
 //! | [`Slot`] | place among the environments of the same seed |
 //! | [`NoiseStream`] | the episode's random numbers |
-//! | [`Faults`] | how many episodes ended because the physics became unstable |
+//! | [`FaultCount`] | how many episodes ended because the physics became unstable |
 //! | [`InstanceOf`] | the scene entity |
 //!
 //! One tick of an environment is
@@ -169,7 +169,7 @@ impl NoiseStream {
 
 /// Episodes of this environment that ended with a [`Fault`].
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Faults(pub u64);
+pub struct FaultCount(pub u64);
 
 /// Environment → scene: the entity with the [`CompiledScene`].
 #[derive(Component, Debug, Clone, PartialEq, Eq)]
@@ -305,7 +305,7 @@ type Score<'a> = (
     &'a mut Episode,
     &'a mut TaskProgress,
     &'a mut Outcome,
-    &'a mut Faults,
+    &'a mut FaultCount,
 );
 
 /// Observes the state after the step and works out rewards, task progress and the end of episodes.

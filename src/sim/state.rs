@@ -5,8 +5,8 @@ use mujoco_rs::mujoco_c::mjtState;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Episode, Faults, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, SimError, Slot,
-    TaskProgress,
+    Action, Episode, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, SimError,
+    Slot, TaskProgress,
 };
 
 /// Everything that decides how an environment goes on. Going on from a restored state gives the same bits as never
@@ -27,7 +27,7 @@ pub struct EnvironmentState {
     distance: Vec<u64>,
     slot: Slot,
     noise: NoiseStream,
-    faults: Faults,
+    faults: FaultCount,
 }
 
 impl EnvironmentState {

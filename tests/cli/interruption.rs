@@ -129,7 +129,7 @@ fn a_full_disk_loses_nothing() {
     let collect = "collect kitchen --episodes 2 --out old.hdf5 --force";
     place
         .run_with_small_files(100, collect)
-        .is_error(collect, &["old.hdf5: cannot be written", "File too large"]);
+        .fails_with(collect, &["old.hdf5: cannot be written", "File too large"]);
     assert_eq!(place.read("old.hdf5"), "old");
 
     place.succeeds(&practice(200, "run"));
@@ -137,7 +137,7 @@ fn a_full_disk_loses_nothing() {
     let resume = "train kitchen/spirl_cl training.steps=400 --resume --out run";
     let message = place
         .run_with_small_files(32, resume)
-        .is_error(resume, &["File too large"]);
+        .fails_with(resume, &["File too large"]);
     assert!(message.contains("learner.safetensors"), "{message}");
     assert!(
         before == files(&place.path("run/seed_0/checkpoints")),
@@ -153,12 +153,12 @@ fn a_full_disk_loses_nothing() {
     assert!(whole.len() > 2048);
     place
         .run_with_small_files(2, plot)
-        .is_error(plot, &["curve.svg: cannot write", "File too large"]);
+        .fails_with(plot, &["curve.svg: cannot write", "File too large"]);
     assert_eq!(place.read("curve.svg"), whole);
     let fresh = practice(200, "fresh");
     place
         .run_with_small_files(2, &fresh)
-        .is_error(&fresh, &["fresh", "File too large"]);
+        .fails_with(&fresh, &["fresh", "File too large"]);
     assert!(!place.path("fresh").exists());
     assert!(
         !names(&place.path(""))

@@ -118,14 +118,14 @@ impl Place {
     /// Runs the program, which must fail with one plain message that contains all of `parts`.
     #[track_caller]
     pub fn fails(&self, arguments: &str, parts: &[&str]) -> String {
-        self.run(arguments).is_error(arguments, parts)
+        self.run(arguments).fails_with(arguments, parts)
     }
 }
 
 impl Ran {
     /// The run must have failed with exit code 1 and one plain message that contains all of `parts`.
     #[track_caller]
-    pub fn is_error(self, what: &str, parts: &[&str]) -> String {
+    pub fn fails_with(self, what: &str, parts: &[&str]) -> String {
         let Self { status, stderr, .. } = self;
         assert_eq!(status.code(), Some(1), "{what}: {stderr}");
         let messages: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
