@@ -17,6 +17,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

@@ -89,7 +89,10 @@ fn chain(
     let mut skills = None;
     if experiment.skill_model != SkillModelConfig::None {
         let from = Instant::now();
-        let dataset = run::ensure_dataset(experiment, settings)?;
+        let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
+        if let Some(report) = collected {
+            print(format_args!("{}", table::collection(&report)))?;
+        }
         stage("demonstrations", from);
         let from = Instant::now();
         if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {

@@ -11,8 +11,10 @@
 //! | `evaluate` | episodes of a trained agent |
 //! | `import` | a published PyTorch or safetensors checkpoint into a skill-model folder |
 //! | `plot` | learning curves of several runs in one picture |
+//! | `bench` | how fast this machine simulates and learns |
 //! | `list` | the scenes and experiments there are |
 
+mod bench;
 mod collect;
 mod evaluate;
 mod import;
@@ -69,6 +71,7 @@ enum Command {
     Evaluate(evaluate::Arguments),
     Import(import::Arguments),
     Plot(plot::Arguments),
+    Bench(bench::Arguments),
     List(list::Arguments),
 }
 
@@ -194,6 +197,7 @@ pub fn main() -> ExitCode {
             Command::Evaluate(arguments) => evaluate::run(&arguments, &context),
             Command::Import(arguments) => import::run(&arguments),
             Command::Plot(arguments) => plot::run(&arguments),
+            Command::Bench(arguments) => bench::run(&arguments, &context),
             Command::List(arguments) => list::run(&arguments),
         }
     });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Begun, Context, Failure, ended};
+use super::{Begun, Context, Failure, ended, print, table};
 use crate::app::Ended;
 use crate::run;
 
@@ -38,6 +38,9 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
 
 fn pretrain(run: &Begun, context: &Context) -> Result<Ended, Failure> {
     let settings = context.settings();
-    let dataset = run::ensure_dataset(&run.experiment, &settings)?;
+    let (dataset, collected) = run::ensure_dataset(&run.experiment, &settings)?;
+    if let Some(report) = collected {
+        print(format_args!("{}", table::collection(&report)))?;
+    }
     Ok(run::pretrain(&run.experiment, &dataset, &run.folder, &settings)?)
 }

@@ -80,13 +80,18 @@ pub fn collect(
     Ok((report, writer.finish()?, ended))
 }
 
-/// The experiment's demonstrations: read from its file, which is made first if it is not there and can be made.
-pub fn ensure_dataset(experiment: &Experiment, settings: &Settings) -> Result<Arc<Dataset>, RunError> {
+/// The experiment's demonstrations: read from its file, which is made first if it is not there and can be made; then
+/// the report comes with them.
+pub fn ensure_dataset(
+    experiment: &Experiment,
+    settings: &Settings,
+) -> Result<(Arc<Dataset>, Option<CollectReport>), RunError> {
     let Some(dataset) = &experiment.dataset else {
         return Err(RunError::Experiment(
             "this experiment names no demonstrations (dataset: (path: \"...\"))".into(),
         ));
     };
+    let mut collected = None;
     if !dataset.path.exists() {
         let Some(config) = &dataset.collect else {
             return Err(RunError::Experiment(format!(
@@ -95,12 +100,14 @@ pub fn ensure_dataset(experiment: &Experiment, settings: &Settings) -> Result<Ar
             )));
         };
         // Half a data set would be taken for the whole one next time.
-        collect(config, &experiment.scene, &dataset.path, Unfinished::Discard, settings)?;
+        let (report, ..) = collect(config, &experiment.scene, &dataset.path, Unfinished::Discard, settings)?;
+        collected = Some(report);
     }
     // With what the demonstrator was at, for pictures of the latent space.
     let options = ReadOptions {
         infos: true,
         ..ReadOptions::default()
     };
-    Ok(Arc::new(Dataset::read_with(&dataset.path, &options)?))
+    let dataset = Arc::new(Dataset::read_with(&dataset.path, &options)?);
+    Ok((dataset, collected))
 }

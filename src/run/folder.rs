@@ -222,19 +222,23 @@ pub fn write_whole(path: &Path, text: &str) -> Result<(), RunFolderError> {
     })
 }
 
+/// The processor's name, as far as the system tells it.
+pub fn processor() -> String {
+    let names = fs::read_to_string("/proc/cpuinfo").ok();
+    let first = names.as_deref().and_then(|text| {
+        let mut names = text.lines().filter_map(|line| line.strip_prefix("model name"));
+        names.next().map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
+    });
+    first.unwrap_or_else(|| std::env::consts::ARCH.to_string())
+}
+
 fn version_text() -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo")
-        .ok()
-        .and_then(|text| {
-            let mut names = text.lines().filter_map(|line| line.strip_prefix("model name"));
-            names.next().map(|rest| rest.trim_matches([' ', '\t', ':']).to_string())
-        })
-        .unwrap_or_else(|| std::env::consts::ARCH.to_string());
     let command: Vec<String> = std::env::args().collect();
     format!(
-        "apprentice {}\nMuJoCo {}\nprocessor {processor}\ncommand {}\n",
+        "apprentice {}\nMuJoCo {}\nprocessor {}\ncommand {}\n",
         env!("CARGO_PKG_VERSION"),
         mujoco_rs::mujoco_version(),
+        processor(),
         command.join(" "),
     )
 }

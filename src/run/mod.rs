@@ -15,7 +15,7 @@ mod train;
 pub use collect::{Unfinished, collect, ensure_dataset};
 pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
-pub use folder::{RunFolder, RunFolderError, default_name, make_folder, write_whole};
+pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
 pub use pretrain::pretrain;
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
 pub use train::{Foundations, TrainPlan, check, element_names, load_scene, train};

@@ -1,0 +1,143 @@
+//! Gradient updates of the kitchen's published sizes.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use super::{BenchConfig, BenchError, Measured};
+use crate::experiment::SkillModelConfig;
+use crate::learners::sac::{Sac, SacConfig, SacDims};
+use crate::nn::{Mlp, MlpSpec, Norm};
+use crate::pretraining::Pretrain;
+use crate::replay::{End, ReplayBuffer, Transition};
+use crate::rng::{Purpose, stream};
+use crate::skills::spirl::DecoderKind;
+use crate::skills::{GaussianNetwork, SkillDims, SpirlConfig, Standardiser};
+
+/// What the kitchen shows and takes.
+pub(super) const KITCHEN: SkillDims = SkillDims { state: 60, action: 9 };
+/// Numbers of a skill.
+pub(super) const SKILL: usize = 10;
+/// Sub-sequences in a batch of a skill model.
+const WINDOWS: usize = 128;
+
+/// Updates per second of prior-regularised SAC (batch 256) and of both skill models (batch 128), one learner on one
+/// thread; and of as many SAC learners as there are threads, side by side, all together.
+///
+/// # Errors
+/// A failed update.
+pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
+    let mut results = Vec::new();
+    for (name, decoder) in [
+        ("closed-loop skill model", DecoderKind::ClosedLoop),
+        ("open-loop skill model", DecoderKind::OpenLoop),
+    ] {
+        let mut model = skill_model(decoder)?;
+        let mut noise = stream(0, Purpose::LatentNoise, 0, 0);
+        let states = noise.normal_tensor((WINDOWS, model.window(), KITCHEN.state))?;
+        let actions = noise.normal_tensor((WINDOWS, model.window() - 1, KITCHEN.action))?;
+        let rate = rate(config.time, || {
+            model.train(states.clone(), actions.clone(), &mut noise, 1.0)?;
+            Ok(())
+        })?;
+        results.push(Measured::new(name, rate, "updates/s"));
+    }
+    let one = sac_rate(config.time, 0)?;
+    results.push(Measured::new("SAC in skill space", one, "updates/s"));
+    if config.threads > 1 {
+        let rates: Vec<_> = std::thread::scope(|scope| {
+            let learners: Vec<_> = (0..config.threads)
+                .map(|seed| scope.spawn(move || sac_rate(config.time, seed as u64)))
+                .collect();
+            let panicked = |_| Err(BenchError::Wrong("a learner panicked".into()));
+            learners
+                .into_iter()
+                .map(|learner| learner.join().unwrap_or_else(panicked))
+                .collect()
+        });
+        let all: f64 = rates.into_iter().sum::<Result<_, _>>()?;
+        let name = format!("SAC in skill space, {} learners together", config.threads);
+        results.push(Measured::new(name, all, "updates/s"));
+    }
+    Ok(results)
+}
+
+/// Whole updates per second: batch from the replay buffer, noise, losses, gradients, optimisers, targets.
+fn sac_rate(time: Duration, seed: u64) -> Result<f64, BenchError> {
+    let mut learner = sac(&SacConfig::default(), seed)?;
+    let buffer = replay(10_000)?;
+    let mut random = stream(seed, Purpose::Update, 0, 0);
+    rate(time, || {
+        let size = learner.config().batch;
+        let batch = buffer.sample(&mut random, size)?;
+        let noise = learner.draw_noise(&mut random, size)?;
+        learner.update(&batch, &noise)?;
+        Ok(())
+    })
+}
+
+/// A learner that stands on a prior with fresh weights.
+pub(super) fn sac(config: &SacConfig, seed: u64) -> Result<Sac, BenchError> {
+    let mut weights = stream(seed, Purpose::Weights, 0, 0);
+    let spec = MlpSpec {
+        input: KITCHEN.state,
+        width: 128,
+        output: 2 * SKILL,
+        hidden: 6,
+        norm: Norm::Batch,
+    };
+    let prior = GaussianNetwork::new(Mlp::new(spec, &mut weights)?, None);
+    let dims = SacDims {
+        observation: KITCHEN.state,
+        action: SKILL,
+    };
+    Ok(Sac::new(config.clone(), dims, Some(&prior), &mut weights)?)
+}
+
+/// A skill model with fresh weights.
+pub(super) fn skill_model(decoder: DecoderKind) -> Result<Box<dyn Pretrain>, BenchError> {
+    let config = SkillModelConfig::Spirl(SpirlConfig {
+        decoder,
+        ..SpirlConfig::default()
+    });
+    let mut weights = stream(0, Purpose::Weights, 0, 0);
+    let unit = || Standardiser::new(&[0.0; KITCHEN.state], &[1.0; KITCHEN.state]);
+    let model = config.build(KITCHEN, unit, &mut weights, 1)?;
+    model.ok_or_else(|| BenchError::Wrong("there is no skill model".into()))
+}
+
+/// A replay buffer full of random transitions.
+pub(super) fn replay(capacity: usize) -> Result<ReplayBuffer, BenchError> {
+    let mut buffer = ReplayBuffer::new(capacity, KITCHEN.state, SKILL)?;
+    let mut random = stream(0, Purpose::Replay, 0, 0);
+    let (mut observation, mut next_observation) = ([0.0; KITCHEN.state], [0.0; KITCHEN.state]);
+    let mut action = [0.0; SKILL];
+    for _ in 0..capacity {
+        random.fill_normal(&mut observation);
+        random.fill_normal(&mut next_observation);
+        random.fill_normal(&mut action);
+        buffer.push(Transition {
+            observation: &observation,
+            action: &action,
+            reward: random.random_range(0.0..1.0),
+            next_observation: &next_observation,
+            steps: 10,
+            end: End::Continues,
+        })?;
+    }
+    Ok(buffer)
+}
+
+/// Calls per second of `work`, after a few to warm up.
+pub(super) fn rate(time: Duration, mut work: impl FnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    for _ in 0..5 {
+        work()?;
+    }
+    let start = Instant::now();
+    let mut calls = 0_u32;
+    while start.elapsed() < time {
+        work()?;
+        calls += 1;
+    }
+    Ok(f64::from(calls) / start.elapsed().as_secs_f64())
+}
