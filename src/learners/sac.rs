@@ -132,7 +132,8 @@ pub enum Regulariser {
         /// How the divergence is computed.
         #[serde(default)]
         estimate: Estimate,
-        /// The divergence of a state is clamped to plus or minus this many nats. Default 100.
+        /// The divergence of a state is clamped to plus or minus this many nats; beyond, it has no gradient. Default
+        /// 100.
         #[serde(default = "default_clamp")]
         clamp: f32,
         /// `KL(prior, policy)` instead of `KL(policy, prior)`. Default false.
@@ -272,7 +273,14 @@ pub enum Squash {
         #[serde(default)]
         single_range_correction: bool,
     },
-    /// The sample itself: a policy equal to the prior draws true skills of the prior.
+    /// The sample itself, cut off at plus and minus `range`: a policy equal to the prior draws true skills of the
+    /// prior. The critics have no say beyond the range, so only the penalty moves the policy there.
+    Clip {
+        /// Largest absolute value of an action; at least 4 for skills, whose prior is about as wide as a unit Gaussian.
+        range: f32,
+    },
+    /// The sample itself. Nothing keeps the policy from where the critics have never seen an action; with a learned
+    /// prior of small variance it can run away.
     None,
 }
 
@@ -715,7 +723,7 @@ impl Sac {
     pub fn act_at_random(&self, observations: &Tensor, stream: &mut Stream) -> Result<PolicyOutput> {
         let shape = (observations.dim(0)?, self.dims.action);
         match (self.config.policy, self.config.squash) {
-            (PolicyStart::Scratch { .. }, Squash::Tanh { range, .. }) => {
+            (PolicyStart::Scratch { .. }, Squash::Tanh { range, .. } | Squash::Clip { range }) => {
                 let uniform = (0..shape.0 * shape.1)
                     .map(|_| stream.random_range(-range..=range))
                     .collect();
@@ -969,6 +977,7 @@ impl Squash {
     fn apply(self, sample: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Tanh { range, .. } => squash::squash(sample, f64::from(range))?,
+            Self::Clip { range } => sample.clamp(-range, range)?,
             Self::None => sample.clone(),
         })
     }

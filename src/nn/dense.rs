@@ -338,6 +338,22 @@ impl DenseOp {
         (mean, inv_std)
     }
 
+    /// The rows whose output gradient is not all zero, if so few that leaving out the others pays: of two critics, only
+    /// the smaller one judges a row. `None` where rows depend on each other.
+    fn live_rows(&self, grad: &[f32], width: usize) -> Option<Vec<usize>> {
+        let norm = |layer: &Layer| matches!(layer.offset, Offset::Norm(_));
+        if self.mode == Mode::Train && self.net.layers.iter().any(norm) {
+            return None;
+        }
+        let rows = grad.chunks_exact(width);
+        let all = rows.len();
+        let live: Vec<usize> = rows
+            .enumerate()
+            .filter_map(|(row, grad)| grad.iter().any(|grad| *grad != 0.0).then_some(row))
+            .collect();
+        (live.len() <= all * 7 / 8).then_some(live)
+    }
+
     fn backward(
         &self,
         x: &[f32],
@@ -355,24 +371,42 @@ impl DenseOp {
         let Some(head) = layers.last() else {
             bail!("a network without layers")
         };
-        let rows = grad.len() / head.output;
+        let live = if want_weights {
+            None
+        } else {
+            self.live_rows(grad, head.output)
+        };
+        let rows = live.as_ref().map_or(grad.len() / head.output, Vec::len);
         let mut flat = if want_weights {
             vec![0.0; weights.len()]
         } else {
             Vec::new()
         };
         let mut input = None;
-        let mut delta = self.net.params.take(grad.len());
-        delta.copy_from_slice(grad);
+        let mut delta = self.net.params.take(rows * head.output);
+        match &live {
+            None => delta.copy_from_slice(grad),
+            Some(live) => {
+                for (delta, &row) in delta.chunks_exact_mut(head.output).zip(live) {
+                    delta.copy_from_slice(&grad[row * head.output..][..head.output]);
+                }
+            }
+        }
         for (index, (layer, saved_layer)) in layers.iter().zip(saved).enumerate().rev() {
             let width = layer.output;
             if let Some(out) = &saved_layer.out {
                 let out: &[f32] = out;
                 for_row_blocks(threads, &mut delta, width, |first, delta| {
-                    let out = &out[first * width..first * width + delta.len()];
-                    match layer.activation {
-                        Activation::None => {}
-                        Activation::LeakyRelu => kernels::leaky_backward(delta, out),
+                    match (layer.activation, &live) {
+                        (Activation::None, _) => {}
+                        (Activation::LeakyRelu, None) => {
+                            kernels::leaky_backward(delta, &out[first * width..first * width + delta.len()]);
+                        }
+                        (Activation::LeakyRelu, Some(live)) => {
+                            for (delta, row) in delta.chunks_exact_mut(width).zip(&live[first..]) {
+                                kernels::leaky_backward(delta, &out[row * width..][..width]);
+                            }
+                        }
                     }
                 });
             }
@@ -408,8 +442,17 @@ impl DenseOp {
                     for_row_blocks(threads, &mut next, layer.input, multiply);
                     delta = next;
                 } else {
-                    let mut out = vec![0.0; rows * layer.input];
-                    for_row_blocks(threads, &mut out, layer.input, multiply);
+                    let mut out = vec![0.0; x.len()];
+                    match &live {
+                        None => for_row_blocks(threads, &mut out, layer.input, multiply),
+                        Some(live) => {
+                            let mut few = self.net.params.take(rows * layer.input);
+                            for_row_blocks(threads, &mut few, layer.input, multiply);
+                            for (few, row) in few.chunks_exact(layer.input).zip(live) {
+                                out[row * layer.input..][..layer.input].copy_from_slice(few);
+                            }
+                        }
+                    }
                     input = Some(out);
                 }
             }

@@ -181,19 +181,43 @@ fn the_sampled_divergence_is_the_average_over_its_samples() {
 }
 
 #[test]
-fn squash_none_executes_samples_of_the_prior() {
-    let sac = learner(SacConfig {
-        squash: Squash::None,
-        ..regularised()
-    });
+fn unsquashed_actions_are_samples_of_the_prior() {
     let mut draws = stream(1, Purpose::Policy, 0, 0);
     let (observation, noise) = (
         draws.normal_tensor((4, 3)).unwrap(),
         draws.normal_tensor((4, 2)).unwrap(),
     );
-    let action = sac.act(&observation, Pick::Sample(&noise)).unwrap().action;
-    let expected = prior(4).forward_frozen(&observation).unwrap().sample(&noise).unwrap();
-    assert_eq!(action.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+    let samples = prior(4).forward_frozen(&observation).unwrap().sample(&noise).unwrap();
+    let act = |squash| {
+        let sac = learner(SacConfig {
+            squash,
+            ..regularised()
+        });
+        let action = sac.act(&observation, Pick::Sample(&noise)).unwrap().action;
+        action.to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(act(Squash::None), samples.to_vec2::<f32>().unwrap());
+    let cut_off = samples.clamp(-0.3_f32, 0.3).unwrap();
+    assert_eq!(act(Squash::Clip { range: 0.3 }), cut_off.to_vec2::<f32>().unwrap());
+    assert_ne!(act(Squash::None), cut_off.to_vec2::<f32>().unwrap());
+}
+
+#[test]
+fn critics_have_no_say_where_actions_are_cut_off() {
+    let far = Squash::Clip { range: 1e-6 };
+    let mut draws = stream(1, Purpose::Update, 0, 0);
+    let gradient = |squash, draws: &mut Stream| {
+        let sac = learner(SacConfig {
+            squash,
+            temperature: Temperature::Fixed(1e-9),
+            ..regularised()
+        });
+        let noise = sac.draw_noise(draws, 16).unwrap();
+        let batch = replay(16).sample(draws, 16).unwrap();
+        sac.evaluate(&batch, &noise).unwrap().metrics.policy_gradient
+    };
+    assert!(gradient(far, &mut draws) < 1e-6);
+    assert!(gradient(Squash::None, &mut draws) > 1e-4);
 }
 
 #[test]

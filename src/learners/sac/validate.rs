@@ -40,7 +40,7 @@ impl SacConfig {
         if let PolicyStart::Scratch { width, .. } = self.policy {
             check(width > 0, "policy.width", "at least 1")?;
         }
-        if let Squash::Tanh { range, .. } = self.squash {
+        if let Squash::Tanh { range, .. } | Squash::Clip { range } = self.squash {
             check(positive(range), "squash.range", "above zero")?;
         }
         match self.temperature {

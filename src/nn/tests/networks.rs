@@ -140,6 +140,8 @@ fn mlp_equals_a_plain_composition() {
             );
             finite_differences(&vars, || net.forward(&x, mode), &name);
             finite_differences(&vars[1..], || net.forward_frozen(&x, mode), &name);
+            // Rows without gradient are left out of the work.
+            finite_differences(&vars[1..], || net.forward_frozen(&x, mode)?.narrow(0, 1, 2), &name);
         }
     }
 }
