@@ -252,7 +252,8 @@ fn expect(sound: bool, field: &str, expected: &str, found: impl std::fmt::Displa
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
-    /// Environment steps between two evaluations during practice; 0 switches them off.
+    /// Environment steps between two evaluations during practice; 0 switches them off. The learner goes on learning
+    /// while its evaluation runs, and one that has not ended when practice does is left out.
     pub every: u64,
     /// Episodes of each.
     pub episodes: usize,

@@ -265,8 +265,11 @@ pub enum SaveError {
     Metrics(#[from] MetricsError),
 }
 
-/// Saves every learner whose checkpoint is due or whose steps are made.
+/// Saves every learner whose checkpoint is due or whose steps are made; none in a tick in which something failed.
 pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
+    if !world.resource::<Faults>().is_empty() {
+        return Ok(());
+    }
     let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
     let due: Vec<Entity> = learners
         .iter(world)
@@ -347,7 +350,11 @@ pub fn retire_finished_learners(
     mut commands: Commands,
     learners: Query<(Entity, &Practice, &Budget, &Agents, &Replays)>,
     agents: Query<&ActsIn>,
+    faults: Res<Faults>,
 ) {
+    if !faults.is_empty() {
+        return;
+    }
     for (learner, practice, budget, members, replays) in &learners {
         if practice.steps >= budget.0 {
             for acts_in in agents.iter_many(members.iter()) {

@@ -16,6 +16,9 @@ use crate::rng::{Purpose, Stream, stream};
 use crate::skills::{GaussianNetwork, SkillError, SkillModel};
 use crate::tick::{Faults, Tick, TickSystems};
 
+/// Updates in a row that may be skipped because of numbers that are not finite.
+const SKIP_LIMIT: u32 = 20;
+
 /// Named numbers of one update or validation, for metrics.
 pub type Numbers = Vec<(&'static str, f32)>;
 
@@ -106,13 +109,17 @@ pub struct TrainerSettings(pub PretrainingConfig);
 #[derive(Component, Debug, Clone, Default, PartialEq)]
 pub struct Averages {
     sums: BTreeMap<&'static str, (f64, u32)>,
+    skipped_in_row: u32,
     /// The newest validation, until it is reported.
     pub validation: Option<Numbers>,
 }
 
 impl Averages {
+    /// Adds the numbers of an update; of a skipped one only that it was skipped.
     fn add(&mut self, numbers: Numbers) {
-        for (name, value) in numbers {
+        let skipped = numbers.iter().any(|(name, value)| *name == "skipped" && *value > 0.0);
+        self.skipped_in_row = if skipped { self.skipped_in_row + 1 } else { 0 };
+        for (name, value) in numbers.into_iter().filter(|(name, _)| !skipped || *name == "skipped") {
             let (sum, count) = self.sums.entry(name).or_default();
             *sum += f64::from(value);
             *count += 1;
@@ -174,7 +181,15 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
                 Ok(numbers)
             };
             match step() {
-                Ok(numbers) => averages.add(numbers),
+                Ok(numbers) => {
+                    averages.add(numbers);
+                    if averages.skipped_in_row > SKIP_LIMIT {
+                        faults.report(format!(
+                            "skill model: {} updates in a row were skipped because of numbers that are not finite",
+                            averages.skipped_in_row
+                        ));
+                    }
+                }
                 Err(error) => faults.report(format!("skill model: {error}")),
             }
         });

@@ -80,8 +80,17 @@ impl Reporter {
         if updates.is_empty() {
             return Ok(());
         }
+        let skipped = updates.iter().filter(|metrics| metrics.skipped).count();
+        self.writer
+            .scalar(step, "learner/skipped", skipped as f64 / updates.len() as f64)?;
+        // Numbers of skipped updates are not finite.
+        let made = updates.len() - skipped;
+        if made == 0 {
+            return Ok(());
+        }
         let mean = |value: &dyn Fn(&UpdateMetrics) -> f32| {
-            updates.iter().map(|metrics| f64::from(value(metrics))).sum::<f64>() / updates.len() as f64
+            let made_ones = updates.iter().filter(|metrics| !metrics.skipped);
+            made_ones.map(|metrics| f64::from(value(metrics))).sum::<f64>() / made as f64
         };
         for (name, value) in [
             ("policy_loss", mean(&|metrics| metrics.policy_loss)),
@@ -95,7 +104,6 @@ impl Reporter {
             ("entropy", mean(&|metrics| metrics.entropy)),
             ("q", mean(&|metrics| metrics.q[0])),
             ("policy_gradient", mean(&|metrics| metrics.policy_gradient)),
-            ("skipped", mean(&|metrics| f32::from(u8::from(metrics.skipped)))),
         ] {
             self.writer.scalar(step, &format!("learner/{name}"), value)?;
         }

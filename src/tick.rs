@@ -67,6 +67,11 @@ impl Faults {
         let _ = self.sender.send(error.to_string());
     }
 
+    /// Whether there is no error that has not been taken yet.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
     /// The oldest error that has not been taken yet.
     pub fn take(&self) -> Option<String> {
         self.receiver.try_recv().ok()

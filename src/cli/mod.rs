@@ -100,11 +100,14 @@ fn finished(ended: Ended) -> ExitCode {
     }
 }
 
-/// Says where the results are, or how to go on after an interruption.
-fn ended(ended: Ended, results: &Path) -> Result<ExitCode, Failure> {
+/// Says where the results of `command` with the experiment `name` are, or how to go on after an interruption.
+fn ended(ended: Ended, command: &str, name: &str, folder: &Path) -> Result<ExitCode, Failure> {
+    let folder = folder.display();
     match ended {
-        Ended::Finished => print(format_args!("results in {}", results.display()))?,
-        Ended::Stopped => print(format_args!("interrupted; --resume goes on ({})", results.display()))?,
+        Ended::Finished => print(format_args!("results in {folder}"))?,
+        Ended::Stopped => print(format_args!(
+            "interrupted; `apprentice {command} {name} --resume --out {folder}` goes on"
+        ))?,
     }
     Ok(finished(ended))
 }
@@ -122,7 +125,7 @@ impl Begun {
     fn new(name: &str, overrides: &[String], out: Option<&Path>, resume: bool) -> Result<Self, Failure> {
         let folder = match out {
             Some(root) => root.to_path_buf(),
-            None if resume => Path::new("runs").join(run::default_name(name)),
+            None if resume => only_run_of(name)?,
             None => RunFolder::next_free(name),
         };
         if resume {
@@ -152,13 +155,42 @@ impl Begun {
     }
 }
 
+/// The folder of the run to go on with when none is named: there must be only one of the experiment.
+fn only_run_of(name: &str) -> Result<PathBuf, Failure> {
+    let first = Path::new("runs").join(run::default_name(name));
+    if RunFolder::next_free(name) == first || !second(&first).exists() {
+        return Ok(first);
+    }
+    Err(format!(
+        "there are several runs of {name}, {} and {} among them; say with --out which one goes on",
+        first.display(),
+        second(&first).display()
+    )
+    .into())
+}
+
+fn second(first: &Path) -> PathBuf {
+    let mut name = first.as_os_str().to_owned();
+    name.push("_2");
+    PathBuf::from(name)
+}
+
 /// The skill model an experiment needs: the one asked for, or the newest one that fits.
 fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Result<Option<PathBuf>, Failure> {
-    if experiment.skill_model == SkillModelConfig::None || asked.is_some() {
+    if experiment.skill_model == SkillModelConfig::None {
+        return match asked {
+            Some(_) => Err(format!("--skills: {name} learns without a skill model (skill_model: None)").into()),
+            None => Ok(None),
+        };
+    }
+    if asked.is_some() {
         return Ok(asked);
     }
     match run::find_skills(&experiment.skill_model, experiment.pretraining.updates) {
-        Some(path) => Ok(Some(path)),
+        Some(path) => {
+            print(format_args!("skill model: {}", path.display()))?;
+            Ok(Some(path))
+        }
         None => Err(format!(
             "no trained skill model of this kind below runs/; train one with `apprentice pretrain {name}`, \
              or name a folder with --skills"

@@ -33,11 +33,12 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         arguments.resume,
     )?;
     let result = run.undo_if_unused(pretrain(&run, context))?;
-    ended(result, &run.folder.skills())
+    ended(result, "pretrain", &arguments.experiment, run.folder.root())
 }
 
 fn pretrain(run: &Begun, context: &Context) -> Result<Ended, Failure> {
     let settings = context.settings();
+    run::check(&run.experiment)?;
     let (dataset, collected) = run::ensure_dataset(&run.experiment, &settings)?;
     if let Some(report) = collected {
         print(format_args!("{}", table::collection(&report)))?;

@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         arguments.resume,
     )?;
     let result = run.undo_if_unused(practise(&run, arguments, context))?;
-    ended(result, run.folder.root())
+    ended(result, "train", &arguments.experiment, run.folder.root())
 }
 
 fn practise(run: &Begun, arguments: &Arguments, context: &Context) -> Result<Ended, Failure> {

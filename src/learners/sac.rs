@@ -356,6 +356,11 @@ pub enum TimeOuts {
 }
 
 impl SacConfig {
+    /// Whether a learner with these settings stands on a prior.
+    pub fn needs_prior(&self) -> bool {
+        self.policy == PolicyStart::Prior || matches!(self.regulariser, Regulariser::PriorDivergence { .. })
+    }
+
     /// Normal numbers per state that the divergence estimate draws.
     fn divergence_samples(&self) -> usize {
         match self.regulariser {

@@ -327,6 +327,10 @@ impl DenseOp {
             .chunks_exact(2)
             .map(|pair| 1.0 / (pair[1] + EPSILON).sqrt())
             .collect();
+        // One batch that is not finite must not spoil the statistics for good.
+        if !moments.iter().all(|moment| moment.is_finite()) {
+            return (mean, inv_std);
+        }
         let unbias = rows as f32 / (rows as f32 - 1.0);
         let mut buffers = self.net.params.buffers();
         for (index, pair) in moments.chunks_exact(2).enumerate() {

@@ -11,6 +11,7 @@ use super::{RunError, RunFolder, Settings, load_scene};
 use crate::app::{self, Ended};
 use crate::data::{Dataset, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
+use crate::files;
 use crate::metrics::{Figure, MetricsWriter, Progress};
 use crate::pretraining::{Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
@@ -67,6 +68,7 @@ pub fn pretrain(
         validation: windows(validation).ok(),
     };
 
+    folder.note_experiment(&files::to_text(experiment)?)?;
     let root = folder.skills();
     let mut progress = TrainerProgress::new(config.seed);
     let mut saved_at = None;

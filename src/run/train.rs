@@ -13,7 +13,7 @@ use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
-use crate::experiment::{ActionSpace, Experiment, TrainingConfig};
+use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfig};
 use crate::files;
 use crate::learners::sac::{Sac, SacDims};
 use crate::metrics::MetricsWriter;
@@ -21,12 +21,13 @@ use crate::practice::{
     Budget, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
     save_all_learners,
 };
+use crate::pretraining::Pretrain;
 use crate::replay::ReplayBuffer;
 use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple, report_all_practice};
 use crate::rng::{Purpose, stream};
-use crate::scene::{CompiledScene, Scene};
+use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
-use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel};
+use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel, Standardiser};
 
 /// What a learner's policy starts from and acts through.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Foundations {
     pub prior: Option<GaussianNetwork>,
     /// The folder it came from.
     pub folder: Option<PathBuf>,
+    /// The settings of the trained model, as its folder has them.
+    pub model: Option<SkillModelConfig>,
 }
 
 /// What [`train`] needs besides the experiment.
@@ -56,7 +59,7 @@ impl Foundations {
             state: scene.observation_len(),
             action: scene.action_len(),
         };
-        let mut prior = None;
+        let (mut prior, mut model_config) = (None, None);
         let mut decoder: Option<Arc<dyn SkillModel>> = None;
         if let Some(path) = &skills {
             let (folder, saved) = SkillFolder::open(path)?;
@@ -71,25 +74,27 @@ impl Foundations {
                     dims.action
                 )));
             }
+            if saved.model != experiment.skill_model {
+                bevy::log::warn!(
+                    "{}: the skill model there has other settings than the experiment; its own are used",
+                    path.display()
+                );
+            }
             let (model, _) = folder.load(&saved)?;
-            prior = Some(model.policy_prior()?);
+            prior = prior_for(experiment, model.as_ref())?;
             decoder = model.into_skills();
+            model_config = Some(saved.model);
         }
         let skills_of = match (experiment.acts_in, decoder) {
             (ActionSpace::Actions, _) => Arc::new(Primitive { dims }),
             (ActionSpace::Skills, Some(decoder)) => decoder,
-            (ActionSpace::Skills, None) => {
-                return Err(RunError::Experiment(
-                    "this experiment acts in skills (acts_in: Skills) and needs a trained model of skills \
-                     (skill_model: Spirl)"
-                        .into(),
-                ));
-            }
+            (ActionSpace::Skills, None) => return Err(no_skills()),
         };
         Ok(Self {
             skills: skills_of,
             prior,
             folder: skills,
+            model: model_config,
         })
     }
 
@@ -109,9 +114,18 @@ impl Foundations {
     }
 }
 
+/// The model's prior; `None` if it has none that a policy could start from, and the learner does without.
+fn prior_for(experiment: &Experiment, model: &dyn Pretrain) -> Result<Option<GaussianNetwork>, RunError> {
+    match model.policy_prior() {
+        Ok(prior) => Ok(Some(prior)),
+        Err(error) if experiment.learner.needs_prior() => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The scene of an experiment, compiled.
 pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
-    Ok(CompiledScene::new(Scene::load(&experiment.scene)?)?)
+    Ok(CompiledScene::load(&experiment.scene, &[])?)
 }
 
 /// Names of the elements of the task and of the scene.
@@ -123,6 +137,27 @@ pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
         .filter_map(|&index| all.get(index).cloned())
         .collect();
     (task, all)
+}
+
+/// Refuses changes of settings that a learner's checkpoint has fixed.
+fn check_unchanged(experiment: &Experiment, folder: &RunFolder) -> Result<(), RunError> {
+    let before = Experiment::load(&folder.experiment_file().display().to_string(), &[])?.value;
+    let (then, now) = (&before.training, &experiment.training);
+    let same = [
+        ("training.replay_capacity", then.replay_capacity == now.replay_capacity),
+        ("training.warmup", then.warmup == now.warmup),
+        ("training.transitions", then.transitions == now.transitions),
+        (
+            "learner.temperature",
+            before.learner.temperature == experiment.learner.temperature,
+        ),
+    ];
+    match same.into_iter().find(|(_, same)| !same) {
+        Some((name, _)) => Err(RunError::Experiment(format!(
+            "{name} cannot change while a run goes on; begin another one for that"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The checkpoints of the learner with this seed.
@@ -149,8 +184,10 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     for &seed in &experiment.seeds {
         learners.extend(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
     }
-    // Not before every checkpoint has turned out to fit.
-    plan.folder.note_experiment(&files::to_text(experiment)?)?;
+    // Not before every checkpoint has turned out to fit; with the model that is really used.
+    let mut used = experiment.clone();
+    used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
+    plan.folder.note_experiment(&files::to_text(&used)?)?;
     if let Some(skills) = &plan.skills {
         plan.folder.note_skills(skills)?;
     }
@@ -188,10 +225,51 @@ pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
         .and_then(|()| experiment.training.validate())
         .and_then(|()| experiment.evaluation.validate());
     budgets.map_err(RunError::Experiment)?;
-    load_scene(experiment)
+    let scene = load_scene(experiment)?;
+    check_model(experiment, &scene)?;
+    Ok(scene)
 }
 
 /// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
+/// Finds out whether the experiment's skill model can be made and serves its learner.
+fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), RunError> {
+    if let SkillModelConfig::Spirl(config) = &experiment.skill_model
+        && config.freeze_embedding
+    {
+        let message = "skill_model.freeze_embedding: an experiment trains its model from the start, and a posterior \
+                       that never learned is of no use; expected false";
+        return Err(RunError::Experiment(message.into()));
+    }
+    let dims = SkillDims {
+        state: scene.observation_len(),
+        action: scene.action_len(),
+    };
+    let standardiser = || Standardiser::new(&vec![0.0; dims.state], &vec![1.0; dims.state]);
+    let mut weights = stream(0, Purpose::Weights, 0, 0);
+    let Some(model) = experiment.skill_model.build(dims, standardiser, &mut weights, 1)? else {
+        return match experiment.acts_in {
+            ActionSpace::Actions => Ok(()),
+            ActionSpace::Skills => Err(no_skills()),
+        };
+    };
+    prior_for(experiment, model.as_ref())?;
+    if experiment.acts_in == ActionSpace::Actions && matches!(experiment.skill_model, SkillModelConfig::Spirl(_)) {
+        let message = "acts_in: Actions needs a model of actions (skill_model: Bc) or none; found Spirl";
+        return Err(RunError::Experiment(message.into()));
+    }
+    if experiment.acts_in == ActionSpace::Skills && model.into_skills().is_none() {
+        return Err(no_skills());
+    }
+    Ok(())
+}
+
+fn no_skills() -> RunError {
+    RunError::Experiment(
+        "this experiment acts in skills (acts_in: Skills) and needs a trained model of skills (skill_model: Spirl)"
+            .into(),
+    )
+}
+
 fn spawn_learner(
     world: &mut World,
     experiment: &Experiment,
@@ -212,6 +290,7 @@ fn spawn_learner(
     if plan.resume
         && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
     {
+        check_unchanged(experiment, plan.folder)?;
         sac.import(checkpoint.file("learner")?)?;
         buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
         practice = checkpoint.state.practice.with_rates(config);
