@@ -46,12 +46,14 @@ use crate::run::{self, RunError, RunFolder, Settings};
 #[command(after_help = "Examples:
   apprentice learn kitchen/spirl_cl --quick           the whole chain in a few minutes
   apprentice collect kitchen --episodes 600 --out data/kitchen.hdf5
-  apprentice pretrain kitchen/spirl_cl pretraining.updates=20000
-  apprentice train kitchen/spirl_cl environments=8 seeds=[0,1,2]
-  apprentice evaluate runs/kitchen_spirl_cl --episodes 50
+  apprentice pretrain kitchen/spirl_cl --out runs/skills
+  apprentice train kitchen/spirl_cl 'seeds=[0,1,2]' --skills runs/skills --out runs/practice
+  apprentice evaluate runs/practice --episodes 50
+  apprentice train kitchen/sac 'seeds=[0,1,2]' --out runs/sac
+  apprentice plot ours=runs/practice sac=runs/sac --out learning.svg
 
 Experiments are RON files in configs/, scenes are RON files in scenes/. Any value of an experiment can be
-overridden as `path=value`, for example `learner.discount=0.97`.")]
+overridden as `path=value`, for example `learner.discount=0.97`; quote values with brackets for your shell.")]
 struct Arguments {
     /// Worker threads for simulation and learning [default: all processors].
     #[arg(long, global = true, value_name = "N")]
