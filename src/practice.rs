@@ -46,7 +46,7 @@ pub struct Practice {
     pub transitions: u64,
     /// Episodes finished since the warm-up ended.
     pub episodes: u64,
-    /// Episodes cut off since then because the physics became unstable.
+    /// Episodes cut off since then because physics or an action was no longer finite.
     #[serde(default)]
     pub faults: u64,
     /// Transitions the warm-up still needs.

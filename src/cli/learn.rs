@@ -12,7 +12,7 @@ use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, Settings, TrainPlan
 
 /// The whole chain: demonstrations, skill model, practice, evaluation, table and plot.
 ///
-/// Interrupted, it goes on where it was when the same command is given again.
+/// Interrupted, it goes on when the same command is given again; demonstrations and evaluations start over.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Experiment: a name in configs/ or a path.
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     let ended = result?;
     if ended == Ended::Stopped {
         print(format_args!(
-            "interrupted; the same command goes on where it was ({})",
+            "interrupted; the same command goes on ({})",
             root.display()
         ))?;
     }

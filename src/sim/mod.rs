@@ -12,7 +12,7 @@
 //! | [`TaskProgress`] | which elements are done |
 //! | [`Slot`] | place among the environments of the same seed |
 //! | [`NoiseStream`] | the episode's random numbers |
-//! | [`FaultCount`] | how many episodes ended because the physics became unstable |
+//! | [`FaultCount`] | how many episodes ended because physics or an action was no longer finite |
 //! | [`InstanceOf`] | the scene entity |
 //!
 //! One tick of an environment is
