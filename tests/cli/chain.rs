@@ -101,6 +101,12 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     );
 
     // The other commands on the same run.
+    place.fails("evaluate run seeds=[]", &["at least one environment and one seed"]);
+    place.fails(
+        "evaluate run seeds=[0,0]",
+        &["seeds: expected different ones, found 0 twice"],
+    );
+    assert!(before == files(&run), "a refused command changed something");
     let out = place.succeeds("evaluate run --episodes 1 --sampled-only scene=kitchen_mis_aligned");
     assert!(out.contains("slide cabinet") && !out.contains("most likely"), "{out}");
     assert!(place.read("run/evaluation.json").contains("kitchen_mis_aligned"));
