@@ -1,8 +1,9 @@
 //! The chain of commands from demonstrations to the finished agent, and what it leaves behind.
 
+use apprentice::data::{Dataset, Description, EpisodeWriter};
 use apprentice::metrics::{read_scalars, series};
 
-use super::program::{Place, files, names, skills, tiny};
+use super::program::{Place, demonstrations, files, names, skills, tiny};
 
 /// Two environments and episodes of 280 steps: at 800 steps both have finished one, and so has the evaluation that
 /// began at 200.
@@ -119,6 +120,53 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
 }
 
 #[test]
+fn demonstrations_made_otherwise_are_used_with_a_warning() {
+    let place = Place::new();
+    // The same demonstrations without a word on where they come from, as human data.
+    let dataset = Dataset::read(demonstrations()).unwrap();
+    let (observation, action) = (dataset.observation_dim(), dataset.action_dim());
+    let mut writer =
+        EpisodeWriter::create(place.path("mine.hdf5"), observation, action, &Description::default()).unwrap();
+    for number in 0..dataset.sequences().len() {
+        writer.append(&dataset.episode(number).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+
+    let pretrain = format!("pretrain kitchen/spirl_cl {} pretraining.updates=1", tiny());
+    let warnings = |more: &str| {
+        let ran = place.run(&format!("{pretrain} {more}"));
+        assert!(ran.status.success(), "{}", ran.stderr);
+        let lines = ran.stderr.lines().filter(|line| line.starts_with("warning: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let fitting = [
+        "scene=kitchen_mis_aligned",
+        "dataset.collect.environments=2",
+        "dataset.path=mine.hdf5 dataset.collect.seed=5",
+        "dataset.collect=None",
+    ];
+    for more in fitting {
+        assert_eq!(warnings(more), [""; 0], "{more}");
+    }
+    place.write(
+        "scenes/noisy.ron",
+        "(extends: \"kitchen\", observation: (noise_scale: 2.0))",
+    );
+    let found = warnings("dataset.collect.seed=5 dataset.collect.episodes=600 scene=noisy");
+    assert_eq!(found.len(), 1, "{found:?}");
+    for part in [
+        "four.hdf5: ",
+        "dataset.collect.seed: 0 in the file, 5 in the experiment",
+        "dataset.collect.episodes: 4 in the file, 600 in the experiment",
+        "scene: kitchen in the file, noisy in the experiment",
+        "dataset.path",
+        "collect --force",
+    ] {
+        assert!(found[0].contains(part), "no `{part}` in {}", found[0]);
+    }
+}
+
+#[test]
 fn lists_inspects_and_explains_itself() {
     let place = Place::new();
     place.write("configs/mine.ron", "(extends: \"kitchen/sac\", environments: 3)");
@@ -147,7 +195,7 @@ fn lists_inspects_and_explains_itself() {
     assert!(place.succeeds("--version").starts_with("apprentice "));
     assert_eq!(place.run("practise").status.code(), Some(2), "unknown command");
 
-    let demonstrations = super::program::demonstrations().display();
+    let demonstrations = demonstrations().display();
     let out = place.succeeds(&format!("inspect {demonstrations}"));
     assert!(
         out.contains("4 episodes") && out.contains("microwave") && out.contains("Return"),
