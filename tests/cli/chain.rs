@@ -3,7 +3,7 @@
 use apprentice::data::{Dataset, Description, EpisodeWriter};
 use apprentice::metrics::{read_scalars, series};
 
-use super::program::{Place, demonstrations, files, names, skills, tiny};
+use super::program::{Place, assert_same, copy, demonstrations, files, names, skills, tiny};
 
 /// Two environments and episodes of 280 steps: at 800 steps both have finished one, and so has the evaluation that
 /// began at 200.
@@ -203,6 +203,50 @@ fn lists_inspects_and_explains_itself() {
     );
     let data = format!("inspect {}/tests/data/bad_nan.hdf5", env!("CARGO_MANIFEST_DIR"));
     assert!(place.run(&data).stdout.contains("NaN"), "what is odd is shown");
+}
+
+#[test]
+fn a_run_keeps_the_skill_model_that_it_stands_on() {
+    let place = Place::new();
+    copy(skills(), &place.path("elsewhere"));
+    place.succeeds(&format!(
+        "train kitchen/spirl_cl {} training.steps=60 --skills elsewhere --out run",
+        tiny()
+    ));
+    assert!(
+        place
+            .read("run/skills/copied_from.txt")
+            .trim()
+            .ends_with("elsewhere/skills")
+    );
+    let checkpoint = "skills/checkpoints/step_000000200";
+    assert_same(
+        &place.path("elsewhere").join(checkpoint),
+        &place.path("run").join(checkpoint),
+    );
+    // The same model again, and the copy itself.
+    for skills in ["elsewhere", "run", "./run/skills"] {
+        place.succeeds(&format!(
+            "train kitchen/spirl_cl training.steps=80 --resume --skills {skills} --out run"
+        ));
+    }
+
+    std::fs::remove_dir_all(place.path("elsewhere")).unwrap();
+    std::fs::rename(place.path("run"), place.path("sent")).unwrap();
+    place.succeeds("evaluate sent --episodes 1 --sampled-only");
+    place.succeeds("train kitchen/spirl_cl training.steps=100 --resume --out sent");
+    assert!(place.read("sent/experiment.ron").contains("steps: 100"));
+
+    // A skill model that a run has trained itself stays.
+    copy(skills(), &place.path("own"));
+    let own = files(&place.path("own/skills"));
+    place.fails(
+        "train kitchen/spirl_cl training.steps=60 --resume --skills sent --out own",
+        &["own: this run has trained a skill model of its own", "--out"],
+    );
+    assert!(own == files(&place.path("own/skills")));
+    let left = names(&place.path(""));
+    assert!(!left.iter().any(|name| name.contains(".skills.")), "{left:?}");
 }
 
 #[test]
