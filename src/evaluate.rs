@@ -22,6 +22,8 @@ pub struct Evaluation {
     pub running: usize,
     /// Results of finished episodes, in the order in which they ended.
     pub results: Vec<EpisodeResult>,
+    /// Episodes that ended with a fault. They have no result.
+    pub faults: usize,
 }
 
 impl Evaluation {
@@ -30,7 +32,8 @@ impl Evaluation {
         self.running > 0
     }
 
-    /// Whether all episodes have ended.
+    /// Whether all episodes have ended and there are results to report. Without any, because every episode ended with a
+    /// fault, there is nothing to wait for.
     pub fn is_finished(&self) -> bool {
         self.running == 0 && !self.results.is_empty()
     }
@@ -80,7 +83,7 @@ pub fn begin_evaluation(
     }
     world.entity_mut(learner).insert(Evaluation {
         running: episodes,
-        results: Vec::new(),
+        ..Evaluation::default()
     });
     Ok(())
 }
@@ -134,7 +137,12 @@ pub fn gather_results(
                 continue;
             };
             if outcome.ended() {
-                evaluation.results.push(EpisodeResult::of(episode, progress));
+                // As in practice: an episode that the physics cut off says nothing about the agent.
+                if outcome.fault.is_some() {
+                    evaluation.faults += 1;
+                } else {
+                    evaluation.results.push(EpisodeResult::of(episode, progress));
+                }
                 evaluation.running -= 1;
                 commands.entity(member).despawn();
                 commands.entity(acts_in.0).despawn();
@@ -146,8 +154,11 @@ pub fn gather_results(
 /// What an evaluation says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationSummary {
-    /// Episodes.
+    /// Episodes, those with a fault included.
     pub episodes: usize,
+    /// Episodes that ended with a fault. All other numbers leave them out.
+    #[serde(default)]
+    pub faults: usize,
     /// Completed elements of the task per episode, mean.
     pub completed: f64,
     /// Its 95 % bootstrap interval over episodes.
@@ -188,6 +199,7 @@ impl EvaluationSummary {
             .unwrap_or(Interval { low: 0.0, high: 0.0 });
         Self {
             episodes: results.len(),
+            faults: 0,
             completed: statistics::mean(&completed).unwrap_or(0.0),
             interval: (low, high),
             task_elements: task.len(),
@@ -199,8 +211,63 @@ impl EvaluationSummary {
         }
     }
 
+    /// The same summary of an evaluation in which `faults` more episodes ended with a fault.
+    pub fn with_faults(mut self, faults: usize) -> Self {
+        self.episodes += faults;
+        self.faults += faults;
+        self
+    }
+
+    /// Episodes that the numbers are about: those without a fault.
+    pub fn counted(&self) -> usize {
+        self.episodes.saturating_sub(self.faults)
+    }
+
     /// Mean number of elements of the scene that were at their goal at some time, task or not.
     pub fn reached_mean(&self) -> f64 {
         self.reached.iter().map(|(_, share)| share).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use bevy::ecs::system::RunSystemOnce;
+
+    use super::*;
+    use crate::agents::LearnsWith;
+    use crate::sim::Fault;
+
+    #[test]
+    fn episodes_with_a_fault_are_counted_apart() {
+        let mut world = World::new();
+        let learner = world
+            .spawn(Evaluation {
+                running: 3,
+                ..default()
+            })
+            .id();
+        for (done, fault) in [(true, None), (true, Some(Fault::Unstable)), (false, None)] {
+            let outcome = Outcome {
+                terminated: done && fault.is_none(),
+                truncated: !done || fault.is_some(),
+                fault,
+                ..default()
+            };
+            let progress = TaskProgress {
+                done: vec![done],
+                reached: vec![done],
+                distance: vec![0.0],
+            };
+            let environment = world.spawn((outcome, Episode::default(), progress)).id();
+            world.spawn((ActsIn(environment), LearnsWith(learner), Evaluates));
+        }
+        world.run_system_once(gather_results).unwrap();
+        let evaluation = world.get::<Evaluation>(learner).unwrap();
+        assert!(evaluation.is_finished());
+        let names = ["kettle".to_owned()];
+        let summary = EvaluationSummary::of(&evaluation.results, &names, &names, 0).with_faults(evaluation.faults);
+        assert_eq!((summary.episodes, summary.faults, summary.counted()), (3, 1, 2));
+        assert_eq!((summary.success, summary.completed), (0.5, 0.5));
     }
 }

@@ -9,7 +9,7 @@ use crate::run::{self, Unfinished};
 
 /// Collect scripted demonstrations into an HDF5 file (D4RL layout).
 ///
-/// Interrupted, it writes what it has.
+/// Interrupted, it writes what it has, unless it was to replace a file: that one stays.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Scene to demonstrate in: a name in scenes/ or a path. The demonstrator knows the kitchen.

@@ -21,19 +21,9 @@ pub(super) fn evaluation(results: &[Evaluated]) -> String {
     }
     let _ = writeln!(out, "{header}");
     for result in results {
-        line(
-            &mut out,
-            &format!("seed {}, sampled", result.seed),
-            result.practised,
-            &result.sampled,
-        );
-        if let Some(summary) = &result.most_likely {
-            line(
-                &mut out,
-                &format!("seed {}, most likely", result.seed),
-                result.practised,
-                summary,
-            );
+        for (what, summary) in rounds(result) {
+            let label = format!("seed {}, {what}", result.seed);
+            line(&mut out, &label, result.practised, summary);
         }
     }
     if results.len() > 1 {
@@ -46,6 +36,13 @@ pub(super) fn evaluation(results: &[Evaluated]) -> String {
             out,
             "completed: elements of {elements} per episode, mean of {episodes} episodes"
         );
+    }
+    for result in results {
+        for (what, summary) in rounds(result) {
+            if summary.faults > 0 {
+                let _ = write!(out, "\nseed {}, {what}: {}", result.seed, faults(summary));
+            }
+        }
     }
     out
 }
@@ -70,21 +67,33 @@ fn line(out: &mut String, label: &str, practised: u64, summary: &EvaluationSumma
     out.push('\n');
 }
 
+/// The kinds of episodes of an evaluation.
+fn rounds(result: &Evaluated) -> impl Iterator<Item = (&'static str, &EvaluationSummary)> {
+    let most_likely = result.most_likely.as_ref().map(|summary| ("most likely", summary));
+    std::iter::once(("sampled", &result.sampled)).chain(most_likely)
+}
+
+/// How many episodes count for nothing.
+fn faults(summary: &EvaluationSummary) -> String {
+    format!(
+        "{} of {} episodes left out, because the physics became unstable or an action was not finite",
+        summary.faults, summary.episodes
+    )
+}
+
 /// Roll-outs of a prior: elements of the scene, whatever the task.
 pub(super) fn rollout(result: &Evaluated) -> String {
     let mut out = String::from("prior roll-outs (no learning): elements of the scene at their goal at some time\n");
-    let rounds = [
-        ("sampled skills", Some(&result.sampled)),
-        ("most likely skills", result.most_likely.as_ref()),
-    ];
-    for (label, summary) in rounds {
-        let Some(summary) = summary else { continue };
+    for (label, summary) in rounds(result) {
         let (mean, of) = (summary.reached_mean(), summary.reached.len());
         let _ = writeln!(
             out,
-            "  {label}: {mean:.2} of {of} per episode ({} episodes)",
-            summary.episodes
+            "  {label} skills: {mean:.2} of {of} per episode ({} episodes)",
+            summary.counted()
         );
+        if summary.faults > 0 {
+            let _ = writeln!(out, "    {}", faults(summary));
+        }
         for (name, share) in &summary.reached {
             let _ = writeln!(out, "    {name:<16} {:>4.0}%", 100.0 * share);
         }
@@ -108,4 +117,26 @@ pub(super) fn collection(report: &CollectReport) -> String {
     let _ = write!(out, "\n{}", report.spread);
     out.truncate(out.trim_end().len());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_told_where_there_are_any() {
+        let summary = EvaluationSummary::of(&[], &[], &[], 0);
+        let mut result = Evaluated {
+            scene: "kitchen".to_owned(),
+            seed: 3,
+            practised: 0,
+            sampled: summary.clone(),
+            most_likely: Some(summary),
+        };
+        assert!(!evaluation(std::slice::from_ref(&result)).contains("left out"));
+        result.sampled = result.sampled.with_faults(2);
+        let line = "seed 3, sampled: 2 of 2 episodes left out";
+        assert!(evaluation(std::slice::from_ref(&result)).contains(line));
+        assert!(rollout(&result).contains("    2 of 2 episodes left out"));
+    }
 }

@@ -5,19 +5,22 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{RunError, Settings};
 use crate::app::Ended;
 use crate::data::{Dataset, Description, EpisodeWriter, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
-use crate::experiment::Experiment;
+use crate::experiment::{DatasetConfig, Experiment};
 use crate::files;
 use crate::metrics::{Figure, Progress};
-use crate::scene::{CompiledScene, Scene};
+use crate::scene::{CompiledScene, Scene, Task};
 
 /// What becomes of the demonstrations gathered before an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfinished {
-    /// They are written all the same.
+    /// They are written all the same, unless the file is there already: then that one stays, and the collection ends
+    /// with [`RunError::Interrupted`].
     Keep,
     /// There is no file, and the collection ends with [`RunError::Interrupted`].
     Discard,
@@ -72,6 +75,13 @@ pub fn collect(
     if report.interrupted && (unfinished == Unfinished::Discard || report.episodes == 0) {
         return Err(RunError::Interrupted);
     }
+    if report.interrupted && path.exists() {
+        bevy::log::warn!(
+            "{}: the collection was interrupted, so the file that was there stays as it is",
+            path.display()
+        );
+        return Err(RunError::Interrupted);
+    }
     let ended = if report.interrupted {
         Ended::Stopped
     } else {
@@ -81,26 +91,28 @@ pub fn collect(
 }
 
 /// The experiment's demonstrations: read from its file, which is made first if it is not there and can be made; then
-/// the report comes with them.
+/// the report comes with them. A file that is there is used as it is; if it holds something else than the experiment
+/// would collect, a warning says so.
 pub fn ensure_dataset(
     experiment: &Experiment,
     settings: &Settings,
 ) -> Result<(Arc<Dataset>, Option<CollectReport>), RunError> {
-    let Some(dataset) = &experiment.dataset else {
+    let Some(config) = &experiment.dataset else {
         return Err(RunError::Experiment(
             "this experiment names no demonstrations (dataset: (path: \"...\"))".into(),
         ));
     };
     let mut collected = None;
-    if !dataset.path.exists() {
-        let Some(config) = &dataset.collect else {
+    let existed = config.path.exists();
+    if !existed {
+        let Some(how) = &config.collect else {
             return Err(RunError::Experiment(format!(
                 "{}: no such file, and the experiment does not say how to collect it (dataset.collect)",
-                dataset.path.display()
+                config.path.display()
             )));
         };
         // Half a data set would be taken for the whole one next time.
-        let (report, ..) = collect(config, &experiment.scene, &dataset.path, Unfinished::Discard, settings)?;
+        let (report, ..) = collect(how, &experiment.scene, &config.path, Unfinished::Discard, settings)?;
         collected = Some(report);
     }
     // With what the demonstrator was at, for pictures of the latent space.
@@ -108,6 +120,123 @@ pub fn ensure_dataset(
         infos: true,
         ..ReadOptions::default()
     };
-    let dataset = Arc::new(Dataset::read_with(&dataset.path, &options)?);
-    Ok((dataset, collected))
+    let dataset = Dataset::read_with(&config.path, &options)?;
+    if existed {
+        warn_of_differences(&dataset, config, &experiment.scene);
+    }
+    Ok((Arc::new(dataset), collected))
+}
+
+/// Warns if a file that [`collect`] wrote is not what the experiment would collect, or was never completed. Files from
+/// elsewhere do not say how they were made, and are nobody's business but the user's.
+fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
+    let attributes = dataset.attributes();
+    let made = (attributes.get("demonstrator"))
+        .and_then(|text| files::from_text::<CollectConfig>(Path::new("demonstrator"), text).ok());
+    let Some(made) = made else { return };
+    let mut found = Vec::new();
+    let present = dataset.sequences().len();
+    if present < made.episodes {
+        found.push(format!(
+            "it holds only {present} of {} demonstrations, because its collection was interrupted",
+            made.episodes
+        ));
+    }
+    if let Some(wanted) = &config.collect {
+        if let Some(of_file) = attributes.get("scene")
+            && !records_alike(of_file, scene)
+        {
+            found.push(format!("scene: {of_file} in the file, {scene} in the experiment"));
+        }
+        if let (Ok(made), Ok(wanted)) = (serde_json::to_value(&made), serde_json::to_value(wanted)) {
+            compare("dataset.collect", &made, &wanted, &mut found);
+        }
+    }
+    if !found.is_empty() {
+        let path = config.path.display();
+        bevy::log::warn!(
+            "{path}: used as it is, but {}. For new demonstrations name another file (dataset.path) or remove this one; \
+             `apprentice collect --force` replaces it",
+            found.join("; ")
+        );
+    }
+}
+
+/// Whether demonstrations in both scenes are the same. The task of a scene is not recorded, nor is what people read.
+fn records_alike(one: &str, other: &str) -> bool {
+    let recorded = |name: &str| {
+        let scene = demos::recording_scene(&Scene::load(name).ok()?);
+        Some(Scene {
+            description: String::new(),
+            task: Task::default(),
+            cameras: Vec::new(),
+            ..scene
+        })
+    };
+    one == other || recorded(one).is_some_and(|one| recorded(other) == Some(one))
+}
+
+/// Finds the settings below `path` in which two configurations differ.
+fn compare(path: &str, made: &Value, wanted: &Value, found: &mut Vec<String>) {
+    /// They change the time that collecting takes, not what is collected.
+    const IRRELEVANT: [&str; 2] = ["threads", "environments"];
+    /// Longer values, such as lists of sequences, are not shown.
+    const LONGEST: usize = 40;
+    match (made, wanted) {
+        (Value::Object(made), Value::Object(wanted)) => {
+            for (name, wanted) in wanted.iter().filter(|(name, _)| !IRRELEVANT.contains(&name.as_str())) {
+                let made = made.get(name).unwrap_or(&Value::Null);
+                compare(&format!("{path}.{name}"), made, wanted, found);
+            }
+        }
+        _ if made == wanted => {}
+        _ => {
+            let (made, wanted) = (made.to_string(), wanted.to_string());
+            found.push(if made.len().max(wanted.len()) <= LONGEST {
+                format!("{path}: {made} in the file, {wanted} in the experiment")
+            } else {
+                format!("{path} differs")
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn settings_that_differ_are_named() {
+        let made = CollectConfig::default();
+        let mut wanted = CollectConfig {
+            environments: 7,
+            threads: 3,
+            ..made.clone()
+        };
+        let differences = |wanted: &CollectConfig| {
+            let mut found = Vec::new();
+            let [made, wanted] = [&made, wanted].map(|config| serde_json::to_value(config).unwrap());
+            compare("collect", &made, &wanted, &mut found);
+            found
+        };
+        assert_eq!(differences(&wanted), [""; 0]);
+        wanted.seed = 5;
+        wanted.sequences.pop();
+        wanted.demonstrator.variety = 0.5;
+        assert_eq!(
+            differences(&wanted),
+            [
+                "collect.demonstrator.variety: 1.0 in the file, 0.5 in the experiment",
+                "collect.seed: 0 in the file, 5 in the experiment",
+                "collect.sequences differs"
+            ]
+        );
+    }
+
+    #[test]
+    fn scenes_with_other_tasks_are_recorded_alike() {
+        assert!(records_alike("kitchen", "kitchen_mis_aligned"));
+        assert!(!records_alike("kitchen", "no_such_scene"));
+    }
 }

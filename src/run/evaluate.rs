@@ -7,7 +7,7 @@ use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::skills::latest;
-use super::train::{Foundations, element_names, learner_checkpoints, load_scene};
+use super::train::{Foundations, check, element_names, learner_checkpoints, load_scene};
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
@@ -44,14 +44,14 @@ pub struct Evaluated {
     pub most_likely: Option<EvaluationSummary>,
 }
 
-/// Evaluates the newest checkpoint of every seed of a run.
+/// Evaluates the newest checkpoint of every seed of a run. The settings are checked as for practice.
 pub fn evaluate_run(
     experiment: &Experiment,
     folder: &RunFolder,
     plan: &EvaluationPlan,
     settings: &Settings,
 ) -> Result<Vec<Evaluated>, RunError> {
-    let scene = load_scene(experiment)?;
+    let scene = check(experiment)?;
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
@@ -136,17 +136,18 @@ fn evaluate(
                 .filter_map(|&(learner, ..)| world.get::<Evaluation>(learner))
                 .collect();
             let results: Vec<_> = evaluations.iter().flat_map(|evaluation| &evaluation.results).collect();
+            let faults: usize = evaluations.iter().map(|evaluation| evaluation.faults).sum();
             let completed: usize = results.iter().map(|result| result.completed()).sum();
             let mean = completed as f64 / results.len().max(1) as f64;
             bars.update(
                 bar,
-                (before + results.len()) as u64,
+                (before + results.len() + faults) as u64,
                 &[Figure {
                     name: "completed",
                     value: mean,
                 }],
             );
-            evaluations.iter().all(|evaluation| evaluation.is_finished())
+            !evaluations.iter().any(|evaluation| evaluation.is_running())
         })
         .map_err(RunError::Tick)?;
         if ended == app::Ended::Stopped {
@@ -154,11 +155,11 @@ fn evaluate(
         }
         before += plan.episodes * entities.len();
         for &(learner, seed, _) in &entities {
-            let results = app
-                .world()
-                .get::<Evaluation>(learner)
-                .map(|evaluation| evaluation.results.clone());
-            let summary = EvaluationSummary::of(&results.unwrap_or_default(), &task, &elements, seed);
+            let Some(evaluation) = app.world().get::<Evaluation>(learner) else {
+                continue;
+            };
+            let summary = EvaluationSummary::of(&evaluation.results, &task, &elements, seed);
+            let summary = summary.with_faults(evaluation.faults);
             summaries.entry(seed).or_default().push(summary);
         }
     }

@@ -4,7 +4,7 @@
 //! runs/kitchen_spirl_cl/
 //!   experiment.ron      the resolved experiment
 //!   version.txt         program, version, processor, command line
-//!   skills/             the skill model and its training: metrics, checkpoints
+//!   skills/             the skill model: trained by this run, with metrics, or copied from where it was
 //!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
 //!   evaluation.json     results of the last evaluation
 //!   learning.svg        completed elements against environment steps
@@ -14,10 +14,14 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::{RunError, SkillFolder};
+
 const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
-/// Names the folder of a skill model that lies elsewhere.
+/// In runs of earlier versions, names the folder of a skill model that lies elsewhere.
 const SKILLS_USED: &str = "skills_from.txt";
+/// In the folder of a skill model that is a copy, names where it comes from.
+const COPIED_FROM: &str = "copied_from.txt";
 
 /// A run folder could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,29 @@ pub enum RunFolderError {
         .0.display()
     )]
     Taken(PathBuf),
+    /// The folder of a new run holds something else.
+    #[error(
+        "{}: expected a new or an empty folder, found `{found}` in it and no run; choose another folder (--out)",
+        path.display()
+    )]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// One of the things in it.
+        found: String,
+    },
+    /// The run's learners stand on a skill model of its own.
+    #[error(
+        "{}: this run has trained a skill model of its own (skills/), which is not replaced by {}; \
+         choose another folder (--out)",
+        run.display(), skills.display()
+    )]
+    OwnSkills {
+        /// The run.
+        run: PathBuf,
+        /// The other skill model.
+        skills: PathBuf,
+    },
     /// The folder holds no run.
     #[error("{} is no run folder: it has no experiment.ron{}", path.display(), nearest(path))]
     NotARun {
@@ -50,16 +77,35 @@ pub enum RunFolderError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
+    made: Made,
+}
+
+/// What of a run folder this process made, and may remove again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// The run was there.
+    Nothing,
+    /// The folder was there, and empty.
+    Files,
+    /// Everything.
+    Folder,
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run and stores the resolved experiment in it.
+    /// Makes the folder of a new run and stores the resolved experiment in it. A folder that is there must be empty.
     pub fn create(root: &Path, resolved_experiment: &str) -> Result<Self, RunFolderError> {
         let folder = Self {
             root: root.to_path_buf(),
+            made: if root.is_dir() { Made::Files } else { Made::Folder },
         };
         if folder.experiment_file().exists() {
             return Err(RunFolderError::Taken(root.to_path_buf()));
+        }
+        if let Some(found) = first_in(root) {
+            return Err(RunFolderError::NotEmpty {
+                path: root.to_path_buf(),
+                found,
+            });
         }
         make_folder(root)?;
         let write = || {
@@ -74,9 +120,12 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Removes what [`create`](Self::create) wrote, and the folder if nothing else is in it, unless a stage has begun:
-    /// a run whose settings turned out to be wrong leaves nothing behind.
+    /// Removes what [`create`](Self::create) made, unless a stage has begun: a run whose settings turned out to be wrong
+    /// leaves nothing behind. A run that was there before stays, and so does whatever else is in the folder.
     pub fn remove_if_unused(&self) {
+        if self.made == Made::Nothing {
+            return;
+        }
         let is_stage = |name: &str| name == "skills" || name.starts_with("seed_");
         let unused = fs::read_dir(&self.root).is_ok_and(|entries| {
             !entries
@@ -85,10 +134,12 @@ impl RunFolder {
         });
         if unused {
             // What cannot be removed does no harm.
-            for name in [EXPERIMENT, VERSION, SKILLS_USED] {
+            for name in [EXPERIMENT, VERSION] {
                 let _ = fs::remove_file(self.root.join(name));
             }
-            let _ = fs::remove_dir(&self.root);
+            if self.made == Made::Folder {
+                let _ = fs::remove_dir(&self.root);
+            }
         }
     }
 
@@ -104,6 +155,7 @@ impl RunFolder {
     pub fn open(root: &Path) -> Result<Self, RunFolderError> {
         let folder = Self {
             root: root.to_path_buf(),
+            made: Made::Nothing,
         };
         if folder.experiment_file().is_file() {
             Ok(folder)
@@ -146,21 +198,51 @@ impl RunFolder {
         self.root.join(format!("seed_{seed}"))
     }
 
-    /// The skill model that the run's learners stand on: its own, or the one it was started with.
+    /// The skill model that the run's learners stand on. Runs of earlier versions may only name one that lies
+    /// elsewhere.
     pub fn skills_used(&self) -> Result<Option<PathBuf>, RunFolderError> {
+        if self.skills().is_dir() {
+            return Ok(Some(self.skills()));
+        }
         if self.root.join(SKILLS_USED).is_file() {
             return Ok(Some(PathBuf::from(self.read(SKILLS_USED)?.trim())));
         }
-        Ok(Some(self.skills()).filter(|skills| skills.is_dir()))
+        Ok(None)
     }
 
-    /// Notes which skill model the run's learners stand on, if it is not the run's own.
-    pub fn note_skills(&self, skills: &Path) -> Result<(), RunFolderError> {
-        if skills == self.skills() || skills == self.root {
+    /// Keeps a copy of the skill model that the run's learners stand on, unless it is the run's own: then the run needs
+    /// nothing outside its folder. A copy of another model is replaced, one that the run has trained is not.
+    pub fn note_skills(&self, skills: &Path) -> Result<(), RunError> {
+        let (from, _) = SkillFolder::open(skills)?;
+        let target = self.skills();
+        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if resolved(from.root()) == resolved(&target) {
             return Ok(());
         }
-        let path = skills.canonicalize().unwrap_or_else(|_| skills.to_path_buf());
-        self.write(SKILLS_USED, &path.display().to_string()).map(|_| ())
+        if target.exists() && !target.join(COPIED_FROM).is_file() {
+            return Err(RunError::Folder(RunFolderError::OwnSkills {
+                run: self.root.clone(),
+                skills: skills.to_path_buf(),
+            }));
+        }
+        // Under another name first: `skills` is whole or not there.
+        let [partial, old] = ["partial", "old"].map(|what| self.root.join(format!(".skills.{what}")));
+        let copy = || -> Result<(), RunError> {
+            remove_folder(&partial)?;
+            remove_folder(&old)?;
+            from.copy_to(&partial)?;
+            let note = format!("{}\n", resolved(from.root()).display());
+            write_whole(&partial.join(COPIED_FROM), &note)?;
+            if target.exists() {
+                rename(&target, &old)?;
+            }
+            rename(&partial, &target)?;
+            Ok(remove_folder(&old)?)
+        };
+        copy().inspect_err(|_| {
+            // The first error is the one that counts.
+            let _ = fs::remove_dir_all(&partial);
+        })
     }
 
     /// Writes a text file of the run whole or not at all.
@@ -196,6 +278,34 @@ pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
         action: "make the folder",
         source,
     })
+}
+
+fn remove_folder(path: &Path) -> Result<(), RunFolderError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RunFolderError::Io {
+            path: path.to_path_buf(),
+            action: "remove",
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), RunFolderError> {
+    fs::rename(from, to).map_err(|source| RunFolderError::Io {
+        path: from.to_path_buf(),
+        action: "rename",
+        source,
+    })
+}
+
+/// The name of one thing in a folder, the first in the order of names; `None` if it is empty or no folder.
+fn first_in(folder: &Path) -> Option<String> {
+    let entries = fs::read_dir(folder).ok()?;
+    let names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.min()
 }
 
 /// Writes a text file whole or not at all, in the place of an older one.
@@ -272,7 +382,7 @@ mod tests {
         let folder = RunFolder::create(&root, "(scene: \"kitchen\")").unwrap();
         assert_eq!(folder.read("experiment.ron").unwrap(), "(scene: \"kitchen\")");
         assert!(matches!(RunFolder::create(&root, "()"), Err(RunFolderError::Taken(_))));
-        assert_eq!(RunFolder::open(&root).unwrap(), folder);
+        assert_eq!(RunFolder::open(&root).unwrap().root(), folder.root());
         let message = RunFolder::open(&parent.path().join("frist")).unwrap_err().to_string();
         assert!(message.contains("first"), "{message}");
     }
@@ -285,8 +395,23 @@ mod tests {
         folder.remove_if_unused();
         assert_eq!(folder.read("experiment.ron").unwrap(), "()");
         fs::remove_dir(folder.skills()).unwrap();
+        RunFolder::open(folder.root()).unwrap().remove_if_unused();
+        assert!(folder.root().exists(), "a run that was there stays");
         folder.remove_if_unused();
         assert!(!folder.root().exists());
+        fs::create_dir(folder.root()).unwrap();
+        RunFolder::create(folder.root(), "()").unwrap().remove_if_unused();
+        assert_eq!(first_in(folder.root()), None);
+        assert!(folder.root().exists(), "a folder that was there stays");
+    }
+
+    #[test]
+    fn folders_with_other_things_are_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::write(parent.path().join("version.txt"), "mine").unwrap();
+        let message = RunFolder::create(parent.path(), "()").unwrap_err().to_string();
+        assert!(message.contains("found `version.txt` in it"), "{message}");
+        assert_eq!(fs::read_to_string(parent.path().join("version.txt")).unwrap(), "mine");
     }
 
     #[test]

@@ -8,11 +8,13 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunError, make_folder, write_whole};
+use super::{RunError, RunFolderError, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::experiment::SkillModelConfig;
 use crate::files;
@@ -85,7 +87,7 @@ impl SkillFolder {
             )));
         };
         let folder = Self { root };
-        let text = std::fs::read_to_string(folder.model_file()).map_err(|source| super::RunFolderError::Io {
+        let text = fs::read_to_string(folder.model_file()).map_err(|source| RunFolderError::Io {
             path: folder.model_file(),
             action: "read",
             source,
@@ -113,18 +115,62 @@ impl SkillFolder {
         latest(&self.checkpoints())
     }
 
+    /// Copies what it takes to use the model, its description and the newest checkpoint that is whole, into a new
+    /// folder. Metrics and pictures stay behind.
+    pub fn copy_to(&self, target: &Path) -> Result<(), RunError> {
+        let Some(checkpoint) = self.latest()? else {
+            return Err(self.untrained());
+        };
+        let copy = Self {
+            root: target.to_path_buf(),
+        };
+        let mut folder = copy.checkpoints().folder().to_path_buf();
+        folder.extend(checkpoint.path.file_name());
+        make_folder(&folder)?;
+        copy_file(&self.model_file(), &copy.model_file())?;
+        let failed = |source| RunFolderError::Io {
+            path: checkpoint.path.clone(),
+            action: "list",
+            source,
+        };
+        for entry in fs::read_dir(&checkpoint.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            copy_file(&entry.path(), &folder.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+
+    fn untrained(&self) -> RunError {
+        RunError::Experiment(format!(
+            "{}: this skill model has no checkpoint yet; train it first",
+            self.root.display()
+        ))
+    }
+
     /// The trained model and its progress.
     pub fn load(&self, saved: &SavedModel) -> Result<(Box<dyn Pretrain>, TrainerProgress), RunError> {
         let Some(checkpoint) = self.latest()? else {
-            return Err(RunError::Experiment(format!(
-                "{}: this skill model has no checkpoint yet; train it first",
-                self.root.display()
-            )));
+            return Err(self.untrained());
         };
         let mut model = saved.build(0)?;
         model.restore(checkpoint.file("weights")?, None)?;
         Ok((model, checkpoint.state))
     }
+}
+
+/// Copies a file, with the time of its last change: that of a checkpoint says how new the model is.
+fn copy_file(from: &Path, to: &Path) -> Result<(), RunFolderError> {
+    let copy = || {
+        fs::copy(from, to)?;
+        let file = fs::File::options().write(true).open(to)?;
+        file.set_modified(fs::metadata(from)?.modified()?)?;
+        file.sync_all()
+    };
+    copy().map_err(|source| RunFolderError::Io {
+        path: to.to_path_buf(),
+        action: "write",
+        source,
+    })
 }
 
 /// The newest whole checkpoint; damaged ones after it are warned of.
@@ -167,18 +213,89 @@ pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, Ru
     Ok(saved)
 }
 
-/// The newest skill folder below `runs/` whose model has these settings and is fully trained.
+/// The skill folder below `runs/` whose model has these settings and is fully trained; of several, the one trained last.
 pub fn find_skills(model: &SkillModelConfig, updates: u64) -> Option<PathBuf> {
-    let mut candidates: Vec<_> = std::fs::read_dir("runs")
+    newest_fitting(Path::new("runs"), model, updates)
+}
+
+fn newest_fitting(runs: &Path, model: &SkillModelConfig, updates: u64) -> Option<PathBuf> {
+    let mut candidates: Vec<_> = fs::read_dir(runs)
         .ok()?
         .flatten()
         .filter_map(|entry| {
             let (folder, saved) = SkillFolder::open(&entry.path()).ok()?;
-            let trained = folder.latest().ok()??.state.updates;
-            (saved.model == *model && trained >= updates).then_some(())?;
-            Some((entry.metadata().ok()?.modified().ok()?, folder.root))
+            // Checkpoints of models that do not fit anyway are not read.
+            if saved.model != *model {
+                return None;
+            }
+            let checkpoint = folder.latest().ok()??;
+            (checkpoint.state.updates >= updates).then_some(())?;
+            Some((written_at(&checkpoint)?, folder.root))
         })
         .collect();
     candidates.sort();
     candidates.pop().map(|(_, path)| path)
+}
+
+/// When a checkpoint was written: its manifest is the last of its files.
+fn written_at(checkpoint: &Checkpoint<TrainerProgress>) -> Option<SystemTime> {
+    fs::metadata(checkpoint.path.join("manifest.json"))
+        .ok()?
+        .modified()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::time::Duration;
+
+    use super::*;
+    use crate::skills::BcConfig;
+
+    /// A model whose checkpoint was written so many seconds after 1970.
+    fn trained(root: &Path, model: &SkillModelConfig, updates: u64, second: u64) -> SkillFolder {
+        let saved = SavedModel {
+            model: model.clone(),
+            observation: 3,
+            action: 2,
+        };
+        let folder = SkillFolder::create(&root.join("skills"), &saved).unwrap();
+        let mut progress = TrainerProgress::new(0);
+        progress.updates = updates;
+        let path = folder
+            .checkpoints()
+            .save(updates, &progress, &BTreeMap::new(), None)
+            .unwrap();
+        let manifest = fs::File::options()
+            .write(true)
+            .open(path.join("manifest.json"))
+            .unwrap();
+        manifest
+            .set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
+            .unwrap();
+        folder
+    }
+
+    #[test]
+    fn the_model_trained_last_is_found() {
+        let runs = tempfile::tempdir().unwrap();
+        let root = |name: &str| runs.path().join(name);
+        let model = SkillModelConfig::Bc(BcConfig::default());
+        let other = SkillModelConfig::Bc(BcConfig {
+            width: 16,
+            ..BcConfig::default()
+        });
+        let old = trained(&root("a"), &model, 10, 1_000);
+        trained(&root("b"), &model, 10, 2_000);
+        trained(&root("unfinished"), &model, 9, 3_000);
+        trained(&root("other"), &other, 10, 3_000);
+        // Neither a later change of the folder nor a copy makes a model newer.
+        fs::write(root("a").join("evaluation.json"), "[]").unwrap();
+        old.copy_to(&root("copy").join("skills")).unwrap();
+        let found = |updates| newest_fitting(runs.path(), &model, updates);
+        assert_eq!(found(10), Some(root("b").join("skills")));
+        assert_eq!(found(9), Some(root("unfinished").join("skills")));
+        assert_eq!(found(11), None);
+    }
 }

@@ -185,12 +185,12 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
         learners.extend(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
     }
     // Not before every checkpoint has turned out to fit; with the model that is really used.
-    let mut used = experiment.clone();
-    used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
-    plan.folder.note_experiment(&files::to_text(&used)?)?;
     if let Some(skills) = &plan.skills {
         plan.folder.note_skills(skills)?;
     }
+    let mut used = experiment.clone();
+    used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
+    plan.folder.note_experiment(&files::to_text(&used)?)?;
 
     let ended = app::run(&mut app, |world| {
         learners.iter().all(|&learner| world.get_entity(learner).is_err())

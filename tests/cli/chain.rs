@@ -1,8 +1,9 @@
 //! The chain of commands from demonstrations to the finished agent, and what it leaves behind.
 
+use apprentice::data::{Dataset, Description, EpisodeWriter};
 use apprentice::metrics::{read_scalars, series};
 
-use super::program::{Place, files, names, skills, tiny};
+use super::program::{Place, assert_same, copy, demonstrations, files, names, skills, tiny};
 
 /// Two environments and episodes of 280 steps: at 800 steps both have finished one, and so has the evaluation that
 /// began at 200.
@@ -101,6 +102,12 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     );
 
     // The other commands on the same run.
+    place.fails("evaluate run seeds=[]", &["at least one environment and one seed"]);
+    place.fails(
+        "evaluate run seeds=[0,0]",
+        &["seeds: expected different ones, found 0 twice"],
+    );
+    assert!(before == files(&run), "a refused command changed something");
     let out = place.succeeds("evaluate run --episodes 1 --sampled-only scene=kitchen_mis_aligned");
     assert!(out.contains("slide cabinet") && !out.contains("most likely"), "{out}");
     assert!(place.read("run/evaluation.json").contains("kitchen_mis_aligned"));
@@ -110,6 +117,53 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
         "plot run --tag practice/complete",
         &["no metric `practice/complete`", "practice/completed"],
     );
+}
+
+#[test]
+fn demonstrations_made_otherwise_are_used_with_a_warning() {
+    let place = Place::new();
+    // The same demonstrations without a word on where they come from, as human data.
+    let dataset = Dataset::read(demonstrations()).unwrap();
+    let (observation, action) = (dataset.observation_dim(), dataset.action_dim());
+    let mut writer =
+        EpisodeWriter::create(place.path("mine.hdf5"), observation, action, &Description::default()).unwrap();
+    for number in 0..dataset.sequences().len() {
+        writer.append(&dataset.episode(number).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+
+    let pretrain = format!("pretrain kitchen/spirl_cl {} pretraining.updates=1", tiny());
+    let warnings = |more: &str| {
+        let ran = place.run(&format!("{pretrain} {more}"));
+        assert!(ran.status.success(), "{}", ran.stderr);
+        let lines = ran.stderr.lines().filter(|line| line.starts_with("warning: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let fitting = [
+        "scene=kitchen_mis_aligned",
+        "dataset.collect.environments=2",
+        "dataset.path=mine.hdf5 dataset.collect.seed=5",
+        "dataset.collect=None",
+    ];
+    for more in fitting {
+        assert_eq!(warnings(more), [""; 0], "{more}");
+    }
+    place.write(
+        "scenes/noisy.ron",
+        "(extends: \"kitchen\", observation: (noise_scale: 2.0))",
+    );
+    let found = warnings("dataset.collect.seed=5 dataset.collect.episodes=600 scene=noisy");
+    assert_eq!(found.len(), 1, "{found:?}");
+    for part in [
+        "four.hdf5: ",
+        "dataset.collect.seed: 0 in the file, 5 in the experiment",
+        "dataset.collect.episodes: 4 in the file, 600 in the experiment",
+        "scene: kitchen in the file, noisy in the experiment",
+        "dataset.path",
+        "collect --force",
+    ] {
+        assert!(found[0].contains(part), "no `{part}` in {}", found[0]);
+    }
 }
 
 #[test]
@@ -141,7 +195,7 @@ fn lists_inspects_and_explains_itself() {
     assert!(place.succeeds("--version").starts_with("apprentice "));
     assert_eq!(place.run("practise").status.code(), Some(2), "unknown command");
 
-    let demonstrations = super::program::demonstrations().display();
+    let demonstrations = demonstrations().display();
     let out = place.succeeds(&format!("inspect {demonstrations}"));
     assert!(
         out.contains("4 episodes") && out.contains("microwave") && out.contains("Return"),
@@ -149,6 +203,50 @@ fn lists_inspects_and_explains_itself() {
     );
     let data = format!("inspect {}/tests/data/bad_nan.hdf5", env!("CARGO_MANIFEST_DIR"));
     assert!(place.run(&data).stdout.contains("NaN"), "what is odd is shown");
+}
+
+#[test]
+fn a_run_keeps_the_skill_model_that_it_stands_on() {
+    let place = Place::new();
+    copy(skills(), &place.path("elsewhere"));
+    place.succeeds(&format!(
+        "train kitchen/spirl_cl {} training.steps=60 --skills elsewhere --out run",
+        tiny()
+    ));
+    assert!(
+        place
+            .read("run/skills/copied_from.txt")
+            .trim()
+            .ends_with("elsewhere/skills")
+    );
+    let checkpoint = "skills/checkpoints/step_000000200";
+    assert_same(
+        &place.path("elsewhere").join(checkpoint),
+        &place.path("run").join(checkpoint),
+    );
+    // The same model again, and the copy itself.
+    for skills in ["elsewhere", "run", "./run/skills"] {
+        place.succeeds(&format!(
+            "train kitchen/spirl_cl training.steps=80 --resume --skills {skills} --out run"
+        ));
+    }
+
+    std::fs::remove_dir_all(place.path("elsewhere")).unwrap();
+    std::fs::rename(place.path("run"), place.path("sent")).unwrap();
+    place.succeeds("evaluate sent --episodes 1 --sampled-only");
+    place.succeeds("train kitchen/spirl_cl training.steps=100 --resume --out sent");
+    assert!(place.read("sent/experiment.ron").contains("steps: 100"));
+
+    // A skill model that a run has trained itself stays.
+    copy(skills(), &place.path("own"));
+    let own = files(&place.path("own/skills"));
+    place.fails(
+        "train kitchen/spirl_cl training.steps=60 --resume --skills sent --out own",
+        &["own: this run has trained a skill model of its own", "--out"],
+    );
+    assert!(own == files(&place.path("own/skills")));
+    let left = names(&place.path(""));
+    assert!(!left.iter().any(|name| name.contains(".skills.")), "{left:?}");
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn wrong_files_are_named() {
         "(extends: \"kitchen\", reset: (positions: {\"microvave\": [0.0]}))",
     );
     place.write("scenes/broken.ron", "(extends: \"kitchen\", task: (");
+    place.write("mine/version.txt", "mine");
     let before = left_in(&place);
     let pretrain = format!("pretrain kitchen/spirl_cl {} --out out", tiny());
     for (arguments, parts) in [
@@ -144,6 +145,14 @@ fn wrong_files_are_named() {
         ),
         ("learn kitchen/sac --out file".into(), &["file: cannot make the folder"]),
         (
+            "train kitchen/sac --out mine".into(),
+            &["mine: expected a new or an empty folder, found `version.txt`", "--out"],
+        ),
+        (
+            "learn kitchen/sac --out mine".into(),
+            &["mine: expected a new or an empty folder"],
+        ),
+        (
             "train kitchen/sac scene=misspelt --out out".into(),
             &["microvave", "microwave"],
         ),
@@ -160,6 +169,7 @@ fn wrong_files_are_named() {
         place.fails(&arguments, parts);
     }
     assert_eq!(left_in(&place), before);
+    assert_eq!(place.read("mine/version.txt"), "mine");
 }
 
 #[test]

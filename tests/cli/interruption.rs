@@ -48,6 +48,25 @@ fn an_interrupted_collection_is_never_taken_for_a_whole_one() {
         "collect kitchen --episodes 1 --out some.hdf5",
         &["some.hdf5: is there already", "--force"],
     );
+    // A file that is there is not replaced by less.
+    let before = fs::read(place.path("some.hdf5")).unwrap();
+    let ran = begins(
+        place.start("collect kitchen --episodes 300 --seed 1 --out some.hdf5 --force"),
+        "demonstrations: ",
+    );
+    assert!(
+        ran.stderr.contains("some.hdf5: the collection was interrupted"),
+        "{}",
+        ran.stderr
+    );
+    assert!(fs::read(place.path("some.hdf5")).unwrap() == before);
+    // Whoever uses what was gathered hears how much is missing.
+    let pretrain = format!("pretrain kitchen/spirl_cl {} --out run", tiny());
+    let ran = place.run(&format!(
+        "{pretrain} pretraining.updates=1 dataset.path=some.hdf5 dataset.collect=None"
+    ));
+    let warning = format!("it holds only {found} of 300 demonstrations");
+    assert!(ran.stderr.contains(&warning), "{}", ran.stderr);
     assert_eq!(
         names(&place.path(""))
             .iter()

@@ -205,9 +205,13 @@ pub fn skills() -> &'static Path {
     })
 }
 
-/// [`TINY`] with the shared demonstrations.
+/// [`TINY`] with the shared demonstrations and how they were made.
 pub fn tiny() -> String {
-    format!("dataset.path={} {}", demonstrations().display(), TINY.join(" "))
+    format!(
+        "dataset.path={} dataset.collect.episodes=4 {}",
+        demonstrations().display(),
+        TINY.join(" ")
+    )
 }
 
 /// A folder that outlives the test which makes it; the one of an earlier run of the tests is removed.
