@@ -148,7 +148,7 @@ fn success_under_disturbance() {
             (Disturbance::noise(0.1), 0),
             (Disturbance::noise(0.2), 0),
             (Disturbance::default(), 0),
-            (Disturbance::default(), 2),
+            (Disturbance::default(), DemonstratorConfig::default().retries),
         ];
         for (disturbance, retries) in levels {
             let (done, steps) = success(element, disturbance, retries, 100);

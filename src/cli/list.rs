@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{Failure, print};
 use crate::files::{self, FileKind};
+use crate::scene::Scene;
 
 /// List the scenes and experiments there are.
 #[derive(clap::Args, Debug)]
@@ -14,7 +15,16 @@ pub(super) fn run(_arguments: &Arguments) -> Result<ExitCode, Failure> {
     for (title, kind) in [("Scenes", FileKind::Scene), ("Experiments", FileKind::Experiment)] {
         print(format_args!("{title}"))?;
         for (name, path) in files::list(kind, &roots) {
-            print(format_args!("  {name:<32} {}", path.display()))?;
+            // A file that cannot be read is listed all the same; using it says why.
+            let about = match kind {
+                FileKind::Scene => Scene::load(&path.display().to_string()).map(|scene| scene.description),
+                FileKind::Experiment => Ok(String::new()),
+            };
+            let about = about.unwrap_or_default();
+            print(format_args!(
+                "{}",
+                format!("  {name:<32} {}  {about}", path.display()).trim_end()
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)

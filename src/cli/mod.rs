@@ -194,8 +194,9 @@ fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Re
             Ok(Some(path))
         }
         None => Err(format!(
-            "no trained skill model of this kind below runs/; train one with `apprentice pretrain {name}`, \
-             or name a folder with --skills"
+            "no skill model below runs/ has the experiment's settings and {} updates; train one with `apprentice \
+             pretrain {name}`, or name a folder with --skills",
+            experiment.pretraining.updates
         )
         .into()),
     }

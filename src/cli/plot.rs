@@ -21,6 +21,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    if arguments.out.extension().is_none_or(|extension| extension != "svg") {
+        return Err(format!(
+            "{}: pictures are SVG; expected a name that ends in .svg",
+            arguments.out.display()
+        )
+        .into());
+    }
     let runs = arguments.runs.iter().map(|run| match run.split_once('=') {
         Some((label, folder)) => (label.to_owned(), PathBuf::from(folder)),
         None => (run.clone(), PathBuf::from(run)),

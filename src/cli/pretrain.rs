@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::{Begun, Context, Failure, ended, print, table};
 use crate::app::Ended;
+use crate::experiment::SkillModelConfig;
 use crate::run;
 
 /// Train the skill model of an experiment from its demonstrations.
@@ -39,6 +40,11 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
 fn pretrain(run: &Begun, context: &Context) -> Result<Ended, Failure> {
     let settings = context.settings();
     run::check(&run.experiment)?;
+    if run.experiment.skill_model == SkillModelConfig::None {
+        return Err(
+            "this experiment has no skill model to train (skill_model: None); `apprentice train` practises".into(),
+        );
+    }
     let (dataset, collected) = run::ensure_dataset(&run.experiment, &settings)?;
     if let Some(report) = collected {
         print(format_args!("{}", table::collection(&report)))?;

@@ -156,7 +156,7 @@ fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
         let path = config.path.display();
         bevy::log::warn!(
             "{path}: used as it is, but {}. For new demonstrations name another file (dataset.path) or remove this one; \
-             `apprentice collect --force` replaces it",
+             `apprentice collect --force` replaces it. If it is as you want it, give its settings as overrides",
             found.join("; ")
         );
     }

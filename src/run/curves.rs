@@ -46,8 +46,9 @@ fn seeds(root: &Path, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
             Some(curve) => curves.push(curve),
             None => {
                 let names: Vec<&str> = found.keys().copied().collect();
+                let practised = "metrics of episodes are there once one has ended";
                 return Err(RunError::Experiment(format!(
-                    "{}: no metric `{tag}`; there are: {}",
+                    "{}: no metric `{tag}` ({practised}); there are: {}",
                     folder.display(),
                     names.join(", ")
                 )));

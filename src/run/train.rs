@@ -188,6 +188,9 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     if let Some(skills) = &plan.skills {
         plan.folder.note_skills(skills)?;
     }
+    if learners.is_empty() {
+        return Ok(Ended::Finished);
+    }
     let mut used = experiment.clone();
     used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
     plan.folder.note_experiment(&files::to_text(&used)?)?;
@@ -304,6 +307,9 @@ fn spawn_learner(
     }
     let steps = practice.steps;
     if saved_at.is_some() && steps >= config.steps {
+        if steps > config.steps {
+            bevy::log::warn!("seed {seed} has practised {steps} steps already, more than training.steps");
+        }
         return Ok(None);
     }
     // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
