@@ -183,7 +183,7 @@ fn lists_inspects_and_explains_itself() {
         );
     }
     let help = place.succeeds("--help");
-    let commands = "learn collect inspect pretrain rollout train evaluate import plot list";
+    let commands = "learn collect inspect pretrain rollout train evaluate import plot bench list";
     for command in commands.split_whitespace() {
         assert!(help.contains(&format!("\n  {command} ")), "no {command} in {help}");
         assert!(

@@ -64,7 +64,10 @@ fn wrong_settings_are_named() {
             "train kitchen/sac --threads 0 --out out",
             &["--threads: expected at least 1, found 0"],
         ),
-        ("pretrain kitchen/sac --out out", &["names no demonstrations"]),
+        (
+            "pretrain kitchen/sac --out out",
+            &["no skill model to train", "`apprentice train`"],
+        ),
         (
             "collect kitchen --episodes 0 --out out/x.hdf5",
             &["at least one demonstration"],
@@ -72,7 +75,7 @@ fn wrong_settings_are_named() {
         (
             "train kitchen/spirl_cl --out out",
             &[
-                "no trained skill model",
+                "no skill model below runs/",
                 "apprentice pretrain kitchen/spirl_cl",
                 "--skills",
             ],
@@ -159,6 +162,7 @@ fn wrong_files_are_named() {
         ("train kitchen/sac scene=broken --out out".into(), &["broken.ron:1:"]),
         ("train kitchen/sac --resume --out out".into(), &["out is no run folder"]),
         ("evaluate out".into(), &["out is no run folder"]),
+        ("plot run --out p.png".into(), &["p.png: pictures are SVG", ".svg"]),
         ("plot file --out p.svg".into(), &["file is no run folder"]),
         ("import none.pth --out out".into(), &["none.pth"]),
         (
