@@ -159,22 +159,15 @@ impl Begun {
 
 /// The folder of the run to go on with when none is named: there must be only one of the experiment.
 fn only_run_of(name: &str) -> Result<PathBuf, Failure> {
-    let first = Path::new("runs").join(run::default_name(name));
-    if RunFolder::next_free(name) == first || !second(&first).exists() {
+    let first = run::default_name(name);
+    let second = Path::new("runs").join(format!("{first}_2"));
+    let first = Path::new("runs").join(first);
+    if !second.exists() {
         return Ok(first);
     }
-    Err(format!(
-        "there are several runs of {name}, {} and {} among them; say with --out which one goes on",
-        first.display(),
-        second(&first).display()
-    )
-    .into())
-}
-
-fn second(first: &Path) -> PathBuf {
-    let mut name = first.as_os_str().to_owned();
-    name.push("_2");
-    PathBuf::from(name)
+    let (first, second) = (first.display(), second.display());
+    let message = format!("there are several runs of {name} ({first}, {second}); say with --out which one goes on");
+    Err(message.into())
 }
 
 /// The skill model an experiment needs: the one asked for, or the newest one that fits.

@@ -192,6 +192,13 @@ fn lists_inspects_and_explains_itself() {
                 .contains("Usage: apprentice")
         );
     }
+    // It fails unless the physics of schedule and bare loop end in the same bits.
+    let bench = place.succeeds("bench simulation --environments 1,3 --seconds 0.2 --json");
+    let bench: serde_json::Value = serde_json::from_str(&bench).unwrap();
+    let names: Vec<&str> = (0..8)
+        .filter_map(|row| bench["results"][row]["name"].as_str())
+        .collect();
+    assert!(names.contains(&"simulation to bare mj_step, 3 kitchens"), "{names:?}");
     assert!(place.succeeds("--version").starts_with("apprentice "));
     assert_eq!(place.run("practise").status.code(), Some(2), "unknown command");
 
