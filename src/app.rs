@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bevy::app::TaskPoolThreadAssignmentPolicy;
 use bevy::prelude::*;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::tick::{Faults, Tick, TickPlugin};
 
@@ -13,15 +15,17 @@ use crate::tick::{Faults, Tick, TickPlugin};
 pub struct StopRequest(Arc<AtomicBool>);
 
 impl StopRequest {
-    /// A request that Ctrl-C, `SIGTERM` and `SIGHUP` set. A second one ends the process at once.
-    pub fn on_signals() -> Result<Self, ctrlc::Error> {
+    /// A request that Ctrl-C, `SIGTERM` and `SIGHUP` set. A second one ends the process at once. Signals that the
+    /// process was told to ignore stay ignored: under `nohup` a closed terminal ends nothing.
+    pub fn on_signals() -> std::io::Result<Self> {
         let request = Self::default();
-        let flag = request.0.clone();
-        ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if !is_ignored(signal) {
+                // In this order, so that the first signal does not end the process itself.
+                flag::register_conditional_shutdown(signal, 130, request.0.clone())?;
+                flag::register(signal, request.0.clone())?;
             }
-        })?;
+        }
         Ok(request)
     }
 
@@ -34,6 +38,14 @@ impl StopRequest {
     pub fn is_made(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Whether the process was started with this signal ignored, as far as the system tells it.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Why [`run`] came back.

@@ -20,6 +20,9 @@ use crate::skills::{Bc, BcConfig, SkillDims, SkillError, Spirl, SpirlConfig, Sta
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
+    /// What it is, in a line, for lists.
+    #[serde(default)]
+    pub description: String,
     /// The scene in which the agents practise: a name below `scenes/` or a path.
     pub scene: String,
     /// Demonstrations from which the skill model learns.

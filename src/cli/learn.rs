@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
             let message = "holds a run of another experiment or with other overrides; choose another folder (--out)";
             return Err(format!("{}: {message}", root.display()).into());
         }
-        Err(_) => RunFolder::create(&root, &loaded.resolved_text)?,
+        Err(_) => RunFolder::create(&root, &arguments.experiment, &loaded.resolved_text)?,
     };
     let result = chain(arguments, experiment, &folder, &settings);
     if result.is_err() {

@@ -132,6 +132,7 @@ impl Begun {
         };
         if resume {
             let folder = RunFolder::open(&folder)?;
+            folder.expect_experiment(name)?;
             let loaded = Experiment::load(&folder.experiment_file().display().to_string(), overrides)?;
             return Ok(Self {
                 experiment: loaded.value,
@@ -140,7 +141,7 @@ impl Begun {
             });
         }
         let loaded = Experiment::load(name, overrides)?;
-        let folder = RunFolder::create(&folder, &loaded.resolved_text)?;
+        let folder = RunFolder::create(&folder, name, &loaded.resolved_text)?;
         Ok(Self {
             experiment: loaded.value,
             folder,

@@ -3,7 +3,7 @@
 //! ```text
 //! runs/kitchen_spirl_cl/
 //!   experiment.ron      the resolved experiment
-//!   version.txt         program, version, processor, command line
+//!   version.txt         program, version, processor, experiment, command line
 //!   skills/             the skill model: trained by this run, with metrics, or copied from where it was
 //!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
 //!   evaluation.json     results of the last evaluation
@@ -18,6 +18,8 @@ use super::{RunError, SkillFolder};
 
 const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
+/// How the line of [`VERSION`] begins that names the experiment.
+const EXPERIMENT_LINE: &str = "experiment ";
 /// In runs of earlier versions, names the folder of a skill model that lies elsewhere.
 const SKILLS_USED: &str = "skills_from.txt";
 /// In the folder of a skill model that is a copy, names where it comes from.
@@ -65,6 +67,16 @@ pub enum RunFolderError {
         /// The other skill model.
         skills: PathBuf,
     },
+    /// The run is one of another experiment.
+    #[error("{} is a run of the experiment `{found}`, not of `{wanted}`; name that one to go on with it", path.display())]
+    OtherExperiment {
+        /// The folder.
+        path: PathBuf,
+        /// The run's experiment.
+        found: String,
+        /// The one that was named.
+        wanted: String,
+    },
     /// The folder holds no run.
     #[error("{} is no run folder: it has no experiment.ron{}", path.display(), nearest(path))]
     NotARun {
@@ -92,8 +104,9 @@ enum Made {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run and stores the resolved experiment in it. A folder that is there must be empty.
-    pub fn create(root: &Path, resolved_experiment: &str) -> Result<Self, RunFolderError> {
+    /// Makes the folder of a new run of the experiment `name` and stores the resolved experiment in it. A folder that is
+    /// there must be empty.
+    pub fn create(root: &Path, name: &str, resolved_experiment: &str) -> Result<Self, RunFolderError> {
         let folder = Self {
             root: root.to_path_buf(),
             made: if root.is_dir() { Made::Files } else { Made::Folder },
@@ -109,7 +122,7 @@ impl RunFolder {
         }
         make_folder(root)?;
         let write = || {
-            folder.write(VERSION, &version_text())?;
+            folder.write(VERSION, &version_text(name))?;
             // Last, because with it the folder counts as a run.
             folder.write(EXPERIMENT, resolved_experiment)
         };
@@ -163,6 +176,20 @@ impl RunFolder {
             Err(RunFolderError::NotARun {
                 path: root.to_path_buf(),
             })
+        }
+    }
+
+    /// Refuses a run that was begun with another experiment than the one named. Runs of earlier versions do not say.
+    pub fn expect_experiment(&self, name: &str) -> Result<(), RunFolderError> {
+        let version = self.read(VERSION).unwrap_or_default();
+        let found = version.lines().find_map(|line| line.strip_prefix(EXPERIMENT_LINE));
+        match found {
+            Some(found) if default_name(found) != default_name(name) => Err(RunFolderError::OtherExperiment {
+                path: self.root.clone(),
+                found: found.to_string(),
+                wanted: name.to_string(),
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -263,12 +290,11 @@ impl RunFolder {
     }
 }
 
-/// The name a run of this experiment has by default: `kitchen/spirl_cl` gives `kitchen_spirl_cl`.
+/// The name a run of this experiment has by default: `kitchen/spirl_cl` and `configs/kitchen/spirl_cl.ron` give
+/// `kitchen_spirl_cl`.
 pub fn default_name(experiment: &str) -> String {
-    experiment
-        .trim_end_matches(".ron")
-        .trim_matches(['/', '.'])
-        .replace(['/', '\\'], "_")
+    let path = experiment.trim_end_matches(".ron").trim_matches(['/', '.']);
+    path.strip_prefix("configs/").unwrap_or(path).replace(['/', '\\'], "_")
 }
 
 /// Makes a folder and its parents.
@@ -342,10 +368,10 @@ pub fn processor() -> String {
     first.unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 
-fn version_text() -> String {
+fn version_text(experiment: &str) -> String {
     let command: Vec<String> = std::env::args().collect();
     format!(
-        "apprentice {}\nMuJoCo {}\nprocessor {}\ncommand {}\n",
+        "apprentice {}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\ncommand {}\n",
         env!("CARGO_PKG_VERSION"),
         mujoco_rs::mujoco_version(),
         processor(),
@@ -379,10 +405,19 @@ mod tests {
     fn a_run_folder_is_never_taken_twice() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("first");
-        let folder = RunFolder::create(&root, "(scene: \"kitchen\")").unwrap();
+        let folder = RunFolder::create(&root, "kitchen/sac", "(scene: \"kitchen\")").unwrap();
         assert_eq!(folder.read("experiment.ron").unwrap(), "(scene: \"kitchen\")");
-        assert!(matches!(RunFolder::create(&root, "()"), Err(RunFolderError::Taken(_))));
+        assert!(matches!(
+            RunFolder::create(&root, "kitchen/sac", "()"),
+            Err(RunFolderError::Taken(_))
+        ));
         assert_eq!(RunFolder::open(&root).unwrap().root(), folder.root());
+        folder.expect_experiment("configs/kitchen/sac.ron").unwrap();
+        let message = folder.expect_experiment("kitchen/spirl").unwrap_err().to_string();
+        assert!(
+            message.contains("of the experiment `kitchen/sac`, not of `kitchen/spirl`"),
+            "{message}"
+        );
         let message = RunFolder::open(&parent.path().join("frist")).unwrap_err().to_string();
         assert!(message.contains("first"), "{message}");
     }
@@ -390,7 +425,7 @@ mod tests {
     #[test]
     fn only_unused_folders_are_removed() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = RunFolder::create(&parent.path().join("run"), "()").unwrap();
+        let folder = RunFolder::create(&parent.path().join("run"), "mine", "()").unwrap();
         make_folder(&folder.skills()).unwrap();
         folder.remove_if_unused();
         assert_eq!(folder.read("experiment.ron").unwrap(), "()");
@@ -400,7 +435,9 @@ mod tests {
         folder.remove_if_unused();
         assert!(!folder.root().exists());
         fs::create_dir(folder.root()).unwrap();
-        RunFolder::create(folder.root(), "()").unwrap().remove_if_unused();
+        RunFolder::create(folder.root(), "mine", "()")
+            .unwrap()
+            .remove_if_unused();
         assert_eq!(first_in(folder.root()), None);
         assert!(folder.root().exists(), "a folder that was there stays");
     }
@@ -409,7 +446,7 @@ mod tests {
     fn folders_with_other_things_are_left_alone() {
         let parent = tempfile::tempdir().unwrap();
         fs::write(parent.path().join("version.txt"), "mine").unwrap();
-        let message = RunFolder::create(parent.path(), "()").unwrap_err().to_string();
+        let message = RunFolder::create(parent.path(), "mine", "()").unwrap_err().to_string();
         assert!(message.contains("found `version.txt` in it"), "{message}");
         assert_eq!(fs::read_to_string(parent.path().join("version.txt")).unwrap(), "mine");
     }
@@ -417,6 +454,6 @@ mod tests {
     #[test]
     fn names_come_from_experiments() {
         assert_eq!(default_name("kitchen/spirl_cl"), "kitchen_spirl_cl");
-        assert_eq!(default_name("./configs/mine.ron"), "configs_mine");
+        assert_eq!(default_name("./configs/mine.ron"), "mine");
     }
 }

@@ -233,7 +233,6 @@ pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
     Ok(scene)
 }
 
-/// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
 /// Finds out whether the experiment's skill model can be made and serves its learner.
 fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), RunError> {
     if let SkillModelConfig::Spirl(config) = &experiment.skill_model
@@ -273,6 +272,7 @@ fn no_skills() -> RunError {
     )
 }
 
+/// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
 fn spawn_learner(
     world: &mut World,
     experiment: &Experiment,

@@ -182,6 +182,10 @@ fn lists_inspects_and_explains_itself() {
             "no {name} in {out}"
         );
     }
+    assert!(
+        out.contains("neither skills nor prior"),
+        "descriptions are shown: {out}"
+    );
     let help = place.succeeds("--help");
     let commands = "learn collect inspect pretrain rollout train evaluate import plot bench list";
     for command in commands.split_whitespace() {
@@ -243,6 +247,11 @@ fn a_run_keeps_the_skill_model_that_it_stands_on() {
     place.succeeds("evaluate sent --episodes 1 --sampled-only");
     place.succeeds("train kitchen/spirl_cl training.steps=100 --resume --out sent");
     assert!(place.read("sent/experiment.ron").contains("steps: 100"));
+
+    place.fails(
+        "train kitchen/no_prior --resume --out sent",
+        &["sent is a run of the experiment `kitchen/spirl_cl`, not of `kitchen/no_prior`"],
+    );
 
     // A skill model that a run has trained itself stays.
     copy(skills(), &place.path("own"));

@@ -88,6 +88,21 @@ fn stages_without_checkpoints_end_when_asked() {
 }
 
 #[test]
+fn a_closed_terminal_ends_what_is_not_told_to_outlive_it() {
+    let place = Place::new();
+    let collect = |episodes| format!("collect kitchen --episodes {episodes} --out {episodes}.hdf5");
+    let ran = place
+        .start(&collect(300))
+        .signal_when("HUP", |log| log.contains("demonstrations: "));
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+    let ran = place
+        .start_without_hangup(&collect(6))
+        .signal_when("HUP", |log| log.contains("demonstrations: "));
+    assert!(ran.status.success(), "{}", ran.stderr);
+    assert_eq!(Dataset::read(place.path("6.hdf5")).unwrap().sequences().len(), 6);
+}
+
+#[test]
 fn what_a_crash_leaves_is_taken_up() {
     let place = Place::new();
     place.succeeds(&practice(300, "run"));

@@ -83,6 +83,16 @@ impl Place {
         Running { child, stdout, stderr }
     }
 
+    /// Starts the program as `nohup` does: deaf to the end of its terminal.
+    pub fn start_without_hangup(&self, arguments: &str) -> Running {
+        let program = env!("CARGO_BIN_EXE_apprentice");
+        self.spawn(
+            Command::new("sh")
+                .args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", program])
+                .args(arguments.split_whitespace()),
+        )
+    }
+
     /// Runs the program.
     pub fn run(&self, arguments: &str) -> Ran {
         self.start(arguments).wait()
@@ -167,13 +177,18 @@ impl Running {
     }
 
     /// Sends the program what Ctrl-C sends once `ready` holds, or lets it end if it is faster, and waits for the end.
-    pub fn interrupt_when(mut self, mut ready: impl FnMut(&str) -> bool) -> Ran {
+    pub fn interrupt_when(self, ready: impl FnMut(&str) -> bool) -> Ran {
+        self.signal_when("INT", ready)
+    }
+
+    /// Sends the program a signal once `ready` holds, or lets it end if it is faster, and waits for the end.
+    pub fn signal_when(mut self, signal: &str, mut ready: impl FnMut(&str) -> bool) -> Ran {
         let begun = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < PATIENCE, "the program never got there");
             if ready(&std::fs::read_to_string(&self.stderr).unwrap()) {
                 let process = self.child.id().to_string();
-                Command::new("kill").args(["-INT", &process]).status().unwrap();
+                Command::new("kill").args(["-s", signal, &process]).status().unwrap();
                 break;
             }
             std::thread::sleep(Duration::from_millis(2));
