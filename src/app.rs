@@ -29,11 +29,6 @@ impl StopRequest {
         Ok(request)
     }
 
-    /// Asks for the end of the run.
-    pub fn make(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
     /// Whether the end was asked for.
     pub fn is_made(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -80,7 +75,6 @@ pub fn headless(threads: usize, stop: StopRequest) -> App {
         TaskPoolPlugin {
             task_pool_options: options,
         },
-        AssetPlugin::default(),
         TickPlugin,
     ));
     app.insert_resource(stop);

@@ -3,35 +3,70 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::ops::ControlFlow;
 use std::process::Command;
 
+use apprentice::app::StopRequest;
 use apprentice::demos::{
     CollectConfig, Demonstration, DemonstratorConfig, Disturbance, KitchenDemonstrator, KitchenElement, collect,
     demonstrate, human_sequences, recording_scene,
 };
-use apprentice::scene::{CompiledScene, Scene};
+use apprentice::rng::{Purpose, stream};
+use apprentice::scene::{CompiledScene, Control, JudgedOn, Scene, Servo};
 use apprentice::sim::Environment;
+
+/// How one element was done.
+struct Done {
+    steps: usize,
+    /// Step after which it was done for the first time.
+    completed: Option<usize>,
+    /// From the goal, in the end.
+    distance: f64,
+    /// Whether it was done in the end.
+    success: bool,
+}
+
+/// Does one element from about the scene's start, by hand.
+fn run(
+    scene: &CompiledScene,
+    environment: &mut Environment,
+    demonstrator: &mut KitchenDemonstrator,
+    element: KitchenElement,
+    attempt: u64,
+) -> Done {
+    let mut start = scene.start().to_vec();
+    let offsets = demonstrator.begin(vec![element], stream(0, Purpose::Demonstrator, 0, attempt));
+    for (joint, offset) in start.iter_mut().zip(offsets) {
+        *joint += offset;
+    }
+    environment.begin(scene, attempt, &start);
+    let (mut steps, mut completed) = (0, None);
+    while let Some(act) = demonstrator.act(&environment.physics, &environment.measurement) {
+        if demonstrator.config().disturbance == Disturbance::NONE {
+            assert_eq!(act.intended, act.executed);
+        }
+        environment.step(scene, &act.executed);
+        steps += 1;
+        if demonstrator.is_done(element, &environment.physics) {
+            completed.get_or_insert(steps);
+        }
+    }
+    Done {
+        steps,
+        completed,
+        distance: demonstrator.distance(element, &environment.physics),
+        success: demonstrator.is_done(element, &environment.physics),
+    }
+}
 
 /// Steps, step of completion and final distance of one element from the scene's start, without any randomness.
 fn exact_run(element: KitchenElement) -> (usize, Option<usize>, f64) {
-    let mut scene = Scene::load("kitchen").unwrap();
+    let mut scene = kitchen();
     scene.observation.noise = false;
     let scene = CompiledScene::new(recording_scene(&scene)).unwrap();
     let mut environment = Environment::new(&scene, 0, 0).unwrap();
     let mut demonstrator = KitchenDemonstrator::new(&scene, DemonstratorConfig::exact()).unwrap();
-    let rng = apprentice::rng::stream(0, apprentice::rng::Purpose::Demonstrator, 0, 0);
-    demonstrator.begin(vec![element], rng);
-    let (mut steps, mut completed) = (0, None);
-    while let Some(act) = demonstrator.act(&environment.physics, &environment.measurement) {
-        assert_eq!(act.intended, act.executed);
-        environment.step(&scene, &act.executed);
-        steps += 1;
-        if completed.is_none() && demonstrator.is_done(element, &environment.physics) {
-            completed = Some(steps);
-        }
-    }
-    (steps, completed, demonstrator.distance(element, &environment.physics))
+    let done = run(&scene, &mut environment, &mut demonstrator, element, 0);
+    (done.steps, done.completed, done.distance)
 }
 
 /// The elements whose routine is that of our first implementation (in Python) repeat its numbers.
@@ -82,8 +117,89 @@ fn senseless_settings_are_refused() {
         "demonstrator.slowdown: expected a number from 0 to below 1, found 1"
     );
     config.slowdown = 0.0;
-    config.disturbance.bias = f64::NAN;
-    assert!(KitchenDemonstrator::new(&scene, config).is_err());
+    let refused = |change: fn(&mut DemonstratorConfig)| {
+        let mut config = config.clone();
+        change(&mut config);
+        config.check().unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(|config| config.disturbance.bias = f64::NAN),
+        "demonstrator.disturbance.bias: expected a number from 0, found NaN"
+    );
+    assert_eq!(
+        refused(|config| config.attempt_limit = 0),
+        "demonstrator.attempt_limit: expected at least 1 step, found 0"
+    );
+    for steps in [(4, 2), (0, 2)] {
+        config.disturbance.push_steps = steps;
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            format!(
+                "demonstrator.disturbance.push_steps: expected two numbers of steps from 1, the smaller one first, \
+                 found {steps:?}"
+            )
+        );
+    }
+    config.disturbance.push_steps = (2, 2);
+    config.check().unwrap();
+}
+
+/// A scene like the kitchen with other control; the demonstrator's error, or the first action it intends.
+fn first_action(change: fn(&mut f64, &mut Vec<Servo>)) -> Result<[f64; 9], String> {
+    let mut scene = kitchen();
+    let Control::VelocityLimitedPosition { speed, servos } = &mut scene.control;
+    change(speed, servos);
+    scene.observation.noise = false;
+    let scene = CompiledScene::new(recording_scene(&scene)).unwrap();
+    let mut demonstrator =
+        KitchenDemonstrator::new(&scene, DemonstratorConfig::exact()).map_err(|error| error.to_string())?;
+    let environment = Environment::new(&scene, 0, 0).unwrap();
+    demonstrator.begin(vec![KitchenElement::Kettle], stream(0, Purpose::Demonstrator, 0, 0));
+    let act = demonstrator.act(&environment.physics, &environment.measurement);
+    Ok(act.unwrap().intended)
+}
+
+#[test]
+fn the_demonstrator_works_with_the_control_of_the_scene() {
+    let usual = first_action(|_, _| ()).unwrap();
+    let fast = first_action(|speed, _| *speed *= 2.0).unwrap();
+    let unclipped: Vec<_> = (0..7).filter(|&joint| usual[joint].abs() < 1.0).collect();
+    for &joint in &unclipped {
+        assert!((usual[joint] / 2.0 - fast[joint]).abs() < 1e-12, "{usual:?} {fast:?}");
+    }
+    assert!(unclipped.iter().any(|&joint| usual[joint].abs() > 0.1), "{usual:?}");
+
+    assert_eq!(
+        first_action(|_, servos| servos.swap(2, 3)).unwrap_err(),
+        "control.servos.2.joint: the kitchen demonstrator expects \"robot:panda0_joint3\" here, found \
+         \"robot:panda0_joint4\""
+    );
+    assert_eq!(
+        first_action(|_, servos| servos[4].range = (1.5, 1.5)).unwrap_err(),
+        "control.servos.4.range: the kitchen demonstrator needs 0.06 rad to move in; this range and the joint's own \
+         limits leave 1.5 to 1.5"
+    );
+    assert_eq!(
+        first_action(|_, servos| servos.truncate(8)).unwrap_err(),
+        "the kitchen demonstrator drives nine servos, this scene has 8"
+    );
+}
+
+/// Noise belongs into observations, not into what was done when.
+#[test]
+fn recordings_are_judged_on_the_true_state() {
+    let published = Scene::load("kitchen_published").unwrap();
+    assert_eq!(published.task.judged_on, JudgedOn::Observation);
+    assert_eq!(recording_scene(&published).task.judged_on, JudgedOn::State);
+}
+
+#[test]
+fn a_stop_is_seen_before_the_next_tick() {
+    let stop = StopRequest::on_signals().unwrap();
+    signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
+    let report = collect(&small(), &kitchen(), stop, |_| Ok(()), |_| ()).unwrap();
+    assert!(report.interrupted);
+    assert_eq!(report.attempts, 0);
 }
 
 /// Two of every element, as disturbed and varied as the default has it.
@@ -94,7 +210,7 @@ fn every_element_succeeds() {
         sequences: KitchenElement::ALL.map(|element| vec![element]).to_vec(),
         ..small()
     };
-    let report = collect(&config, &kitchen(), |_| Ok(()), |_| ControlFlow::Continue(())).unwrap();
+    let report = collect(&config, &kitchen(), StopRequest::default(), |_| Ok(()), |_| ()).unwrap();
     assert!(report.attempts <= 15, "{:?}", report.rejected);
 }
 
@@ -102,39 +218,25 @@ fn kitchen() -> Scene {
     Scene::load("kitchen").unwrap()
 }
 
-/// Share of successes of single elements from the start, without retries.
-fn success(element: KitchenElement, disturbance: Disturbance, retries: usize, episodes: usize) -> (usize, f64) {
-    let config = CollectConfig {
-        episodes,
-        sequences: vec![vec![element]],
-        demonstrator: DemonstratorConfig {
-            disturbance,
-            retries,
-            ..DemonstratorConfig::default()
-        },
-        ..CollectConfig::default()
+/// How many of 100 attempts at an element from the start succeed, and the mean of their steps.
+fn success(element: KitchenElement, disturbance: Disturbance, retries: usize) -> (usize, f64) {
+    let scene = CompiledScene::new(recording_scene(&kitchen())).unwrap();
+    let mut environment = Environment::new(&scene, 0, 0).unwrap();
+    let config = DemonstratorConfig {
+        disturbance,
+        retries,
+        ..DemonstratorConfig::default()
     };
-    let mut attempts = 0;
-    let report = collect(
-        &config,
-        &kitchen(),
-        |_| Ok(()),
-        |_| {
-            attempts += 1;
-            if attempts < episodes {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        },
-    );
-    match report {
-        Ok(report) => (report.episodes, report.spread.steps.mean()),
-        Err(error) => {
-            println!("{error}");
-            (0, 0.0)
+    let mut demonstrator = KitchenDemonstrator::new(&scene, config).unwrap();
+    let (mut succeeded, mut steps) = (0, 0);
+    for attempt in 0..100 {
+        let done = run(&scene, &mut environment, &mut demonstrator, element, attempt);
+        if done.success {
+            succeeded += 1;
+            steps += done.steps;
         }
     }
+    (succeeded, steps as f64 / succeeded.max(1) as f64)
 }
 
 #[test]
@@ -151,7 +253,7 @@ fn success_under_disturbance() {
             (Disturbance::default(), DemonstratorConfig::default().retries),
         ];
         for (disturbance, retries) in levels {
-            let (done, steps) = success(element, disturbance, retries, 100);
+            let (done, steps) = success(element, disturbance, retries);
             row += &format!(" | {done:3} {steps:5.1}");
         }
         println!("{row}");
@@ -166,7 +268,7 @@ fn six_hundred_demonstrations() {
         seed: 7,
         ..CollectConfig::default()
     };
-    let report = collect(&config, &kitchen(), |_| Ok(()), |_| ControlFlow::Continue(())).unwrap();
+    let report = collect(&config, &kitchen(), StopRequest::default(), |_| Ok(()), |_| ()).unwrap();
     println!(
         "{} of {} in {:.1} s, {} steps, rejected {:?}\n{}",
         report.episodes,
@@ -225,7 +327,8 @@ fn gather(config: &CollectConfig) -> Vec<Demonstration> {
         demonstrations.push(demonstration);
         Ok(())
     };
-    collect(config, &kitchen(), keep, |_| ControlFlow::Continue(())).unwrap();
+    let report = collect(config, &kitchen(), StopRequest::default(), keep, |_| ()).unwrap();
+    assert!(!report.interrupted);
     demonstrations
 }
 

@@ -416,6 +416,110 @@ fn an_unstable_environment_is_cut_off_counted_and_reset() {
     assert_eq!(app.world().get::<Episode>(environments[1]).unwrap().index, 0);
 }
 
+/// A scene of its own: an arm with a servo, and eight balls at `height` above a floor with too little memory for all
+/// their contacts.
+fn crowded(height: f64) -> Result<CompiledScene, SceneError> {
+    let folder = tempfile::tempdir().unwrap();
+    let balls: String = (0..8)
+        .map(|ball| {
+            let (x, y) = (0.102 * f64::from(ball % 4), 0.102 * f64::from(ball / 4));
+            format!(r#"<body pos="{x} {y} {height}"><freejoint/><geom type="sphere" size="0.05"/></body>"#)
+        })
+        .collect();
+    let model = format!(
+        r#"<mujoco><size memory="22K"/><worldbody><geom type="plane" size="1 1 1"/>
+        <body pos="0 0 3"><joint name="arm" axis="0 1 0" damping="0.1"/>
+        <geom type="capsule" fromto="0 0 0 0 0 0.2" size="0.01"/></body>
+        {balls}</worldbody><actuator><position name="arm" joint="arm"/></actuator></mujoco>"#
+    );
+    let path = folder.path().join("balls.xml");
+    std::fs::write(&path, model).unwrap();
+    let scene = folder.path().join("balls.ron");
+    let text = format!(
+        r#"(
+            physics: (model: {path:?}, frame_skip: 10),
+            control: VelocityLimitedPosition(
+                speed: 1.0,
+                servos: [(joint: "arm", actuator: "arm", range: (-1.0, 1.0))],
+            ),
+            observation: (terms: [Position(joints: ["arm"])]),
+            reset: (),
+            episode: (steps: 100),
+        )"#
+    );
+    std::fs::write(&scene, text).unwrap();
+    CompiledScene::load(scene.to_str().unwrap(), &[])
+}
+
+#[test]
+fn contacts_that_are_left_out_are_a_fault() {
+    // The balls touch the floor after 0.046 s; a step takes 0.02 s.
+    let scene = crowded(0.06).unwrap();
+    let mut it = Environment::new(&scene, 0, 0).unwrap();
+    let faults: Vec<_> = (0..3).map(|_| it.step(&scene, &[0.0_f32]).fault).collect();
+    assert_eq!(faults, [None, None, Some(Fault::Memory)]);
+    assert!(it.outcome.truncated && it.faults == FaultCount(1));
+    it.begin(&scene, 1, scene.start());
+    assert_eq!(it.step(&scene, &[0.0_f32]).fault, None);
+
+    let error = crowded(0.04).unwrap_err().to_string();
+    assert!(
+        error.contains("balls.ron:2:") && error.contains("not enough memory for all contacts"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_reset_by_copying_has_the_bits_of_one_by_placing() {
+    let scene = compiled(|_| ());
+    let used = || {
+        let mut it = Environment::new(&scene, 0, 0).unwrap();
+        for count in 0..30 {
+            it.step(&scene, &action(count, 0));
+        }
+        // And something to complain about.
+        it.physics.qvel_mut()[3] = f64::NAN;
+        assert_eq!(it.step(&scene, &action(30, 0)).fault, Some(Fault::Unstable));
+        it
+    };
+    let (mut copied, mut placed) = (used(), used());
+    let mut other = Environment::new(&crowded(0.06).unwrap(), 0, 0).unwrap();
+    step::reset(&scene, &mut copied.physics);
+    step::reset(&scene, &mut other.physics);
+    step::place(&mut placed.physics, scene.start());
+    let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    let everything = |physics: &Physics| {
+        [
+            bits(physics.qpos()),
+            bits(physics.qvel()),
+            bits(physics.qacc()),
+            bits(physics.qacc_warmstart()),
+            bits(physics.ctrl()),
+            bits(physics.qfrc_bias()),
+            bits(physics.xpos().as_flattened()),
+            bits(physics.site_xmat().as_flattened()),
+            vec![physics.time().to_bits()],
+            physics.warning().iter().map(|kind| kind.number as u64).collect(),
+        ]
+    };
+    assert_eq!(everything(&copied.physics), everything(&placed.physics));
+    assert_eq!(
+        everything(&other.physics),
+        everything(&placed.physics),
+        "physics of another model gives way"
+    );
+    for count in 0..20 {
+        for it in [&mut copied, &mut placed] {
+            assert_eq!(
+                step::apply_action(&scene, &it.measurement, &action(count, 1), &mut it.physics),
+                Ok(())
+            );
+            assert_eq!(step::simulate(&scene, &mut it.physics), Ok(()));
+        }
+    }
+    assert_eq!(everything(&copied.physics), everything(&placed.physics));
+}
+
 #[test]
 fn a_bad_action_is_a_fault() {
     let scene = compiled(|_| ());
@@ -528,6 +632,10 @@ fn mistakes_in_a_scene_are_named() {
         "task.elements.4: stands in the list twice"
     );
     assert_eq!(
+        message(|scene| scene.cameras.push(scene.cameras[0].clone())),
+        "cameras.1.name: a second camera is named \"overview\""
+    );
+    assert_eq!(
         message(|scene| scene.physics.frame_skip = 0),
         "physics.frame_skip: must be at least 1"
     );
@@ -629,6 +737,20 @@ fn mistakes_in_control_are_named() {
     assert_eq!(
         CompiledScene::new(scene).unwrap_err().to_string(),
         "control.servos.2.actuator: no actuator is named \"panda_joint3\"; did you mean \"panda0_joint3\"?"
+    );
+    let mut scene = kitchen();
+    let Control { servos, .. } = &mut scene.control;
+    servos[3].actuator = "panda0_joint2".into();
+    assert_eq!(
+        CompiledScene::new(scene).unwrap_err().to_string(),
+        "control.servos.3.actuator: \"panda0_joint2\" belongs to control.servos.1 already"
+    );
+    let mut scene = kitchen();
+    let Control { servos, .. } = &mut scene.control;
+    servos.clear();
+    assert_eq!(
+        CompiledScene::new(scene).unwrap_err().to_string(),
+        "control.servos: must list at least one servo"
     );
     let mut scene = kitchen();
     let Control { servos, .. } = &mut scene.control;

@@ -5,9 +5,7 @@
 //! same order, with any number of environments and threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
-use bevy::app::{TaskPoolOptions, TaskPoolThreadAssignmentPolicy};
 use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
 use rand::RngExt;
@@ -16,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::kitchen::{Attempt, DemonstratorConfig, KitchenDemonstrator, KitchenElement, Recorded};
 use super::spread::Spread;
 use super::{DemoError, kitchen::Act};
+use crate::app::{self, Ended, StopRequest};
 use crate::data;
 use crate::rng::{Purpose, stream};
-use crate::scene::{CompiledScene, ObservationTerm, Scene, Shown};
+use crate::scene::{CompiledScene, JudgedOn, ObservationTerm, Scene, Shown};
 use crate::sim::{
-    Action, Environment, Episode, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, SimPlugin,
-    TaskProgress, begin_episodes, spawn_environment, step,
+    Action, Environment, Episode, Fault, InstanceOf, Measurement, Observation, Outcome, PartsQuery, Physics, SimPlugin,
+    Slot, TaskProgress, begin_episodes, spawn_environment, step,
 };
-use crate::tick::{Tick, TickPlugin, TickSystems};
+use crate::tick::{Tick, TickSystems};
 
 use KitchenElement::{BottomBurner, HingeCabinet, Kettle, LightSwitch, Microwave, SlideCabinet, TopBurner};
 
@@ -148,8 +147,8 @@ pub enum Rejection {
     NotDone(KitchenElement),
     /// It took more steps than allowed.
     TooLong,
-    /// The physics became unstable.
-    Unstable,
+    /// A step could not be trusted.
+    Fault(Fault),
 }
 
 impl std::fmt::Display for Rejection {
@@ -157,7 +156,7 @@ impl std::fmt::Display for Rejection {
         match self {
             Self::NotDone(element) => write!(to, "{} not done", element.name()),
             Self::TooLong => write!(to, "too long"),
-            Self::Unstable => write!(to, "unstable"),
+            Self::Fault(fault) => write!(to, "{fault}"),
         }
     }
 }
@@ -188,7 +187,7 @@ pub struct CollectReport {
     pub rejected: BTreeMap<Rejection, usize>,
     /// Kept ones, by sequence.
     pub sequences: BTreeMap<Vec<KitchenElement>, usize>,
-    /// Whether the progress callback broke off.
+    /// Whether a stop was requested before the last one was kept.
     pub interrupted: bool,
     /// How varied the kept ones are.
     pub spread: Spread,
@@ -214,7 +213,8 @@ impl CollectReport {
     }
 }
 
-/// `scene` for recording: it observes what it did, but neither terminates nor runs out of time.
+/// `scene` for recording: it observes what it did, but neither terminates nor runs out of time, and what is noted as done
+/// is so in the true state, whatever the task is judged on.
 pub fn recording_scene(scene: &Scene) -> Scene {
     let mut scene = scene.clone();
     for term in &mut scene.observation.terms {
@@ -225,22 +225,25 @@ pub fn recording_scene(scene: &Scene) -> Scene {
         }
     }
     scene.task.elements.clear();
+    scene.task.judged_on = JudgedOn::State;
     scene.episode.steps = u32::MAX;
     scene
 }
 
-/// Gathers demonstrations in `scene` and hands them to `keep` in the order of their numbers.
+/// Gathers demonstrations in `scene` and hands them to `keep` in the order of their numbers, until there are enough or a
+/// `stop` is requested.
 ///
-/// `progress` hears of every demonstration and may break off. The threads are those of Bevy's compute pool, which a
-/// process sets up once: `threads` has no effect after another app has started.
+/// `progress` hears of every demonstration. The threads are those of Bevy's compute pool, which a process sets up once:
+/// `threads` has no effect after another app has started.
 ///
 /// # Errors
 /// [`DemoError`] if the scene is no kitchen, fewer than one in four attempts succeeds, or `keep` fails.
 pub fn collect(
     config: &CollectConfig,
     scene: &Scene,
+    stop: StopRequest,
     mut keep: impl FnMut(Demonstration) -> Result<(), DemoError>,
-    mut progress: impl FnMut(&CollectProgress) -> ControlFlow<()>,
+    mut progress: impl FnMut(&CollectProgress),
 ) -> Result<CollectReport, DemoError> {
     let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -250,11 +253,15 @@ pub fn collect(
         0 => 4 * threads,
         environments => environments,
     };
-    let mut app = collecting_app(config, scene, environments.min(config.episodes.max(1)), threads)?;
+    let mut app = app::headless(threads, stop);
+    let environments = environments.min(config.episodes.max(1));
+    set_up(&mut app, config, scene, environments)?;
     let mut report = CollectReport::default();
-    while report.episodes < config.episodes {
-        app.world_mut().run_schedule(Tick);
-        while let Some(judged) = app.world_mut().resource_mut::<Gathered>().next() {
+    let mut judge = |world: &mut World| -> Result<bool, DemoError> {
+        let mut gathered = world.resource_mut::<Gathered>();
+        while report.episodes < config.episodes
+            && let Some(judged) = gathered.next()
+        {
             report.attempts += 1;
             match judged {
                 Ok(demonstration) => {
@@ -266,20 +273,14 @@ pub fn collect(
                 }
                 Err(reason) => *report.rejected.entry(reason).or_default() += 1,
             }
-            let state = CollectProgress {
+            progress(&CollectProgress {
                 episodes: report.episodes,
                 target: config.episodes,
                 rejected: report.attempts - report.episodes,
                 steps: report.steps,
-            };
-            if progress(&state).is_break() {
-                report.interrupted = true;
-                return Ok(report);
-            }
-            if report.episodes >= config.episodes {
-                break;
-            }
-            if report.attempts >= 20 && report.episodes * 4 < report.attempts {
+            });
+            let enough = report.episodes >= config.episodes;
+            if !enough && report.attempts >= 20 && report.episodes * 4 < report.attempts {
                 return Err(DemoError::TooManyFailures {
                     attempts: report.attempts,
                     accepted: report.episodes,
@@ -288,7 +289,20 @@ pub fn collect(
                 });
             }
         }
+        Ok(report.episodes >= config.episodes)
+    };
+    let mut failure = None;
+    let ended = app::run(&mut app, |world| {
+        judge(world).unwrap_or_else(|error| {
+            failure = Some(error);
+            true
+        })
+    })
+    .map_err(DemoError::Tick)?;
+    if let Some(error) = failure {
+        return Err(error);
     }
+    report.interrupted = ended == Ended::Stopped;
     Ok(report)
 }
 
@@ -408,8 +422,8 @@ impl Recording {
 
     /// Notes what came of a step; tells if the attempt is over because of it.
     fn after(&mut self, outcome: &Outcome, progress: &TaskProgress, step_limit: usize) -> Option<Rejection> {
-        if outcome.fault.is_some() {
-            return Some(Rejection::Unstable);
+        if let Some(fault) = outcome.fault {
+            return Some(Rejection::Fault(fault));
         }
         let mut reward = 0.0;
         for (place, completed_at) in self.places.iter().zip(&mut self.completed_at) {
@@ -499,32 +513,11 @@ impl Gathered {
     }
 }
 
-fn collecting_app(
-    config: &CollectConfig,
-    scene: &Scene,
-    environments: usize,
-    threads: usize,
-) -> Result<App, DemoError> {
+/// Fills `app` with environments that gather demonstrations.
+fn set_up(app: &mut App, config: &CollectConfig, scene: &Scene, environments: usize) -> Result<(), DemoError> {
     let mix = config.mix()?;
     let compiled = CompiledScene::new(recording_scene(scene))?;
-    let demonstrators = (0..environments)
-        .map(|_| KitchenDemonstrator::new(&compiled, config.demonstrator.clone()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut app = App::new();
-    let exactly = |threads| TaskPoolThreadAssignmentPolicy {
-        min_threads: threads,
-        max_threads: threads,
-        percent: 1.0,
-        on_thread_spawn: None,
-        on_thread_destroy: None,
-    };
-    let task_pool_options = TaskPoolOptions {
-        compute: exactly(threads),
-        io: exactly(1),
-        async_compute: exactly(1),
-        ..default()
-    };
-    app.add_plugins((TaskPoolPlugin { task_pool_options }, TickPlugin, SimPlugin));
+    app.add_plugins(SimPlugin);
     app.insert_resource(Gathered {
         seed: config.seed,
         step_limit: config.step_limit,
@@ -541,8 +534,9 @@ fn collecting_app(
             record_demonstrations.in_set(TickSystems::Record),
         ),
     );
-    app.finish();
-    app.cleanup();
+    let demonstrators = (0..environments)
+        .map(|_| KitchenDemonstrator::new(&compiled, config.demonstrator.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
     let world = app.world_mut();
     let scene = world.spawn(compiled).id();
     for (slot, demonstrator) in demonstrators.into_iter().enumerate() {
@@ -551,37 +545,20 @@ fn collecting_app(
             .entity_mut(environment)
             .insert((demonstrator, Recording::default()));
     }
-    Ok(app)
+    Ok(())
 }
 
 type Begin<'a> = (
-    &'a crate::sim::InstanceOf,
+    &'a InstanceOf,
     &'a mut Physics,
-    &'a mut Measurement,
-    &'a mut NextObservation,
-    &'a mut NoiseStream,
-    &'a mut Episode,
-    &'a mut TaskProgress,
-    &'a mut Outcome,
+    PartsQuery,
     &'a mut KitchenDemonstrator,
     &'a mut Recording,
 );
 
 /// Gives every idle environment the next attempt.
 fn begin_demonstrations(mut environments: Query<Begin>, scenes: Query<&CompiledScene>, mut gathered: ResMut<Gathered>) {
-    for (
-        scene,
-        mut physics,
-        mut measurement,
-        mut next,
-        mut noise,
-        mut episode,
-        mut progress,
-        mut outcome,
-        mut demonstrator,
-        mut recording,
-    ) in &mut environments
-    {
+    for (scene, mut physics, mut parts, mut demonstrator, mut recording) in &mut environments {
         if recording.stage != Stage::Idle {
             continue;
         }
@@ -589,17 +566,10 @@ fn begin_demonstrations(mut environments: Query<Begin>, scenes: Query<&CompiledS
         let attempt = gathered.given_out;
         gathered.given_out += 1;
         let start = recording.begin(&mut demonstrator, scene, &gathered.mix, gathered.seed, attempt);
-        *episode = Episode {
-            seed: gathered.seed,
-            index: attempt,
-            step: 0,
-            return_: 0.0,
-        };
-        *noise = NoiseStream::of(crate::sim::Slot(0), &episode);
-        *outcome = Outcome::default();
         step::place(&mut physics, &start);
-        step::observe(scene, &physics, &mut noise, &mut measurement, &mut next);
-        step::clear_progress(scene, &physics, &measurement, &mut progress);
+        // An attempt has the noise of slot 0 wherever it is made.
+        let episode = Episode::new(gathered.seed, attempt);
+        parts.parts().begin(scene, &physics, Slot(0), episode);
     }
 }
 

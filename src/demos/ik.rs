@@ -80,7 +80,7 @@ const POSTURE_PULL: f64 = 0.10;
 /// Largest change of a joint per iteration, rad.
 const LARGEST_STEP: f64 = 0.2;
 /// Distance kept from the joint limits, rad.
-const LIMIT_MARGIN: f64 = 0.03;
+pub(super) const LIMIT_MARGIN: f64 = 0.03;
 /// Distance of the tool point from the `end_effector` site along the approach direction, m.
 const TOOL_OFFSET: f64 = 0.03;
 /// Joint positions are compared with obstacles every so many rad.
@@ -112,8 +112,8 @@ impl Arm {
     /// The arm of `model`, with target ranges `ranges` of the servos (low and high, rad).
     ///
     /// # Errors
-    /// [`DemoError::Model`] if the model is no Franka kitchen, [`DemoError::Memory`] if there is no memory for the
-    /// scratch state.
+    /// [`DemoError::Model`] if the model is no Franka kitchen, [`DemoError::Range`] if a servo's range and the limits of
+    /// its joint leave no room to move, [`DemoError::Memory`] if there is no memory for the scratch state.
     pub fn new(model: &Arc<MjModel>, ranges: &[(f64, f64); 7]) -> Result<Self, DemoError> {
         let site = model
             .name_to_id(MjtObjBase::mjOBJ_SITE, "end_effector")
@@ -122,9 +122,16 @@ impl Arm {
                 name: "end_effector",
             })?;
         let (mut low, mut high) = (Joints::zeros(), Joints::zeros());
-        for (joint, range) in model.jnt_range().iter().take(7).enumerate() {
-            low[joint] = range[0].max(ranges[joint].0) + LIMIT_MARGIN;
-            high[joint] = range[1].min(ranges[joint].1) - LIMIT_MARGIN;
+        let limits = model.jnt_range().iter().zip(model.jnt_limited());
+        for (joint, (limit, limited)) in limits.take(7).enumerate() {
+            let (mut from, mut to) = ranges[joint];
+            if *limited {
+                (from, to) = (from.max(limit[0]), to.min(limit[1]));
+            }
+            (low[joint], high[joint]) = (from + LIMIT_MARGIN, to - LIMIT_MARGIN);
+            if low[joint] > high[joint] {
+                return Err(DemoError::Range { joint, from, to });
+            }
         }
         let parts = model
             .geom_bodyid()

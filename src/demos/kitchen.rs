@@ -154,8 +154,24 @@ impl DemonstratorConfig {
             ),
         ] {
             if !valid {
+                let value = value.to_string();
                 return Err(DemoError::Setting { field, expected, value });
             }
+        }
+        if self.attempt_limit == 0 {
+            return Err(DemoError::Setting {
+                field: "attempt_limit",
+                expected: "at least 1 step",
+                value: self.attempt_limit.to_string(),
+            });
+        }
+        let (fewest, most) = noise.push_steps;
+        if fewest == 0 || fewest > most {
+            return Err(DemoError::Setting {
+                field: "disturbance.push_steps",
+                expected: "two numbers of steps from 1, the smaller one first",
+                value: format!("({fewest}, {most})"),
+            });
         }
         Ok(())
     }
@@ -184,7 +200,7 @@ pub enum Recorded {
     Executed,
 }
 
-/// Noise on executed actions, arm joints only. An action of 1 asks for 0.16 rad.
+/// Noise on executed actions, arm joints only. In the project's scenes an action of 1 asks for 0.16 rad.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Disturbance {
@@ -272,6 +288,8 @@ pub struct KitchenDemonstrator {
     kitchen: Kitchen,
     /// Where arm and fingers stand in the observation.
     channels: [usize; 9],
+    /// Change of a servo target that an action of 1 asks for, rad or m.
+    reach: f64,
     arm: Arm,
     rng: Stream,
     sequence: Vec<KitchenElement>,
@@ -304,8 +322,8 @@ impl KitchenDemonstrator {
     /// A demonstrator for `scene` with nothing to do; [`Self::begin`] gives it a sequence.
     ///
     /// # Errors
-    /// [`DemoError::Model`], [`DemoError::Scene`] or [`DemoError::Servos`] if the scene is no Franka kitchen,
-    /// [`DemoError::Setting`] if a setting makes no sense.
+    /// [`DemoError::Model`], [`DemoError::Scene`], [`DemoError::Servos`], [`DemoError::Joint`] or [`DemoError::Range`] if
+    /// the scene is no Franka kitchen, [`DemoError::Setting`] if a setting makes no sense.
     pub fn new(scene: &CompiledScene, config: DemonstratorConfig) -> Result<Self, DemoError> {
         config.check()?;
         let kitchen = Kitchen::new(scene)?;
@@ -321,6 +339,7 @@ impl KitchenDemonstrator {
             config,
             kitchen,
             channels,
+            reach: scene.speed() * scene.period(),
             arm: Arm::new(scene.model(), &ranges)?,
             rng: stream(0, Purpose::Demonstrator, 0, 0),
             sequence: Vec::new(),
@@ -402,7 +421,7 @@ impl KitchenDemonstrator {
         };
         let command = self.command(view)?;
         self.step += 1;
-        let intended = reference_action(&command, view);
+        let intended = reference_action(&command, view, self.reach);
         Some(Act {
             intended,
             executed: self.disturbed(intended, command.free),
@@ -414,8 +433,8 @@ impl KitchenDemonstrator {
         loop {
             let element = *self.sequence.get(self.current)?;
             let Some(under_way) = &self.under_way else {
-                let plan = self.plan(element, view);
-                self.follower.start(plan.segments.clone(), view);
+                let mut plan = self.plan(element, view);
+                self.follower.start(std::mem::take(&mut plan.segments), view);
                 let mut bias = [0.0_f32; 7];
                 if self.config.disturbance.bias > 0.0 {
                     self.rng.fill_normal(&mut bias);
@@ -473,12 +492,10 @@ impl KitchenDemonstrator {
         if deviation > 0.0 {
             self.rng.fill_normal(&mut noise);
         }
-        if push_rate > 0.0 && self.push.is_none() && self.rng.random_bool(push_rate.min(1.0)) {
+        if push_rate > 0.0 && self.push.is_none() && self.rng.random_bool(push_rate) {
             let mut offset = [0.0_f32; 7];
             self.rng.fill_normal(&mut offset);
-            let left = self
-                .rng
-                .random_range(push_steps.0.max(1)..=push_steps.1.max(push_steps.0).max(1));
+            let left = self.rng.random_range(push_steps.0..=push_steps.1);
             self.push = Some(Push {
                 offset: offset.map(|number| push_size * f64::from(number)),
                 left,

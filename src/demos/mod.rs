@@ -50,11 +50,35 @@ pub enum DemoError {
         /// What would be valid.
         expected: &'static str,
         /// What was given.
-        value: f64,
+        value: String,
     },
-    /// The scene drives other joints than arm and fingers.
+    /// The scene drives more or fewer joints than arm and fingers.
     #[error("the kitchen demonstrator drives nine servos, this scene has {0}")]
     Servos(usize),
+    /// The scene drives another joint than arm and fingers, or not in their order.
+    #[error("control.servos.{place}.joint: the kitchen demonstrator expects {expected:?} here, found {found:?}")]
+    Joint {
+        /// Place in the list of servos.
+        place: usize,
+        /// The joint of arm or fingers.
+        expected: String,
+        /// The scene's joint.
+        found: String,
+    },
+    /// A joint of the arm cannot move.
+    #[error(
+        "control.servos.{joint}.range: the kitchen demonstrator needs {needed} rad to move in; this range and the \
+         joint's own limits leave {from} to {to}",
+        needed = 2.0 * ik::LIMIT_MARGIN
+    )]
+    Range {
+        /// Place in the list of servos.
+        joint: usize,
+        /// Lowest position, rad.
+        from: f64,
+        /// Highest position, rad.
+        to: f64,
+    },
     /// `MuJoCo` has no memory for another state.
     #[error("MuJoCo: {0}")]
     Memory(String),
@@ -64,6 +88,9 @@ pub enum DemoError {
     /// A demonstration could not be stored.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// An error inside a tick.
+    #[error("{0}")]
+    Tick(String),
     /// The settings leave no sequence to demonstrate.
     #[error("no sequence of elements is left to demonstrate: every one is excluded, or the list is empty")]
     NoSequences,

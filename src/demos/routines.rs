@@ -69,6 +69,17 @@ impl Kitchen {
             return Err(DemoError::Servos(scene.action_len()));
         }
         let model = scene.model();
+        for (place, servo) in scene.servos().iter().enumerate() {
+            let found = &scene.channels()[servo.channel];
+            if found.source != Source::Position(place) {
+                let expected = model.id_to_name(MjtObjBase::mjOBJ_JOINT, place);
+                return Err(DemoError::Joint {
+                    place,
+                    expected: expected.unwrap_or_default().into(),
+                    found: found.name.clone(),
+                });
+            }
+        }
         let site = |name| {
             model
                 .name_to_id(MjtObjBase::mjOBJ_SITE, name)
@@ -79,16 +90,12 @@ impl Kitchen {
                 .name_to_id(MjtObjBase::mjOBJ_BODY, name)
                 .ok_or(DemoError::Model { kind: "body", name })
         };
-        let mut elements = Vec::with_capacity(7);
-        for element in KitchenElement::ALL {
-            elements.push(scene.elements()[scene.element(element.name())?].clone());
+        let mut elements = [0; 7];
+        for (place, element) in elements.iter_mut().zip(KitchenElement::ALL) {
+            *place = scene.element(element.name())?;
         }
-        let elements = elements.try_into().map_err(|_| DemoError::Model {
-            kind: "element",
-            name: "all seven",
-        })?;
         Ok(Self {
-            elements,
+            elements: elements.map(|place| scene.elements()[place].clone()),
             microwave_handle: site("microhandle_site")?,
             microwave_hinge: body("microdoorroot")?,
             knobs: [site("knob2_site")?, site("knob4_site")?],
@@ -105,23 +112,9 @@ impl Kitchen {
         &self.elements[element as usize]
     }
 
-    /// The numbers that make up an element's position.
-    fn values(&self, element: KitchenElement, data: &MjData<Arc<MjModel>>) -> impl Iterator<Item = f64> {
-        self.element(element).values.iter().map(|source| match *source {
-            Source::Position(index) => data.qpos()[index],
-            Source::Velocity(index) => data.qvel()[index],
-            Source::Constant(value) => value,
-        })
-    }
-
     /// Distance of an element to its goal.
     pub fn distance(&self, element: KitchenElement, data: &MjData<Arc<MjModel>>) -> f64 {
-        let goal = &self.element(element).goal;
-        self.values(element, data)
-            .zip(goal)
-            .map(|(value, goal)| (value - goal).powi(2))
-            .sum::<f64>()
-            .sqrt()
+        self.element(element).distance(data.qpos(), data.qvel())
     }
 }
 
@@ -202,7 +195,10 @@ impl Routine<'_> {
 
     /// Number `at` of an element's position.
     fn position(&self, element: KitchenElement, at: usize) -> f64 {
-        self.kitchen.values(element, self.view.data).nth(at).unwrap_or(0.0)
+        let values = &self.kitchen.element(element).values;
+        values
+            .get(at)
+            .map_or(0.0, |source| source.read(self.view.data.qpos(), self.view.data.qvel()))
     }
 
     /// Whether the door of the hinge cabinet stands open, in the way of what is right of and below it.
@@ -269,6 +265,35 @@ impl Routine<'_> {
             .collect()
     }
 
+    /// `distance` short of `reach`, varied.
+    fn before(&mut self, reach: &Pose, spread: f64, distance: f64) -> Pose {
+        shift(reach, self.vary_point(spread) - reach.approach() * distance)
+    }
+
+    /// Transfers to `before` with the fingers as `lines` begin, and from there along the lines.
+    fn follow<const N: usize>(&mut self, before: Pose, posture: &Joints, lines: [Line; N]) -> Vec<Segment> {
+        let grip = lines.first().map_or(OPEN, |line| line.grip);
+        let mut segments = self.approach(before, posture, grip);
+        segments.extend(lines.map(Segment::Line));
+        segments
+    }
+
+    /// Comes from `before` and closes the fingers around a handle at `reach`.
+    fn hook(&mut self, before: Pose, posture: &Joints, reach: Pose, speed: f64, settle: f64) -> Vec<Segment> {
+        let come = Line {
+            speed,
+            settle: Some(settle),
+            ..Line::new(reach, OPEN)
+        };
+        let close = Line {
+            hold: 2,
+            ..Line::new(reach, 0.0)
+        };
+        let mut segments = self.follow(before, posture, [come, close]);
+        segments.push(Segment::Grasped(0.03));
+        segments
+    }
+
     /// Hooks the vertical handle from the right, fingers on both sides of the bar, and pulls it along its arc.
     ///
     /// Yawed by half a radian, the far finger stands behind the bar: it pulls by its shape and not by friction alone.
@@ -294,19 +319,7 @@ impl Routine<'_> {
             self.vary_point(0.015) - back_off - at_handle.approach() * door.depth,
         );
         let reach = shift(&at_handle, self.vary_point(0.004));
-        let mut segments = self.approach(before, &first, OPEN);
-        segments.extend([
-            Segment::Line(Line {
-                speed: 0.04,
-                settle: Some(0.012),
-                ..Line::new(reach, OPEN)
-            }),
-            Segment::Line(Line {
-                hold: 2,
-                ..Line::new(reach, 0.0)
-            }),
-            Segment::Grasped(0.03),
-        ]);
+        let mut segments = self.hook(before, &first, reach, 0.04, 0.012);
         let mut end = reach;
         for (place, speed) in [0.022, 0.028, 0.035, 0.035, 0.035, 0.035].into_iter().enumerate() {
             let part = (place + 1) as f64 / 6.0;
@@ -319,15 +332,8 @@ impl Routine<'_> {
                 ..Line::new(end, 0.0)
             }));
         }
-        segments.extend([
-            Segment::Line(Line {
-                hold: 2,
-                rotation_weight: 0.1,
-                ..Line::new(end, OPEN)
-            }),
-            // Up as well: the way to everything else leads over the open door.
-            Segment::Line(Line::back(0.15, OPEN).aside(Vector3::z() * 0.05)),
-        ]);
+        // Up as well: the way to everything else leads over the open door.
+        segments.extend(let_go(end, Line::back(0.15, OPEN).aside(Vector3::z() * 0.05)));
         Plan::new(segments, [yaw, pitch, 0.0], reach.position)
     }
 
@@ -358,17 +364,15 @@ impl Routine<'_> {
         // A kettle that is far enough but askew is pushed on, to be turned.
         let end_y = (0.63 + self.vary(0.05)).max(kettle.y + 0.1);
         let end = Vector3::new(kettle.x, end_y - reach, before.z);
-        let mut segments = self.approach(Pose { position: before, axes }, &first, OPEN);
-        segments.extend([
-            Segment::Line(Line {
-                posture: Some(last),
-                speed: 0.03,
-                rotation_weight: 0.15,
-                steering: Some(steering),
-                ..Line::new(Pose { position: end, axes }, OPEN)
-            }),
-            Segment::Line(Line::back(0.10, OPEN)),
-        ]);
+        let push = Line {
+            posture: Some(last),
+            speed: 0.03,
+            rotation_weight: 0.15,
+            steering: Some(steering),
+            ..Line::new(Pose { position: end, axes }, OPEN)
+        };
+        let lines = [push, Line::back(0.10, OPEN)];
+        let segments = self.follow(Pose { position: before, axes }, &first, lines);
         Plan::new(segments, [yaw, pitch, 0.0], before)
     }
 
@@ -403,24 +407,24 @@ impl Routine<'_> {
             axes: orientation(yaw, pitch, last_roll + self.vary(0.06)),
         };
         let grip = 0.033 + self.vary(0.002);
-        let before = shift(&reach, self.vary_point(0.012) - reach.approach() * 0.08);
-        let mut segments = self.approach(before, &posture, grip);
-        segments.extend([
-            Segment::Line(Line {
+        let before = self.before(&reach, 0.012, 0.08);
+        let lines = [
+            Line {
                 settle: Some(0.01),
                 ..Line::new(reach, grip)
-            }),
-            Segment::Line(Line {
+            },
+            Line {
                 turn: 0.085,
                 hold: 1,
                 ..Line::new(turn, grip)
-            }),
-            Segment::Line(Line {
+            },
+            Line {
                 speed: 0.035,
                 settle: Some(0.04),
                 ..Line::back(0.10, 0.035)
-            }),
-        ]);
+            },
+        ];
+        let segments = self.follow(before, &posture, lines);
         Plan::new(segments, [yaw, pitch, roll], centre)
     }
 
@@ -439,20 +443,20 @@ impl Routine<'_> {
         let reach = Vector3::new(lever.x + 0.065, 0.615, height) + self.vary_point(0.008);
         let end = Vector3::new(-0.425 + self.vary(0.008), 0.615, height);
         let reach = Pose { position: reach, axes };
-        let before = shift(&reach, self.vary_point(0.015) - reach.approach() * 0.09);
-        let mut segments = self.approach(before, &posture, 0.0);
-        segments.extend([
-            Segment::Line(Line {
+        let before = self.before(&reach, 0.015, 0.09);
+        let lines = [
+            Line {
                 settle: Some(0.02),
                 ..Line::new(reach, 0.0)
-            }),
-            Segment::Line(Line {
+            },
+            Line {
                 speed: 0.025,
                 hold: 1,
                 ..Line::new(Pose { position: end, axes }, 0.0)
-            }),
-            Segment::Line(Line::back(0.10, 0.0).aside(Vector3::x() * 0.02)),
-        ]);
+            },
+            Line::back(0.10, 0.0).aside(Vector3::x() * 0.02),
+        ];
+        let segments = self.follow(before, &posture, lines);
         Plan::new(segments, [yaw, pitch, 0.0], reach.position)
     }
 
@@ -461,7 +465,7 @@ impl Routine<'_> {
     fn slide_cabinet(&mut self) -> Plan {
         let handle = self.site(self.kitchen.slide_handle) + Vector3::z() * (self.vary(0.04) - 0.02);
         let left_to_go = 0.37 - self.position(KitchenElement::SlideCabinet, 0);
-        let from_right = self.rng.random_bool(self.second_way.clamp(0.0, 1.0));
+        let from_right = self.rng.random_bool(self.second_way);
         if from_right || self.hinge_door_is_open() {
             let (yaw, pitch) = (0.6 + self.vary(0.08), -0.3 + self.vary(0.08));
             let reach = Pose {
@@ -474,20 +478,20 @@ impl Routine<'_> {
             };
             let posture = Joints::from([0.65, -0.30, -0.45, -1.70, 0.61, 0.98, -0.77]);
             let last = Joints::from([0.04, -0.18, -0.43, -1.60, 0.66, 0.99, -0.76]);
-            let mut segments = self.approach(shift(&reach, reach.approach() * -0.10), &posture, 0.035);
-            segments.extend([
-                Segment::Line(Line {
+            let lines = [
+                Line {
                     settle: Some(0.015),
                     ..Line::new(reach, 0.035)
-                }),
-                Segment::Line(Line {
+                },
+                Line {
                     posture: Some(last),
                     rotation_weight: 0.1,
                     hold: 1,
                     ..Line::new(end, OPEN)
-                }),
-                Segment::Line(Line::back(0.10, OPEN)),
-            ]);
+                },
+                Line::back(0.10, OPEN),
+            ];
+            let segments = self.follow(shift(&reach, reach.approach() * -0.10), &posture, lines);
             return Plan::new(segments, [yaw, pitch, 0.0], reach.position);
         }
         let (yaw, pitch) = (
@@ -504,21 +508,21 @@ impl Routine<'_> {
         };
         let posture = Joints::from([-1.02, -0.59, 0.95, -1.78, -0.51, 1.31, 0.97]);
         let last = Joints::from([-1.27, -0.37, 0.74, -1.81, -0.64, 1.51, 0.89]);
-        let mut segments = self.approach(shift(&reach, reach.approach() * -0.10), &posture, 0.0);
-        segments.extend([
-            Segment::Line(Line {
+        let lines = [
+            Line {
                 speed: 0.04,
                 settle: Some(0.02),
                 ..Line::new(reach, 0.0)
-            }),
-            Segment::Line(Line {
+            },
+            Line {
                 posture: Some(last),
                 rotation_weight: 0.15,
                 hold: 1,
                 ..Line::new(end, 0.0)
-            }),
-            Segment::Line(Line::back(0.10, 0.0).aside(Vector3::x() * -0.02)),
-        ]);
+            },
+            Line::back(0.10, 0.0).aside(Vector3::x() * -0.02),
+        ];
+        let segments = self.follow(shift(&reach, reach.approach() * -0.10), &posture, lines);
         Plan::new(segments, [yaw, pitch, 0.0], reach.position)
     }
 
@@ -535,27 +539,14 @@ impl Routine<'_> {
             depth: 0.035 + self.vary(0.006),
         };
         let reach = door.grip(0.0, orientation(yaw, pitch, 0.0));
-        let before = shift(&reach, self.vary_point(0.012) - reach.approach() * 0.10);
-        let mut segments = self.approach(before, &posture, OPEN);
-        segments.extend([
-            Segment::Line(Line {
-                settle: Some(0.015),
-                ..Line::new(reach, OPEN)
-            }),
-            Segment::Line(Line {
-                hold: 2,
-                ..Line::new(reach, 0.0)
-            }),
-            Segment::Grasped(0.03),
-        ]);
+        let before = self.before(&reach, 0.012, 0.10);
+        let mut segments = self.hook(before, &posture, reach, 0.035, 0.015);
         // A fixed end posture makes the arm too slow for its arc, so each posture goes on from the one before it.
-        let mut joints = match segments.iter().rev().find_map(|segment| match segment {
+        let last = segments.iter().rev().find_map(|segment| match segment {
             Segment::Transfer(transfer) => Some(transfer.goal),
             _ => None,
-        }) {
-            Some(goal) => goal,
-            None => posture,
-        };
+        });
+        let mut joints = last.unwrap_or(posture);
         let mut end = reach;
         for (place, speed) in [0.018, 0.022, 0.026, 0.032, 0.032, 0.032, 0.032, 0.032]
             .into_iter()
@@ -571,15 +562,8 @@ impl Routine<'_> {
                 ..Line::new(end, 0.0)
             }));
         }
-        segments.extend([
-            Segment::Line(Line {
-                hold: 2,
-                rotation_weight: 0.1,
-                ..Line::new(end, OPEN)
-            }),
-            // A shorter way back drags the door shut again in the next transfer.
-            Segment::Line(Line::back(0.17, OPEN)),
-        ]);
+        // A shorter way back drags the door shut again in the next transfer.
+        segments.extend(let_go(end, Line::back(0.17, OPEN)));
         Plan::new(segments, [yaw, pitch, 0.0], reach.position)
     }
 }
@@ -617,6 +601,16 @@ impl Door {
             axes,
         }
     }
+}
+
+/// Opens the fingers at the end of a pull and leaves the handle along `back`.
+fn let_go(at: Pose, back: Line) -> [Segment; 2] {
+    let open = Line {
+        hold: 2,
+        rotation_weight: 0.1,
+        ..Line::new(at, OPEN)
+    };
+    [Segment::Line(open), Segment::Line(back)]
 }
 
 fn shift(pose: &Pose, by: Vector3<f64>) -> Pose {

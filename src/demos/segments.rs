@@ -16,8 +16,6 @@ use super::ik::{Arm, Joints, Pose, rotation, rotation_vector};
 pub const OPEN: f64 = 0.04;
 /// Stiffness of the arm's servos, N m/rad.
 const STIFFNESS: [f64; 7] = [870.0, 870.0, 870.0, 870.0, 120.0, 120.0, 120.0];
-/// Change of a servo target that an action of 1 asks for, rad or m.
-const ACTION_RANGE: f64 = 0.16;
 /// Overshoot of the servo target beyond the reference; makes up for the lag of the servos.
 const SERVO_GAIN: f64 = 1.7;
 /// Largest change of a servo target beyond the present position, rad. All joints are scaled together: clipping each
@@ -447,11 +445,12 @@ fn step_line(
     })
 }
 
-/// The action that drives the arm to the reference and the fingers to the grip.
+/// The action that drives the arm to the reference and the fingers to the grip. An action of 1 asks for a change of the
+/// servo target by `reach`, rad or m.
 ///
 /// A servo target counts from the *observed* position; the true one is known here, so the observation noise cancels.
 /// Gravity is made up for, since a servo without load would sag.
-pub fn reference_action(command: &Command, view: View) -> [f64; 9] {
+pub fn reference_action(command: &Command, view: View, reach: f64) -> [f64; 9] {
     let joints = view.joints();
     let lead = (command.reference - joints) * SERVO_GAIN;
     let lead = lead / (lead.amax() / LARGEST_LEAD).max(1.0);
@@ -459,7 +458,7 @@ pub fn reference_action(command: &Command, view: View) -> [f64; 9] {
     for (joint, action) in action.iter_mut().take(7).enumerate() {
         let bias = view.data.qfrc_bias().get(joint).copied().unwrap_or(0.0);
         let target = joints[joint] + lead[joint] + bias / STIFFNESS[joint];
-        *action = (target - view.observed[joint]) / ACTION_RANGE;
+        *action = (target - view.observed[joint]) / reach;
     }
     for (finger, action) in action.iter_mut().enumerate().skip(7) {
         *action = if command.grip <= 0.0 {
@@ -467,7 +466,7 @@ pub fn reference_action(command: &Command, view: View) -> [f64; 9] {
         } else if command.grip >= OPEN {
             1.0
         } else {
-            (command.grip - view.observed[finger]) / ACTION_RANGE
+            (command.grip - view.observed[finger]) / reach
         };
     }
     action.map(|number| number.clamp(-1.0, 1.0))

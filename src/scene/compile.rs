@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bevy::ecs::component::Component;
+use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 
 use super::{Control, JudgedOn, ObservationTerm, Scene, SceneError, Shown, model};
 use crate::files::{self, FileKind};
+use crate::sim::step;
 
 /// A scene with every name resolved, and its model. Environments refer to it with
 /// [`InstanceOf`](crate::sim::InstanceOf).
@@ -21,6 +23,7 @@ pub struct CompiledScene {
     servos: Vec<CompiledServo>,
     channels: Vec<Channel>,
     start: Vec<f64>,
+    fresh: Arc<MjData<Arc<MjModel>>>,
     elements: Vec<CompiledElement>,
     task: Vec<usize>,
 }
@@ -45,6 +48,17 @@ pub enum Source {
     Velocity(usize),
     /// Always this number.
     Constant(f64),
+}
+
+impl Source {
+    /// The number in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`.
+    pub fn read(self, qpos: &[f64], qvel: &[f64]) -> f64 {
+        match self {
+            Self::Position(index) => qpos[index],
+            Self::Velocity(index) => qvel[index],
+            Self::Constant(value) => value,
+        }
+    }
 }
 
 /// A resolved [`Servo`](super::Servo).
@@ -73,6 +87,23 @@ pub struct CompiledElement {
     pub goal: Vec<f64>,
     /// Done when the Euclidean distance to the goal is below this.
     pub threshold: f64,
+}
+
+impl CompiledElement {
+    /// Euclidean distance to the goal in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`.
+    pub fn distance(&self, qpos: &[f64], qvel: &[f64]) -> f64 {
+        self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel)))
+    }
+
+    /// The same as seen in `observation` (`[observation_len]`), for an element with `channels`.
+    pub(crate) fn observed_distance(&self, observation: &[f64]) -> f64 {
+        self.distance_of(self.channels.iter().map(|&channel| observation[channel]))
+    }
+
+    fn distance_of(&self, values: impl Iterator<Item = f64>) -> f64 {
+        let squares = values.zip(&self.goal).map(|(value, goal)| (value - goal).powi(2));
+        squares.sum::<f64>().sqrt()
+    }
 }
 
 impl CompiledScene {
@@ -127,6 +158,15 @@ impl CompiledScene {
         }
         let (speed, servos) = servos(&scene, &resolver, &channels)?;
         let start = start(&scene, &resolver)?;
+        let fresh = fresh(&scene, &model, &start)?;
+        for (index, camera) in scene.cameras.iter().enumerate() {
+            if scene.cameras.iter().take(index).any(|other| other.name == camera.name) {
+                return Err(invalid(
+                    format!("cameras.{index}.name"),
+                    format!("a second camera is named {:?}", camera.name),
+                ));
+            }
+        }
         let period = f64::from(scene.physics.frame_skip) * model.opt().timestep;
         Ok(Self {
             scene,
@@ -135,6 +175,7 @@ impl CompiledScene {
             servos,
             channels,
             start,
+            fresh: Arc::new(fresh),
             elements,
             task,
             model,
@@ -184,6 +225,11 @@ impl CompiledScene {
     /// Joint positions at the start of an episode, `[nq]`.
     pub fn start(&self) -> &[f64] {
         &self.start
+    }
+
+    /// The physics at the start of an episode; [`step::reset`] copies it.
+    pub fn fresh(&self) -> &MjData<Arc<MjModel>> {
+        &self.fresh
     }
 
     /// All elements of the scene.
@@ -425,7 +471,10 @@ fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f
     if !(speed.is_finite() && *speed > 0.0) {
         return Err(invalid("control.speed", "must be a positive number"));
     }
-    let mut compiled = Vec::with_capacity(servos.len());
+    if servos.is_empty() {
+        return Err(invalid("control.servos", "must list at least one servo"));
+    }
+    let mut compiled: Vec<CompiledServo> = Vec::with_capacity(servos.len());
     for (index, servo) in servos.iter().enumerate() {
         let field = format!("control.servos.{index}");
         let joint = resolver.joint(&servo.joint, &format!("{field}.joint"))?;
@@ -453,6 +502,10 @@ fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f
             ));
         }
         let control = resolver.control(&servo.actuator, &format!("{field}.actuator"))?;
+        if let Some(other) = compiled.iter().position(|other| other.control == control) {
+            let reason = format!("{:?} belongs to control.servos.{other} already", servo.actuator);
+            return Err(invalid(format!("{field}.actuator"), reason));
+        }
         compiled.push(CompiledServo {
             channel,
             control,
@@ -476,6 +529,21 @@ fn start(scene: &Scene, resolver: &Resolver) -> Result<Vec<f64>, SceneError> {
         start[range].copy_from_slice(position);
     }
     Ok(start)
+}
+
+/// A state with joint positions `start` at rest.
+fn fresh(scene: &Scene, model: &Arc<MjModel>, start: &[f64]) -> Result<MjData<Arc<MjModel>>, SceneError> {
+    let refused = |reason: String| SceneError::Model {
+        path: scene.physics.model.clone(),
+        reason,
+    };
+    let mut fresh = MjData::try_new(Arc::clone(model)).map_err(|error| refused(error.to_string()))?;
+    step::place(&mut fresh, start);
+    // Every step of every episode would end with this fault.
+    match step::complaint(&fresh) {
+        None => Ok(fresh),
+        Some(fault) => Err(refused(format!("the start state cannot be simulated: {fault}"))),
+    }
 }
 
 fn finite(values: &[f64], field: impl Fn() -> String) -> Result<(), SceneError> {

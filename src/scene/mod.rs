@@ -16,14 +16,12 @@ pub use model::model_folders;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bevy::asset::Asset;
-use bevy::reflect::TypePath;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, FileKind, Loaded};
 
 /// A scene file: everything an environment needs to know, in names of the `MuJoCo` model.
-#[derive(Asset, TypePath, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scene {
     /// One line for lists and logs.
@@ -246,7 +244,7 @@ pub enum SceneError {
         /// The folders that were searched.
         searched: String,
     },
-    /// `MuJoCo` refuses the model.
+    /// `MuJoCo` refuses the model, or cannot simulate it as it is.
     #[error("model {path:?}: {reason}")]
     Model {
         /// The model file.

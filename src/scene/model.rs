@@ -1,5 +1,6 @@
 //! Finding and loading `MuJoCo` models.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
@@ -81,7 +82,10 @@ fn handle_message(message: &MjLogMessage) {
     let subject = message.subject();
     match message.level() {
         // The process ends when this returns, so the reason has to reach the user whatever the log is set to.
-        MjtLogLevel::mjLOG_ERROR => eprintln!("MuJoCo cannot go on: {subject} {}", message.body().unwrap_or_default()),
+        MjtLogLevel::mjLOG_ERROR => {
+            let body = message.body().unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "MuJoCo cannot go on: {subject} {body}");
+        }
         MjtLogLevel::mjLOG_WARNING => warn!("MuJoCo: {subject}"),
         _ => debug!("MuJoCo: {subject}"),
     }

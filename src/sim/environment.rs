@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bevy::prelude::*;
 use mujoco_rs::wrappers::mj_data::MjData;
 
+use super::step::Parts;
 use super::{
     Action, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
     SimError, Slot, TaskProgress, step,
@@ -47,7 +48,7 @@ impl Environment {
     /// # Errors
     /// [`SimError::Data`] if there is not enough memory for the state of the physics.
     pub fn new(scene: &CompiledScene, slot: usize, seed: u64) -> Result<Self, SimError> {
-        let episode = Episode { seed, ..default() };
+        let episode = Episode::new(seed, 0);
         let slot = Slot(slot);
         let mut environment = Self {
             physics: Physics(MjData::try_new(Arc::clone(scene.model()))?),
@@ -66,30 +67,23 @@ impl Environment {
             noise: NoiseStream::of(slot, &episode),
             faults: FaultCount::default(),
         };
-        environment.begin(scene, 0, scene.start());
+        step::reset(scene, &mut environment.physics);
+        environment.begin_here(scene, 0);
         Ok(environment)
     }
 
     /// Begins episode `index` from joint positions `start` (`[nq]`, usually [`CompiledScene::start`]) at rest.
     pub fn begin(&mut self, scene: &CompiledScene, index: u64, start: &[f64]) {
-        self.episode = Episode {
-            seed: self.episode.seed,
-            index,
-            step: 0,
-            return_: 0.0,
-        };
-        self.noise = NoiseStream::of(self.slot, &self.episode);
-        self.outcome = Outcome::default();
         step::place(&mut self.physics, start);
-        step::observe(
-            scene,
-            &self.physics,
-            &mut self.noise,
-            &mut self.measurement,
-            &mut self.next_observation,
-        );
-        step::clear_progress(scene, &self.physics, &self.measurement, &mut self.progress);
-        self.observation.copy_from_slice(&self.next_observation);
+        self.begin_here(scene, index);
+    }
+
+    /// Begins episode `index` in the state the physics is in.
+    fn begin_here(&mut self, scene: &CompiledScene, index: u64) {
+        let (slot, episode) = (self.slot, Episode::new(self.episode.seed, index));
+        let (mut parts, physics, observation) = self.parts();
+        parts.begin(scene, physics, slot, episode);
+        observation.copy_from_slice(parts.next_observation);
     }
 
     /// Takes one control step with `action` (`[action_len]`).
@@ -97,33 +91,24 @@ impl Environment {
     /// Afterwards `observation` and `measurement` show the state after the step, unless `outcome` has a fault: then
     /// they still show the last good one. An ended episode is not begun anew.
     pub fn step<A: Copy + Into<f64>>(&mut self, scene: &CompiledScene, action: &[A]) -> Outcome {
-        let stepped = step::apply_action(scene, &self.measurement, action, &mut self.physics)
-            .and_then(|()| step::simulate(scene, &mut self.physics));
-        self.outcome = Outcome {
-            fault: stepped.err(),
-            ..default()
-        };
-        if self.outcome.fault.is_some() {
-            self.faults.0 += 1;
-        } else {
-            step::observe(
-                scene,
-                &self.physics,
-                &mut self.noise,
-                &mut self.measurement,
-                &mut self.next_observation,
-            );
-            self.observation.copy_from_slice(&self.next_observation);
-        }
-        step::score(
-            scene,
-            &self.physics,
-            &self.measurement,
-            &mut self.progress,
-            &mut self.episode,
-            &mut self.outcome,
-        );
+        self.outcome = step::advance(scene, &self.measurement, action, &mut self.physics);
+        let (mut parts, physics, observation) = self.parts();
+        parts.end_step(scene, physics, observation);
+        observation.copy_from_slice(parts.next_observation);
         self.outcome
+    }
+
+    fn parts(&mut self) -> (Parts<'_>, &Physics, &mut Observation) {
+        let parts = Parts {
+            episode: &mut self.episode,
+            noise: &mut self.noise,
+            measurement: &mut self.measurement,
+            next_observation: &mut self.next_observation,
+            progress: &mut self.progress,
+            outcome: &mut self.outcome,
+            faults: &mut self.faults,
+        };
+        (parts, &self.physics, &mut self.observation)
     }
 }
 

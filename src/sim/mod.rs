@@ -12,7 +12,7 @@
 //! | [`TaskProgress`] | which elements are done |
 //! | [`Slot`] | place among the environments of the same seed |
 //! | [`NoiseStream`] | the episode's random numbers |
-//! | [`FaultCount`] | how many episodes ended because physics or an action was no longer finite |
+//! | [`FaultCount`] | how many episodes ended with a [`Fault`] |
 //! | [`InstanceOf`] | the scene entity |
 //!
 //! One tick of an environment is
@@ -52,6 +52,7 @@ pub use state::EnvironmentState;
 use std::sync::Arc;
 
 use bevy::ecs::batching::BatchingStrategy;
+use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 use mujoco_rs::error::MjDataError;
 use mujoco_rs::wrappers::mj_data::MjData;
@@ -108,12 +109,18 @@ impl Outcome {
 }
 
 /// Why a step cannot be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// The action held a number that is not finite, or not as many numbers as the scene has servos.
+    #[error("unusable action")]
     Action,
     /// The physics diverged: `MuJoCo` reported bad positions, velocities or accelerations, or one is not finite.
+    #[error("unstable")]
     Unstable,
+    /// `MuJoCo` had no memory for all contacts and constraints and left some out: things fall through each other. The
+    /// model needs more (`<size memory="..."/>`).
+    #[error("not enough memory for all contacts (`<size memory=\"...\"/>` in the model)")]
+    Memory,
 }
 
 /// The running episode.
@@ -127,6 +134,17 @@ pub struct Episode {
     pub step: u32,
     /// Sum of the rewards.
     pub return_: f32,
+}
+
+impl Episode {
+    /// Episode `index` before its first step.
+    pub fn new(seed: u64, index: u64) -> Self {
+        Self {
+            seed,
+            index,
+            ..Self::default()
+        }
+    }
 }
 
 /// How far the task has come in the running episode.
@@ -212,55 +230,53 @@ impl Plugin for SimPlugin {
     }
 }
 
-type BeginEpisode<'a> = (
-    &'a InstanceOf,
-    &'a Slot,
-    &'a mut Physics,
-    &'a mut Measurement,
-    &'a mut NextObservation,
-    &'a mut NoiseStream,
-    &'a mut Episode,
-    &'a mut TaskProgress,
-    &'a mut Outcome,
-);
+/// Query for the [`step::Parts`] of an environment.
+#[derive(QueryData)]
+#[query_data(mutable)]
+pub struct PartsQuery {
+    episode: &'static mut Episode,
+    noise: &'static mut NoiseStream,
+    measurement: &'static mut Measurement,
+    next_observation: &'static mut NextObservation,
+    progress: &'static mut TaskProgress,
+    outcome: &'static mut Outcome,
+    faults: &'static mut FaultCount,
+}
+
+impl PartsQueryItem<'_, '_> {
+    /// The parts.
+    pub fn parts(&mut self) -> step::Parts<'_> {
+        step::Parts {
+            episode: &mut self.episode,
+            noise: &mut self.noise,
+            measurement: &mut self.measurement,
+            next_observation: &mut self.next_observation,
+            progress: &mut self.progress,
+            outcome: &mut self.outcome,
+            faults: &mut self.faults,
+        }
+    }
+}
+
+type Begin<'a> = (&'a InstanceOf, &'a Slot, &'a mut Physics, PartsQuery);
 
 /// Starts the next episode of every environment whose last one has ended.
-pub fn begin_episodes(mut environments: Query<BeginEpisode>, scenes: Query<&CompiledScene>) {
-    if !environments.iter().any(|(.., outcome)| outcome.ended()) {
+pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledScene>) {
+    if !environments.iter().any(|(.., parts)| parts.outcome.ended()) {
         return;
     }
     environments
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(
-            |(
-                scene,
-                slot,
-                mut physics,
-                mut measurement,
-                mut next,
-                mut noise,
-                mut episode,
-                mut progress,
-                mut outcome,
-            )| {
-                if !outcome.ended() {
-                    return;
-                }
-                let Ok(scene) = scenes.get(scene.0) else { return };
-                *episode = Episode {
-                    index: episode.index + 1,
-                    step: 0,
-                    return_: 0.0,
-                    ..*episode
-                };
-                *noise = NoiseStream::of(*slot, &episode);
-                *outcome = Outcome::default();
-                step::reset(scene, &mut physics);
-                step::observe(scene, &physics, &mut noise, &mut measurement, &mut next);
-                step::clear_progress(scene, &physics, &measurement, &mut progress);
-            },
-        );
+        .for_each(|(scene, slot, mut physics, mut parts)| {
+            if !parts.outcome.ended() {
+                return;
+            }
+            let Ok(scene) = scenes.get(scene.0) else { return };
+            let next = Episode::new(parts.episode.seed, parts.episode.index + 1);
+            step::reset(scene, &mut physics);
+            parts.parts().begin(scene, &physics, *slot, next);
+        });
 }
 
 /// Makes the observation after the last step the one that agents decide on.
@@ -286,50 +302,16 @@ pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledSc
         .batching_strategy(BatchingStrategy::fixed(1))
         .for_each(|(scene, action, measurement, mut physics, mut outcome)| {
             let Ok(scene) = scenes.get(scene.0) else { return };
-            let stepped = step::apply_action(scene, measurement, action, &mut physics)
-                .and_then(|()| step::simulate(scene, &mut physics));
-            *outcome = Outcome {
-                fault: stepped.err(),
-                ..default()
-            };
+            *outcome = step::advance(scene, measurement, action, &mut physics);
         });
 }
 
-type Score<'a> = (
-    &'a InstanceOf,
-    &'a Physics,
-    &'a Observation,
-    &'a mut NextObservation,
-    &'a mut Measurement,
-    &'a mut NoiseStream,
-    &'a mut Episode,
-    &'a mut TaskProgress,
-    &'a mut Outcome,
-    &'a mut FaultCount,
-);
+type Score<'a> = (&'a InstanceOf, &'a Physics, &'a Observation, PartsQuery);
 
 /// Observes the state after the step and works out rewards, task progress and the end of episodes.
 pub fn score_all(mut environments: Query<Score>, scenes: Query<&CompiledScene>) {
-    for (
-        scene,
-        physics,
-        observation,
-        mut next,
-        mut measurement,
-        mut noise,
-        mut episode,
-        mut progress,
-        mut outcome,
-        mut faults,
-    ) in &mut environments
-    {
+    for (scene, physics, observation, mut parts) in &mut environments {
         let Ok(scene) = scenes.get(scene.0) else { continue };
-        if outcome.fault.is_some() {
-            next.copy_from_slice(observation);
-            faults.0 += 1;
-        } else {
-            step::observe(scene, physics, &mut noise, &mut measurement, &mut next);
-        }
-        step::score(scene, physics, &measurement, &mut progress, &mut episode, &mut outcome);
+        parts.parts().end_step(scene, physics, observation);
     }
 }

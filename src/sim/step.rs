@@ -1,31 +1,116 @@
 //! One control step, piece by piece, on plain values. Nothing here allocates.
 
+use std::sync::Arc;
+
 use mujoco_rs::mujoco_c::mjtWarning;
+use mujoco_rs::wrappers::mj_data::MjData;
+use mujoco_rs::wrappers::mj_model::MjModel;
 use rand::RngExt;
 
-use super::{Episode, Fault, Measurement, NoiseStream, Outcome, Physics, TaskProgress};
-use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order, Source};
+use super::{
+    Episode, Fault, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, Slot,
+    TaskProgress,
+};
+use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order};
 
-/// Warnings of `MuJoCo` after which a state cannot be trusted.
-const BAD_STATE: [usize; 3] = [
-    mjtWarning::mjWARN_BADQPOS as usize,
-    mjtWarning::mjWARN_BADQVEL as usize,
-    mjtWarning::mjWARN_BADQACC as usize,
+/// Warnings of `MuJoCo` after which a state cannot be trusted, and what to make of them.
+const BAD_STATE: [(usize, Fault); 5] = [
+    (mjtWarning::mjWARN_BADQPOS as usize, Fault::Unstable),
+    (mjtWarning::mjWARN_BADQVEL as usize, Fault::Unstable),
+    (mjtWarning::mjWARN_BADQACC as usize, Fault::Unstable),
+    (mjtWarning::mjWARN_CONTACTFULL as usize, Fault::Memory),
+    (mjtWarning::mjWARN_CNSTRFULL as usize, Fault::Memory),
 ];
 
-/// Puts the physics into the start state of the scene.
+/// Puts the physics into the start state of the scene, by copying it: the bits are those of [`place`].
 pub fn reset(scene: &CompiledScene, physics: &mut Physics) {
-    place(physics, scene.start());
+    // Only the physics of another model refuses the copy.
+    if scene.fresh().copy_to(&mut physics.0).is_err() {
+        physics.0 = scene.fresh().clone();
+    }
 }
 
 /// Puts the physics into the state with joint positions `positions` (`[nq]`) at rest. Everything else, warm starts and
 /// warnings included, is as in a fresh `MjData`.
-pub fn place(physics: &mut Physics, positions: &[f64]) {
-    physics.0.reset();
-    for (to, from) in physics.0.qpos_mut().iter_mut().zip(positions) {
+pub fn place(physics: &mut MjData<Arc<MjModel>>, positions: &[f64]) {
+    physics.reset();
+    for (to, from) in physics.qpos_mut().iter_mut().zip(positions) {
         *to = *from;
     }
-    physics.0.forward();
+    physics.forward();
+}
+
+/// What `MuJoCo` has complained of since the last reset, if the state cannot be trusted because of it.
+pub fn complaint(physics: &MjData<Arc<MjModel>>) -> Option<Fault> {
+    let warnings = physics.warning();
+    let found = BAD_STATE.iter().find(|(kind, _)| warnings[*kind].number > 0);
+    found.map(|(_, fault)| *fault)
+}
+
+/// The parts of an environment in which an episode is kept, borrowed from an entity or an
+/// [`Environment`](super::Environment).
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The running episode.
+    pub episode: &'a mut Episode,
+    /// Random numbers of the observation noise.
+    pub noise: &'a mut NoiseStream,
+    /// The latest observation in double precision.
+    pub measurement: &'a mut Measurement,
+    /// What the agent sees after the step.
+    pub next_observation: &'a mut NextObservation,
+    /// How far the task has come.
+    pub progress: &'a mut TaskProgress,
+    /// What came of the last step.
+    pub outcome: &'a mut Outcome,
+    /// Episodes that ended with a fault.
+    pub faults: &'a mut FaultCount,
+}
+
+impl Parts<'_> {
+    /// Begins `episode`, with the noise of `slot`, in the state that `physics` has been put into.
+    pub fn begin(&mut self, scene: &CompiledScene, physics: &Physics, slot: Slot, episode: Episode) {
+        *self.episode = episode;
+        *self.noise = NoiseStream::of(slot, &episode);
+        *self.outcome = Outcome::default();
+        observe(scene, physics, self.noise, self.measurement, self.next_observation);
+        clear_progress(scene, physics, self.measurement, self.progress);
+    }
+
+    /// Ends a control step: what [`advance`] made of it is in `outcome`, the state after it in `physics`, and
+    /// `observation` is the one before it.
+    ///
+    /// After a fault nothing is observed, and `observation` stands for what would have been.
+    pub fn end_step(&mut self, scene: &CompiledScene, physics: &Physics, observation: &Observation) {
+        if self.outcome.fault.is_some() {
+            self.next_observation.copy_from_slice(observation);
+            self.faults.0 += 1;
+        } else {
+            observe(scene, physics, self.noise, self.measurement, self.next_observation);
+        }
+        score(
+            scene,
+            physics,
+            self.measurement,
+            self.progress,
+            self.episode,
+            self.outcome,
+        );
+    }
+}
+
+/// Takes the physics through one control step with `action` (`[action_len]`); the outcome says if that went wrong.
+pub fn advance<A: Copy + Into<f64>>(
+    scene: &CompiledScene,
+    measurement: &Measurement,
+    action: &[A],
+    physics: &mut Physics,
+) -> Outcome {
+    let stepped = apply_action(scene, measurement, action, physics).and_then(|()| simulate(scene, physics));
+    Outcome {
+        fault: stepped.err(),
+        ..Outcome::default()
+    }
 }
 
 /// Observes the state of the physics.
@@ -41,11 +126,7 @@ pub fn observe(
 ) {
     let (positions, velocities) = (physics.0.qpos(), physics.0.qvel());
     for ((channel, measured), observed) in scene.channels().iter().zip(&mut measurement.0).zip(observation) {
-        let mut value = match channel.source {
-            Source::Position(index) => positions[index],
-            Source::Velocity(index) => velocities[index],
-            Source::Constant(value) => value,
-        };
+        let mut value = channel.source.read(positions, velocities);
         if channel.noise > 0.0 {
             value += channel.noise * noise.0.random_range(-1.0..1.0);
         }
@@ -80,13 +161,13 @@ pub fn apply_action<A: Copy + Into<f64>>(
 /// Advances the physics by one control step.
 ///
 /// # Errors
-/// [`Fault::Unstable`] if the state diverges. The rest of the control step is skipped then.
+/// [`Fault::Unstable`] if the state diverges, [`Fault::Memory`] if contacts are left out. The rest of the control step is
+/// skipped then.
 pub fn simulate(scene: &CompiledScene, physics: &mut Physics) -> Result<(), Fault> {
     for _ in 0..scene.scene().physics.frame_skip {
         physics.0.step();
-        let warnings = physics.0.warning();
-        if BAD_STATE.iter().any(|&kind| warnings[kind].number > 0) {
-            return Err(Fault::Unstable);
+        if let Some(fault) = complaint(physics) {
+            return Err(fault);
         }
     }
     // MuJoCo looks at a state at the beginning of a step, so nobody has looked at the last one.
@@ -162,26 +243,16 @@ fn count(scene: &CompiledScene, distances: &[f64], done: &mut [bool]) -> usize {
     counted
 }
 
-/// Euclidean distance of an element to its goal, in the true state or as observed.
+/// Distance of an element to its goal, in the true state or as observed.
 fn distance_to_goal(
     scene: &CompiledScene,
     element: &CompiledElement,
     physics: &Physics,
     measurement: &Measurement,
 ) -> f64 {
-    let (positions, velocities) = (physics.0.qpos(), physics.0.qvel());
-    let observed = scene.scene().task.judged_on == JudgedOn::Observation && !element.channels.is_empty();
-    let square = |(at, goal): (usize, &f64)| {
-        let value = if observed {
-            measurement.0[element.channels[at]]
-        } else {
-            match element.values[at] {
-                Source::Position(index) => positions[index],
-                Source::Velocity(index) => velocities[index],
-                Source::Constant(value) => value,
-            }
-        };
-        (value - goal).powi(2)
-    };
-    element.goal.iter().enumerate().map(square).sum::<f64>().sqrt()
+    if scene.scene().task.judged_on == JudgedOn::Observation && !element.channels.is_empty() {
+        element.observed_distance(measurement)
+    } else {
+        element.distance(physics.qpos(), physics.qvel())
+    }
 }
