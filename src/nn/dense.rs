@@ -31,6 +31,8 @@ pub(super) enum Offset {
     Bias(usize),
     /// Batch normalisation.
     Norm(NormLayer),
+    /// Layer normalisation, with the offsets of gain and shift. Always followed by an activation.
+    LayerNorm { gamma: usize, beta: usize },
 }
 
 /// What follows a layer.
@@ -86,11 +88,59 @@ impl Layer {
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     pub(super) params: Params,
-    pub(super) layers: Arc<[Layer]>,
     pub(super) threads: usize,
+    layers: Arc<[Layer]>,
+    transposed: Arc<Mutex<Transposed>>,
+}
+
+/// The weights `[input, output]` of all layers, each where its weights `[output, input]` lie in the flat variable: the
+/// library packs a transposed right-hand side more slowly than they are transposed once per change.
+#[derive(Debug, Default)]
+struct Transposed {
+    /// Version of the weights; `None` before the first pass.
+    of: Option<u64>,
+    values: Arc<Vec<f32>>,
 }
 
 impl Dense {
+    pub(super) fn new(params: Params, layers: impl std::convert::Into<Arc<[Layer]>>) -> Self {
+        Self {
+            params,
+            threads: 1,
+            layers: layers.into(),
+            transposed: Arc::default(),
+        }
+    }
+
+    /// An independent copy.
+    pub(super) fn deep_clone(&self) -> Result<Self> {
+        let copy = Self::new(self.params.deep_clone()?, self.layers.clone());
+        Ok(Self {
+            threads: self.threads,
+            ..copy
+        })
+    }
+
+    /// The transposed matrices of these `weights`, which are the current ones.
+    fn transposed(&self, weights: &[f32]) -> Arc<Vec<f32>> {
+        let version = self.params.version();
+        let mut cache = self.transposed.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.of != Some(version) {
+            // A pass in another thread may still read the old ones.
+            if Arc::get_mut(&mut cache.values).is_none() {
+                cache.values = Arc::default();
+            }
+            let values = Arc::make_mut(&mut cache.values);
+            values.resize(weights.len(), 0.0);
+            for layer in self.layers.iter() {
+                let range = layer.weight..layer.weight + layer.output * layer.input;
+                kernels::transpose(&weights[range.clone()], layer.input, &mut values[range]);
+            }
+            cache.of = Some(version);
+        }
+        cache.values.clone()
+    }
+
     /// `x [B, in]` -> `[B, out]`. With `frozen` the weights get no gradient.
     pub(super) fn forward(&self, x: &Tensor, mode: Mode, frozen: bool) -> Result<Tensor> {
         let (rows, width) = x.dims2()?;
@@ -138,6 +188,15 @@ struct Saved {
     /// Layer output `[B, output]`; absent for the last layer, whose output needs no derivative.
     out: Option<Scratch>,
     norm: Option<SavedNorm>,
+    rows: Option<SavedRows>,
+}
+
+/// What layer normalisation made of the rows.
+struct SavedRows {
+    /// Normalised linear output `[B, output]`.
+    normal: Scratch,
+    /// `[B]`
+    inv_std: Scratch,
 }
 
 struct SavedNorm {
@@ -165,6 +224,7 @@ impl CustomOp2 for DenseOp {
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, weights) = (slice_of(x, lx)?, slice_of(w, lw)?);
         let rows = lx.dims()[0];
+        let transposed = self.net.transposed(weights);
         let mut saved: Vec<Saved> = Vec::with_capacity(self.net.layers.len());
         let mut result = Vec::new();
         let mut previous: Option<Scratch> = None;
@@ -175,17 +235,22 @@ impl CustomOp2 for DenseOp {
                 (None, Some(Saved { out: Some(out), .. })) => out,
                 _ => x,
             };
-            let (out, norm) = self.layer_forward(layer, input, rows, weights);
+            let (out, norm, of_rows) = self.layer_forward(layer, input, rows, weights, &transposed);
             if last {
                 result = out.to_vec();
                 saved.push(Saved {
                     out: (layer.activation != Activation::None).then_some(out),
                     norm,
+                    rows: of_rows,
                 });
             } else if self.keep == Keep::Nothing {
                 previous = Some(out);
             } else {
-                saved.push(Saved { out: Some(out), norm });
+                saved.push(Saved {
+                    out: Some(out),
+                    norm,
+                    rows: of_rows,
+                });
             }
         }
         if self.keep != Keep::Nothing {
@@ -232,18 +297,12 @@ impl DenseOp {
         input: &[f32],
         rows: usize,
         weights: &[f32],
-    ) -> (Scratch, Option<SavedNorm>) {
+        transposed: &[f32],
+    ) -> (Scratch, Option<SavedNorm>, Option<SavedRows>) {
         let (threads, width) = (self.net.threads, layer.output);
         let mut out = self.net.params.take(rows * width);
         let x = Mat::new(input, rows, layer.input);
-        // The library packs a transposed right-hand side more slowly than this.
-        let mut transposed = self.net.params.take(width * layer.input);
-        kernels::transpose(
-            &weights[layer.weight..][..width * layer.input],
-            layer.input,
-            &mut transposed,
-        );
-        let matrix = Mat::new(&transposed, layer.input, width);
+        let matrix = Mat::new(&transposed[layer.weight..][..width * layer.input], layer.input, width);
         let norm = match layer.offset {
             Offset::Norm(norm) => norm,
             Offset::Bias(bias) => {
@@ -255,7 +314,17 @@ impl DenseOp {
                         Activation::LeakyRelu => kernels::add_bias_leaky(out, bias),
                     }
                 });
-                return (out, None);
+                return (out, None, None);
+            }
+            Offset::LayerNorm { gamma, beta } => {
+                let (gamma, beta) = (&weights[gamma..gamma + width], &weights[beta..beta + width]);
+                let mut normal = self.net.params.take(rows * width);
+                let mut inv_std = self.net.params.take(rows);
+                for_row_blocks(threads, &mut normal, width, |first, normal| {
+                    product(x.row_range(first, normal.len() / width), matrix, Into::Replace, normal);
+                });
+                kernels::layer_norm_leaky(&mut normal, gamma, beta, EPSILON, &mut inv_std, &mut out);
+                return (out, None, Some(SavedRows { normal, inv_std }));
             }
         };
         let (gamma, beta) = (
@@ -313,6 +382,7 @@ impl DenseOp {
                 inv_std,
                 scale,
             }),
+            None,
         )
     }
 
@@ -416,6 +486,27 @@ impl DenseOp {
             }
             if let (Offset::Norm(norm), Some(state)) = (layer.offset, &saved_layer.norm) {
                 self.norm_backward(norm, state, rows, &mut delta, want_weights.then_some(&mut flat))?;
+            }
+            if let (Offset::LayerNorm { gamma, beta }, Some(SavedRows { normal, inv_std })) =
+                (layer.offset, &saved_layer.rows)
+            {
+                if want_weights {
+                    let mut sums = vec![0.0; 2 * width];
+                    kernels::norm_sums(&delta, normal, &vec![0.0; width], &vec![1.0; width], 0, &mut sums);
+                    for (index, pair) in sums.chunks_exact(2).enumerate() {
+                        (flat[beta + index], flat[gamma + index]) = (pair[0], pair[1]);
+                    }
+                }
+                let gain = &weights[gamma..gamma + width];
+                match &live {
+                    None => kernels::layer_norm_backward(&mut delta, normal, gain, inv_std),
+                    Some(live) => {
+                        for (delta, &row) in delta.chunks_exact_mut(width).zip(live) {
+                            let normal = &normal[row * width..][..width];
+                            kernels::layer_norm_backward(delta, normal, gain, &inv_std[row..=row]);
+                        }
+                    }
+                }
             }
             let below: &[f32] = match index.checked_sub(1).and_then(|below| saved[below].out.as_ref()) {
                 Some(out) => out,

@@ -97,6 +97,31 @@ fn leaky(x: f32) -> f32 {
     if x < 0.0 { x * SLOPE } else { x }
 }
 
+/// Sum of `of` every value, the one with index `i` in lane `i % 64`.
+#[inline(always)]
+fn lane_sum(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    for chunk in values.chunks(LANES) {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += of(*value);
+        }
+    }
+    sum_of_lanes(&lanes)
+}
+
+#[inline(always)]
+fn sum_of_lanes(lanes: &[f32; LANES]) -> f32 {
+    let mut sums = *lanes;
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 dispatch! {
     /// `target <- tau * source + (1 - tau) * target`.
     pub(crate) fn lerp(target: &mut [f32], source: &[f32], tau: f32) {
@@ -317,6 +342,47 @@ dispatch! {
             }
             for ((out, plain), weighted) in out.chunks_exact_mut(2).zip(plain).zip(weighted) {
                 out.copy_from_slice(&[plain, weighted]);
+            }
+        }
+    }
+
+    /// Layer normalisation: rows of `x [rows, width]` become `(x - mean) * inv_std` with the statistics of the row,
+    /// whose reciprocal deviations are stored in `inv_std [rows]`, and `out` is the leaky ReLU of that times `gamma`
+    /// plus `beta`.
+    pub(crate) fn layer_norm_leaky(
+        x: &mut [f32], gamma: &[f32], beta: &[f32], eps: f32, inv_std: &mut [f32], out: &mut [f32],
+    ) {
+        let width = gamma.len();
+        let share = 1.0 / width as f32;
+        for ((x, out), inv_std) in x.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)).zip(inv_std) {
+            let mean = lane_sum(x, |x| x) * share;
+            for x in x.iter_mut() {
+                *x -= mean;
+            }
+            *inv_std = 1.0 / (lane_sum(x, |x| x * x) * share + eps).sqrt();
+            for i in 0..width {
+                x[i] *= *inv_std;
+                out[i] = leaky(x[i] * gamma[i] + beta[i]);
+            }
+        }
+    }
+
+    /// Gradient through layer normalisation: `d` with respect to what follows `gamma` becomes that with respect to what
+    /// was normalised; `normal [rows, width]` and `inv_std [rows]` are those of [`layer_norm_leaky`].
+    pub(crate) fn layer_norm_backward(d: &mut [f32], normal: &[f32], gamma: &[f32], inv_std: &[f32]) {
+        let width = gamma.len();
+        let share = 1.0 / width as f32;
+        for ((d, normal), inv_std) in d.chunks_exact_mut(width).zip(normal.chunks_exact(width)).zip(inv_std) {
+            let mut weighted = [0.0_f32; LANES];
+            for ((d, gamma), normal) in d.chunks_mut(LANES).zip(gamma.chunks(LANES)).zip(normal.chunks(LANES)) {
+                for i in 0..d.len() {
+                    d[i] *= gamma[i];
+                    weighted[i] += d[i] * normal[i];
+                }
+            }
+            let (offset, slope) = (lane_sum(d, |d| d) * share, sum_of_lanes(&weighted) * share);
+            for i in 0..width {
+                d[i] = inv_std * (d[i] - offset - normal[i] * slope);
             }
         }
     }

@@ -21,11 +21,7 @@ impl Linear {
         let mut builder = Builder::default();
         let layer = Layer::uniform(&mut builder, "", (input, output), Activation::None, rng);
         Ok(Self {
-            net: Dense {
-                params: builder.build()?,
-                layers: [layer].into(),
-                threads: 1,
-            },
+            net: Dense::new(builder.build()?, [layer]),
         })
     }
 
@@ -42,15 +38,5 @@ impl Linear {
     /// As [`Linear::forward`], but no gradient to the weights is computed.
     pub fn forward_frozen(&self, x: &Tensor) -> Result<Tensor> {
         self.net.forward(x, Mode::Eval, true)
-    }
-
-    /// An independent copy.
-    pub fn deep_clone(&self) -> Result<Self> {
-        Ok(Self {
-            net: Dense {
-                params: self.net.params.deep_clone()?,
-                ..self.net.clone()
-            },
-        })
     }
 }

@@ -12,6 +12,8 @@ use crate::rng::Stream;
 pub enum Norm {
     /// None; the hidden layers have biases.
     None,
+    /// Layer normalisation (Ba, Kiros, Hinton 2016; epsilon 1e-5); the hidden layers have no biases.
+    Layer,
     /// Batch normalisation (Ioffe & Szegedy 2015; momentum 0.1, epsilon 1e-5); the hidden layers have no biases.
     Batch,
 }
@@ -32,10 +34,10 @@ pub struct MlpSpec {
 }
 
 /// Multi-layer perceptron of `SPiRL` ("Predictor"): linear + leaky ReLU (slope 0.2), `hidden` times linear
-/// (+ batch normalisation) + leaky ReLU, linear head.
+/// (+ normalisation) + leaky ReLU, linear head.
 ///
 /// Weight names: `input.linear.{weight,bias}`, `pyramid-{i}.linear.{weight[,bias]}`,
-/// `pyramid-{i}.norm.{weight,bias,running_mean,running_var}`, `head.linear.{weight,bias}`.
+/// `pyramid-{i}.norm.{weight,bias[,running_mean,running_var]}`, `head.linear.{weight,bias}`.
 /// Fresh weights are Xavier-normal, biases zero.
 ///
 /// A clone shares the weights; see [`Mlp::deep_clone`].
@@ -72,15 +74,25 @@ impl Mlp {
                 _ => (format!("pyramid-{}", index - 1), (width, width), Activation::LeakyRelu),
             };
             let weight = weight(&mut builder, &name, input, output);
-            let offset = if norm == Norm::Batch && (1..=hidden).contains(&index) {
-                Offset::Norm(NormLayer {
-                    gamma: builder.weight(format!("{name}.norm.weight"), &[output], |w| w.fill(1.0)),
-                    beta: builder.weight(format!("{name}.norm.bias"), &[output], |_| ()),
-                    running_mean: builder.buffer(format!("{name}.norm.running_mean"), &[output], 0.0),
-                    running_var: builder.buffer(format!("{name}.norm.running_var"), &[output], 1.0),
-                })
-            } else {
-                bias(&mut builder, &name, output)
+            let gain = |builder: &mut Builder| {
+                let gamma = builder.weight(format!("{name}.norm.weight"), &[output], |w| w.fill(1.0));
+                (gamma, builder.weight(format!("{name}.norm.bias"), &[output], |_| ()))
+            };
+            let offset = match norm {
+                Norm::Layer if (1..=hidden).contains(&index) => {
+                    let (gamma, beta) = gain(&mut builder);
+                    Offset::LayerNorm { gamma, beta }
+                }
+                Norm::Batch if (1..=hidden).contains(&index) => {
+                    let (gamma, beta) = gain(&mut builder);
+                    Offset::Norm(NormLayer {
+                        gamma,
+                        beta,
+                        running_mean: builder.buffer(format!("{name}.norm.running_mean"), &[output], 0.0),
+                        running_var: builder.buffer(format!("{name}.norm.running_var"), &[output], 1.0),
+                    })
+                }
+                _ => bias(&mut builder, &name, output),
             };
             layers.push(Layer {
                 input,
@@ -90,11 +102,7 @@ impl Mlp {
                 activation,
             });
         }
-        let net = Dense {
-            params: builder.build()?,
-            layers: layers.into(),
-            threads: 1,
-        };
+        let net = Dense::new(builder.build()?, layers);
         Ok(Self { spec, net })
     }
 
@@ -130,10 +138,9 @@ impl Mlp {
 
     /// An independent copy.
     pub fn deep_clone(&self) -> Result<Self> {
-        let net = Dense {
-            params: self.net.params.deep_clone()?,
-            ..self.net.clone()
-        };
-        Ok(Self { spec: self.spec, net })
+        Ok(Self {
+            spec: self.spec,
+            net: self.net.deep_clone()?,
+        })
     }
 }

@@ -106,6 +106,12 @@ impl Optimiser {
     /// avoid that.
     pub fn step(&mut self, grads: &GradStore, clip_norm: Option<f32>) -> Result<f32> {
         let norm = self.gradient_norm(grads)?;
+        self.step_with_norm(grads, clip_norm, norm)?;
+        Ok(norm)
+    }
+
+    /// As [`Optimiser::step`], for callers that know the 2-norm of the gradients already.
+    pub fn step_with_norm(&mut self, grads: &GradStore, clip_norm: Option<f32>, norm: f32) -> Result<()> {
         let scale = clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
         for slot in &mut self.slots {
             let Some(grad) = grads.get(slot.params.var()) else {
@@ -121,7 +127,7 @@ impl Optimiser {
             slot.params.var().inplace_op2(&grad, &op)?;
             slot.params.touch();
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// 2-norm of the gradients of all networks together.

@@ -149,7 +149,9 @@ impl Params {
         builder.build()
     }
 
-    /// The flat variable, shape `[len]`: what gradients are taken with respect to.
+    /// The flat variable, shape `[len]`: what gradients are taken with respect to. Its values are changed by an
+    /// [`Optimiser`](super::Optimiser), [`Params::import`], [`Params::copy_from`] and [`Params::soft_update`] only:
+    /// networks keep what they derive from them until one of these says that they changed.
     pub fn var(&self) -> &Var {
         &self.0.var
     }

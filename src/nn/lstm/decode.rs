@@ -1,7 +1,6 @@
 //! The autoregressive decoder as one autograd node.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -9,7 +8,7 @@ use super::super::backward::contribute;
 use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
-use super::stack::{Derived, Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
+use super::stack::{Derived, Factors, Kept, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
 use super::{Block, LstmSpec};
 
 /// `z [B, nz]` and `start [1 or B, output + state]` -> `[B, steps, output]`.
@@ -33,8 +32,7 @@ pub(super) fn decode(block: &Block, z: &Tensor, start: &Tensor, steps: usize, fr
     let op = Decode {
         block: block.clone(),
         steps,
-        version: block.params.version(),
-        saved: Mutex::default(),
+        kept: Kept::new(&block.params),
     };
     z.contiguous()?
         .apply_op3(&block.weights(frozen), &start.contiguous()?, op)
@@ -43,8 +41,7 @@ pub(super) fn decode(block: &Block, z: &Tensor, start: &Tensor, steps: usize, fr
 struct Decode {
     block: Block,
     steps: usize,
-    version: u64,
-    saved: Mutex<Option<(Derived, Vec<Saved>)>>,
+    kept: Kept<Saved>,
 }
 
 /// One shard's forward pass.
@@ -274,7 +271,7 @@ impl CustomOp3 for Decode {
                 out[(row * steps + t) * output..][..output].copy_from_slice(x);
             }
         }
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((derived, saved));
+        self.kept.store(self.name(), derived, saved)?;
         Ok((CpuStorage::F32(out), Shape::from((rows, steps, output))))
     }
 
@@ -286,11 +283,7 @@ impl CustomOp3 for Decode {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.block.params.check_version(self.version, self.name())?;
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((derived, saved)) = &*saved else {
-            bail!("{}: no forward pass was kept", self.name())
-        };
+        let (derived, saved) = self.kept.load(self.name(), &self.block.params)?;
         let grad = grad.contiguous()?;
         with_slice(w, |flat| {
             let weights = Weights::new(self.block.spec, flat, derived);

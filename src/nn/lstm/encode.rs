@@ -1,7 +1,6 @@
 //! The encoder as one autograd node.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
@@ -9,7 +8,7 @@ use super::super::backward::contribute;
 use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
-use super::stack::{Derived, Factors, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
+use super::stack::{Derived, Factors, Kept, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
 use super::{Block, LstmSpec};
 
 /// `x [B, T, input]` -> output of the last step `[B, output]`.
@@ -20,16 +19,14 @@ pub(super) fn encode(block: &Block, x: &Tensor, frozen: bool) -> Result<Tensor> 
     }
     let op = Encode {
         block: block.clone(),
-        version: block.params.version(),
-        saved: Mutex::default(),
+        kept: Kept::new(&block.params),
     };
     x.contiguous()?.apply_op2(&block.weights(frozen), op)
 }
 
 struct Encode {
     block: Block,
-    version: u64,
-    saved: Mutex<Option<(Derived, Vec<Saved>)>>,
+    kept: Kept<Saved>,
 }
 
 /// One shard's forward pass.
@@ -174,20 +171,16 @@ impl CustomOp2 for Encode {
             out.extend_from_slice(&values);
             saved.push(shard);
         }
-        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = Some((derived, saved));
+        self.kept.store(self.name(), derived, saved)?;
         Ok((CpuStorage::F32(out), Shape::from((rows, self.block.spec.output))))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.block.params.check_version(self.version, self.name())?;
+        let (derived, saved) = self.kept.load(self.name(), &self.block.params)?;
         let LstmSpec {
             input, hidden, layers, ..
         } = self.block.spec;
         let (rows, steps, _) = x.dims3()?;
-        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((derived, saved)) = &*saved else {
-            bail!("{}: no forward pass was kept", self.name())
-        };
         let grad = grad.contiguous()?;
         with_slice(w, |flat| {
             with_slice(&grad, |grad| {

@@ -75,13 +75,6 @@ impl Block {
         })
     }
 
-    fn deep_clone(&self) -> Result<Self> {
-        Ok(Self {
-            params: self.params.deep_clone()?,
-            ..self.clone()
-        })
-    }
-
     fn weights(&self, frozen: bool) -> Tensor {
         if frozen {
             self.params.var().as_detached_tensor()
@@ -116,11 +109,6 @@ impl LstmEncoder {
         self
     }
 
-    /// The architecture.
-    pub fn spec(&self) -> &LstmSpec {
-        &self.block.spec
-    }
-
     /// The weights.
     pub fn params(&self) -> &Params {
         &self.block.params
@@ -135,13 +123,6 @@ impl LstmEncoder {
     /// As [`LstmEncoder::forward`], but no gradient to the weights is computed.
     pub fn forward_frozen(&self, x: &Tensor) -> Result<Tensor> {
         self.run(x, true)
-    }
-
-    /// An independent copy.
-    pub fn deep_clone(&self) -> Result<Self> {
-        Ok(Self {
-            block: self.block.deep_clone()?,
-        })
     }
 
     fn run(&self, x: &Tensor, frozen: bool) -> Result<Tensor> {
@@ -189,11 +170,6 @@ impl LstmDecoder {
         self
     }
 
-    /// The architecture.
-    pub fn spec(&self) -> &LstmSpec {
-        &self.block.spec
-    }
-
     /// The weights of the recurrent block.
     pub fn params(&self) -> &Params {
         &self.block.params
@@ -215,15 +191,6 @@ impl LstmDecoder {
     /// As [`LstmDecoder::forward`], but no gradient to the weights or the learned start is computed.
     pub fn forward_frozen(&self, z: &Tensor, start: Option<(&Tensor, &Tensor)>, steps: usize) -> Result<Tensor> {
         self.run(z, start, steps, true)
-    }
-
-    /// An independent copy.
-    pub fn deep_clone(&self) -> Result<Self> {
-        let start = self.start.as_ref().map(Params::deep_clone).transpose()?;
-        Ok(Self {
-            block: self.block.deep_clone()?,
-            start,
-        })
     }
 
     fn run(&self, z: &Tensor, start: Option<(&Tensor, &Tensor)>, steps: usize, frozen: bool) -> Result<Tensor> {

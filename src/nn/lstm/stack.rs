@@ -4,6 +4,9 @@
 //! product `M = W_ih E` instead: per step and row that saves the multiplication with the wider of the two.
 
 use std::ops::Range;
+use std::sync::OnceLock;
+
+use candle_core::{Result, bail};
 
 use super::super::gemm::{Into, Mat, for_row_blocks, product};
 use super::super::kernels;
@@ -98,6 +101,42 @@ impl Derived {
             merged,
             hh_t: hh_t.collect(),
             bias,
+        }
+    }
+}
+
+/// What a forward pass leaves for its backward pass: what it derived from the weights, and an `S` for every shard.
+pub(super) struct Kept<S> {
+    version: u64,
+    saved: OnceLock<(Derived, Vec<S>)>,
+}
+
+impl<S> Kept<S> {
+    /// Nothing yet, of a forward pass with the weights as they are now.
+    pub(super) fn new(params: &Params) -> Self {
+        Self {
+            version: params.version(),
+            saved: OnceLock::new(),
+        }
+    }
+
+    /// Stores the forward pass of the operation `op`, which happens once.
+    pub(super) fn store(&self, op: &str, derived: Derived, shards: Vec<S>) -> Result<()> {
+        if self.saved.set((derived, shards)).is_err() {
+            bail!("{op}: there was a forward pass before");
+        }
+        Ok(())
+    }
+
+    /// The forward pass of the operation `op`.
+    ///
+    /// # Errors
+    /// There was none, or the weights have changed since.
+    pub(super) fn load(&self, op: &str, params: &Params) -> Result<(&Derived, &[S])> {
+        params.check_version(self.version, op)?;
+        match self.saved.get() {
+            Some((derived, shards)) => Ok((derived, shards)),
+            None => bail!("{op}: no forward pass was kept"),
         }
     }
 }

@@ -40,6 +40,7 @@ fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32, what: &str) {
 fn shake(params: &Params) {
     let noise = (normal(&[params.len()], 99) * 0.1).unwrap();
     params.var().set(&(params.var().as_tensor() + noise).unwrap()).unwrap();
+    params.touch();
 }
 
 /// A scalar that depends on every output in a different way.
@@ -90,7 +91,7 @@ fn finite_differences(vars: &[(&str, &Var)], f: impl Fn() -> Result<Tensor>, nam
     }
 }
 
-fn specs() -> [MlpSpec; 4] {
+fn specs() -> [MlpSpec; 6] {
     let small = MlpSpec {
         input: 7,
         width: 12,
@@ -116,6 +117,17 @@ fn specs() -> [MlpSpec; 4] {
             hidden: 3,
             norm: Norm::Batch,
         },
+        MlpSpec {
+            norm: Norm::Layer,
+            ..small
+        },
+        MlpSpec {
+            input: 70,
+            width: 72,
+            output: 1,
+            hidden: 2,
+            norm: Norm::Layer,
+        },
     ]
 }
 
@@ -138,7 +150,11 @@ fn mlp_equals_a_plain_composition() {
                 || plain::mlp(&spec, net.params().var(), &x, running),
                 &name,
             );
-            finite_differences(&vars, || net.forward(&x, mode), &name);
+            let forward = || {
+                net.params().touch();
+                net.forward(&x, mode)
+            };
+            finite_differences(&vars, forward, &name);
             finite_differences(&vars[1..], || net.forward_frozen(&x, mode), &name);
             // Rows without gradient are left out of the work.
             finite_differences(&vars[1..], || net.forward_frozen(&x, mode)?.narrow(0, 1, 2), &name);
@@ -333,6 +349,16 @@ fn bits_do_not_depend_on_the_number_of_threads() {
                     output: 1,
                     hidden: 2,
                     norm: Norm::None,
+                },
+                200,
+            ),
+            (
+                MlpSpec {
+                    input: 70,
+                    width: 96,
+                    output: 1,
+                    hidden: 2,
+                    norm: Norm::Layer,
                 },
                 200,
             ),

@@ -124,6 +124,14 @@ pub(super) fn mlp(spec: &MlpSpec, flat: &Tensor, x: &Tensor, running: Option<&Pa
         y = y.matmul(&weights.next(&[width, width])?.t()?)?;
         y = match norm {
             Norm::None => y.broadcast_add(&weights.next(&[width])?)?,
+            Norm::Layer => {
+                let distance = y.broadcast_sub(&y.mean_keepdim(1)?)?;
+                let var = distance.sqr()?.mean_keepdim(1)?;
+                distance
+                    .broadcast_div(&(var + 1e-5)?.sqrt()?)?
+                    .broadcast_mul(&weights.next(&[width])?)?
+                    .broadcast_add(&weights.next(&[width])?)?
+            }
             Norm::Batch => {
                 let (mean, var) = match running {
                     Some(params) => (
