@@ -40,26 +40,31 @@ pub trait Pretrain: Send + Sync {
     /// Losses on held-out windows, in evaluation mode.
     fn validate(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream) -> Result<Numbers, SkillError>;
 
-    /// Weights by their original names.
-    fn weights(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
+    /// Weights and running statistics under their original names, and the standardisation.
+    fn export(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
 
-    /// Moments of the optimiser.
-    fn optimiser(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
+    /// Takes weights and running statistics by their original names; further tensors are ignored.
+    ///
+    /// # Errors
+    /// Names every tensor that is missing or has another shape; nothing has changed then.
+    fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<(), SkillError>;
 
-    /// Takes over what [`weights`](Self::weights) and [`optimiser`](Self::optimiser) gave.
-    fn restore(
-        &mut self,
-        weights: &BTreeMap<String, Tensor>,
-        optimiser: Option<&BTreeMap<String, Tensor>>,
-    ) -> Result<(), SkillError>;
+    /// The rest of the training state, for resuming: moments of the optimisers, number of updates.
+    fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>, SkillError>;
 
-    /// Updates made.
-    fn updates(&self) -> u64;
+    /// Takes what [`export_optimiser`](Self::export_optimiser) gave.
+    ///
+    /// # Errors
+    /// A tensor is missing or does not fit.
+    fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<(), SkillError>;
 
-    /// Skills `[B, nz]` of windows, for pictures of the latent space; `None` for models without one.
+    /// Most likely skills `[B, nz]` of windows, for pictures of the latent space; `None` for models without one.
     fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>, SkillError>;
 
-    /// The network that starts policies: the skill prior, or the cloned policy.
+    /// A copy of the network that starts policies or is kept as their prior: the skill prior, or the cloned policy.
+    ///
+    /// # Errors
+    /// The prior is not Gaussian.
     fn policy_prior(&self) -> Result<GaussianNetwork, SkillError>;
 
     /// The decoder that turns skills into actions; `None` for models of single actions.
@@ -82,7 +87,7 @@ pub struct Batches {
 /// Progress and random streams of a trainer; goes into checkpoints.
 #[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerProgress {
-    /// Gradient updates made.
+    /// Gradient updates, those that were skipped included.
     pub updates: u64,
     batches: Stream,
     noise: Stream,
@@ -199,7 +204,8 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
 pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
     for (mut trainer, mut batches, mut progress, mut averages, settings) in &mut trainers {
         let config = &settings.0;
-        let due = progress.updates.is_multiple_of(config.validate_every.max(1)) || progress.updates == config.updates;
+        let at_interval = progress.updates.is_multiple_of(config.validate_every);
+        let due = config.validate_every > 0 && (at_interval || progress.updates == config.updates);
         let Some(windows) = batches.validation.as_mut().filter(|_| due) else {
             continue;
         };

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use apprentice::learners::sac::{
-    CriticConfig, Estimate, Evaluation, NoiseMoments, PolicyStart, Regulariser, Sac, SacConfig, SacDims, Schedule,
-    Squash, StateNoise, Temperature, UpdateNoise,
+    CriticConfig, Estimate, Losses, NoiseMoments, PolicyStart, Regulariser, Sac, SacConfig, SacDims, Schedule, Squash,
+    StateNoise, Temperature, UpdateNoise,
 };
 use apprentice::learners::skill_recorder::{SkillRecorder, TransitionRule};
 use apprentice::nn::{Kind, Mlp, MlpSpec, Norm, Params};
@@ -124,10 +124,10 @@ impl Case {
         }
     }
 
-    fn check_gradients(&mut self, evaluation: &Evaluation, prefix: &str, params: &Params) {
+    fn check_gradients(&mut self, losses: &Losses, prefix: &str, params: &Params) {
         for entry in params.entries().iter().filter(|entry| entry.kind == Kind::Weight) {
             let mine = params
-                .gradient(&evaluation.gradients, &entry.name)
+                .gradient(&losses.gradients, &entry.name)
                 .unwrap()
                 .expect("a gradient");
             let mine = mine.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -211,6 +211,7 @@ fn agent(name: &str, estimate: Estimate) {
         critic: CriticConfig {
             width: critic.spec().width,
             hidden: critic.spec().hidden,
+            norm: critic.spec().norm,
         },
         squash: Squash::Tanh {
             range: number(&hyper["policy_params"]["max_action_range"]),
@@ -274,15 +275,15 @@ fn agent(name: &str, estimate: Estimate) {
             next: noise("noise/policy_next", "noise/kl_next"),
         };
         let before = sac.temperature();
-        let evaluation = sac.evaluate(&batch, &noise).unwrap();
+        let losses = sac.losses(&batch, &noise).unwrap();
         let metrics = sac.update(&batch, &noise).unwrap();
-        assert_eq!(evaluation.metrics, metrics, "evaluating changes nothing");
+        assert_eq!(losses.metrics, metrics, "computing the losses changes nothing");
 
         let mut keep = |name: &str, tensor: &Tensor| {
             let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             results.entry(name.to_owned()).or_default().extend(values);
         };
-        for (name, pass) in [("pi", &evaluation.here), ("pi_next", &evaluation.next)] {
+        for (name, pass) in [("pi", &losses.here), ("pi_next", &losses.next)] {
             keep(&format!("out/{name}_action"), &pass.action);
             keep(&format!("out/{name}_log_prob"), &pass.log_prob);
             keep(&format!("out/{name}_mu"), &pass.policy.mu);
@@ -293,10 +294,10 @@ fn agent(name: &str, estimate: Estimate) {
                 keep(&format!("out/{name}_prior_log_sigma"), &prior.log_sigma);
             }
         }
-        keep("out/value_next", &evaluation.value_next);
-        keep("out/q_target", &evaluation.q_target);
-        keep("out/q1", &evaluation.q[0]);
-        keep("out/q2", &evaluation.q[1]);
+        keep("out/value_next", &losses.value_next);
+        keep("out/q_target", &losses.q_target);
+        keep("out/q1", &losses.q[0]);
+        keep("out/q2", &losses.q[1]);
         for (name, value) in [
             ("loss/policy", metrics.policy_loss),
             ("loss/alpha", metrics.temperature_loss),
@@ -313,7 +314,7 @@ fn agent(name: &str, estimate: Estimate) {
                 .iter()
                 .filter(|(prefix, _)| !prefix.starts_with("critic_targets"))
             {
-                case.check_gradients(&evaluation, prefix, params);
+                case.check_gradients(&losses, prefix, params);
             }
             case.check("grad/_log_alpha.t", &[metrics.temperature_loss]);
         }

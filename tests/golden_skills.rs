@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use apprentice::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Params, squash};
+use apprentice::pretraining::Pretrain;
 use apprentice::rng::{Purpose, stream};
 use apprentice::skills::import::{ImportedModel, import_model, infer_spirl, read_weights};
 use apprentice::skills::prior::{ConditionalFlow, MixtureHead, PriorDistribution, PriorKind};
-use apprentice::skills::spirl::{AutoBeta, DecoderKind, EarlyClip, PriorTraining, SkillBatch};
+use apprentice::skills::spirl::{AutoBeta, DecoderKind, PriorTraining, SkillBatch};
 use apprentice::skills::{
-    ActiveSkill, Bc, BcConfig, Decoding, SkillDims, SkillModel, Spirl, SpirlConfig, Standardiser,
+    ActiveSkill, Bc, BcConfig, Decoding, EarlyClip, SkillDims, SkillModel, Spirl, SpirlConfig, Standardiser,
 };
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
@@ -245,7 +246,7 @@ fn check_evaluation(case: &Case, settings: &SpirlConfig) {
     if case.has("topn") {
         let noise = case.get("noise/eval").get(0).unwrap();
         let (metrics, top) = model
-            .validate(&case.spirl_batch(), &noise, &case.get("noise/topn"))
+            .validate_step(&case.spirl_batch(), &noise, &case.get("noise/topn"))
             .unwrap();
         let errors = Tensor::new(top.errors.clone(), &Device::Cpu).unwrap();
         case.check("topn/mse", &errors);
@@ -346,7 +347,7 @@ fn check_acting(case: &Case, model: &Spirl) {
             .unwrap();
         assert!(error < 2e-5, "prior when acting: {error}");
         assert!(!prior.mu.track_op());
-        let network = model.prior_network().unwrap();
+        let network = model.policy_prior().unwrap();
         let policy = network.forward(&first).unwrap();
         assert!(policy.mu.track_op());
         let same = network.forward_frozen(&first).unwrap();
@@ -555,7 +556,7 @@ fn behaviour_cloning() {
         case.check(&format!("{loss_group}/nll"), &loss);
     }
     let model = fresh(None);
-    let network = model.network().unwrap().forward_frozen(&states).unwrap();
+    let network = model.policy_prior().unwrap().forward_frozen(&states).unwrap();
     case.check("eval/pred_mu", &network.mu);
     let grads = model.loss(&states, &actions, Mode::Train).unwrap().backward().unwrap();
     case.check_group("grad", |name| gradient(&model.parts(), &grads, name));
@@ -896,7 +897,7 @@ fn standardised_states_reach_every_network() {
     let skills = noise.clone();
     for (mine, wanted) in [
         (
-            model.prior_network().unwrap().forward(&first(&raw)).unwrap().mu,
+            model.policy_prior().unwrap().forward(&first(&raw)).unwrap().mu,
             plain.prior(&first(&batch.states)).unwrap().mu,
         ),
         (
@@ -950,6 +951,59 @@ fn impossible_settings_and_shapes_are_errors() {
     ] {
         assert!(Spirl::new(wrong, dims, &mut rng).is_err());
     }
+    let beta = |target, learning_rate| {
+        Some(AutoBeta {
+            target,
+            learning_rate,
+            ..AutoBeta::default()
+        })
+    };
+    for (field, wrong) in [
+        (
+            "`kl_weight`",
+            SpirlConfig {
+                kl_weight: f32::NAN,
+                ..config.clone()
+            },
+        ),
+        (
+            "`reconstruction_weight`",
+            SpirlConfig {
+                reconstruction_weight: -1.0,
+                ..config.clone()
+            },
+        ),
+        (
+            "`auto_beta.target`",
+            SpirlConfig {
+                auto_beta: beta(-1.0, 3e-4),
+                ..config.clone()
+            },
+        ),
+        (
+            "`auto_beta.learning_rate`",
+            SpirlConfig {
+                auto_beta: beta(1.0, 0.0),
+                ..config.clone()
+            },
+        ),
+        (
+            "`learning_rate`",
+            SpirlConfig {
+                learning_rate: 0.0,
+                ..config.clone()
+            },
+        ),
+    ] {
+        let message = Spirl::new(wrong, dims, &mut rng).err().unwrap().to_string();
+        assert!(message.starts_with(field), "{message}");
+    }
+    let wrong = BcConfig {
+        betas: (0.9, 1.0),
+        ..BcConfig::default()
+    };
+    let message = Bc::new(wrong, dims, &mut rng).err().unwrap().to_string();
+    assert_eq!(message, "`betas` must be at least 0 and below 1, not 1");
     let model = Spirl::new(config, dims, &mut rng).unwrap();
     let (batch, noise) = tiny_batch(0);
     let short = SkillBatch {

@@ -28,12 +28,15 @@
 //! | BC + fine-tune | actions | `Prior` (single-step prior) | `Entropy` |
 //! | skills without prior | skills | `Scratch` | `Entropy` |
 //! | SAC | actions | `Scratch` | `Entropy` |
+//!
+//! [`SacConfig`] documents every setting, and where the original code differs.
 
 mod checkpoint;
+mod config;
 mod error;
+mod temperature;
 #[cfg(test)]
 mod tests;
-mod validate;
 
 use bevy::prelude::Component;
 use candle_core::{D, Device, Tensor};
@@ -44,334 +47,12 @@ use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConf
 use crate::replay::Batch;
 use crate::rng::Stream;
 use crate::skills::GaussianNetwork;
+use temperature::LearnedTemperature;
 
+pub use config::{
+    CriticConfig, Discounting, Estimate, PolicyStart, Regulariser, SacConfig, Schedule, Squash, Temperature, TimeOuts,
+};
 pub use error::SacError;
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Settings
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// Settings of [`Sac`]. The defaults are the published ones for `SPiRL` on the kitchen, except where a switch says that
-/// the original differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SacConfig {
-    /// What the policy pays for. Default: divergence from the prior with target 5 nats.
-    pub regulariser: Regulariser,
-    /// Where the policy's weights come from. Default: a copy of the prior.
-    pub policy: PolicyStart,
-    /// Both critics and their targets, without normalisation. Default: 5 hidden layers of 256.
-    pub critic: CriticConfig,
-    /// How the executed action follows from the Gaussian sample. Default: `2 tanh(sample)`.
-    pub squash: Squash,
-    /// The weight of the penalty. Default: learned, starting at 1.
-    pub temperature: Temperature,
-    /// Transitions per update. Default 256.
-    pub batch: usize,
-    /// Discount `gamma` per transition, so with skills per *skill*; see [`discounting`](Self::discounting).
-    /// Default 0.99.
-    pub discount: f32,
-    /// What the discount counts. Default: transitions.
-    pub discounting: Discounting,
-    /// Share `tau` of the critic that moves into its target per update. Default 0.005.
-    pub target_rate: f32,
-    /// Factor on every reward. Default 1.
-    pub reward_scale: f32,
-    /// Step size of the policy's Adam. Default 3e-4.
-    pub policy_lr: f64,
-    /// Step size of the critics' Adam. Default 3e-4.
-    pub critic_lr: f64,
-    /// Largest global norm of the gradient of one network. Default: no limit.
-    pub gradient_clip: Option<f32>,
-    /// Largest absolute value of the critics' target. The published option is `1 / (1 - discount)`. Default: no limit.
-    pub target_clip: Option<f32>,
-    /// What the value of a state is that the time limit cut off. Default: the critics'.
-    pub time_outs: TimeOuts,
-    /// Updates in a row that may be skipped because of numbers that are not finite; one more is an error. Default 20.
-    pub skip_limit: u32,
-}
-
-impl Default for SacConfig {
-    fn default() -> Self {
-        Self {
-            regulariser: Regulariser::default(),
-            policy: PolicyStart::default(),
-            critic: CriticConfig::default(),
-            squash: Squash::default(),
-            temperature: Temperature::default(),
-            batch: 256,
-            discount: 0.99,
-            discounting: Discounting::default(),
-            target_rate: 0.005,
-            reward_scale: 1.0,
-            policy_lr: 3e-4,
-            critic_lr: 3e-4,
-            gradient_clip: None,
-            target_clip: None,
-            time_outs: TimeOuts::default(),
-            skip_limit: 20,
-        }
-    }
-}
-
-/// The penalty `g(s)` and its target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Regulariser {
-    /// Negative entropy: plain SAC.
-    Entropy {
-        /// Target entropy in nats. `None`: minus the number of action values.
-        #[serde(default)]
-        target: Option<f32>,
-    },
-    /// Divergence of the policy from a frozen prior, both before squashing.
-    PriorDivergence {
-        /// Target divergence in nats. Kitchen skills 5, maze skills 1, flat prior 1.
-        #[serde(default = "default_divergence")]
-        target: Schedule,
-        /// How the divergence is computed.
-        #[serde(default)]
-        estimate: Estimate,
-        /// The divergence of a state is clamped to plus or minus this many nats; beyond, it has no gradient. Default
-        /// 100.
-        #[serde(default = "default_clamp")]
-        clamp: f32,
-        /// `KL(prior, policy)` instead of `KL(policy, prior)`. Default false.
-        #[serde(default)]
-        reversed: bool,
-    },
-}
-
-fn default_divergence() -> Schedule {
-    Schedule::Constant(5.0)
-}
-
-fn default_clamp() -> f32 {
-    100.0
-}
-
-impl Default for Regulariser {
-    fn default() -> Self {
-        Self::PriorDivergence {
-            target: default_divergence(),
-            estimate: Estimate::default(),
-            clamp: default_clamp(),
-            reversed: false,
-        }
-    }
-}
-
-/// How the divergence between two diagonal Gaussians is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Estimate {
-    /// Mean of `log p(x) - log q(x)` over this many re-parameterised samples `x` of `p`, as published.
-    MonteCarlo {
-        /// Samples per state. Default 10.
-        samples: usize,
-    },
-    /// In closed form, summed over dimensions: the same expectation without its noise.
-    Analytic,
-    /// In closed form, averaged over dimensions: the original code before 2020-11-30. A target means `d` times as
-    /// much as with the other two.
-    AnalyticMean,
-}
-
-impl Default for Estimate {
-    fn default() -> Self {
-        Self::MonteCarlo { samples: 10 }
-    }
-}
-
-/// A number that may change with the number of updates.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Schedule {
-    /// Always the same.
-    Constant(f32),
-    /// From one value to another in equal steps, constant before and after.
-    Linear {
-        /// Value up to update `delay`.
-        from: f32,
-        /// Value from update `delay + updates` on.
-        to: f32,
-        /// Length of the change in updates.
-        updates: u64,
-        /// Updates before the change begins. Default 0.
-        #[serde(default)]
-        delay: u64,
-    },
-}
-
-impl Schedule {
-    /// The value after `updates` updates.
-    pub fn at(self, updates: u64) -> f32 {
-        match self {
-            Self::Constant(value) => value,
-            Self::Linear {
-                from,
-                to,
-                updates: length,
-                delay,
-            } => {
-                let share = updates.saturating_sub(delay).min(length) as f32 / length.max(1) as f32;
-                if length == 0 && updates >= delay {
-                    to
-                } else {
-                    from + (to - from) * share
-                }
-            }
-        }
-    }
-}
-
-/// Where the policy's weights come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum PolicyStart {
-    /// A trained copy of the prior network. Its batch normalisation keeps the running statistics of pre-training; gains
-    /// and shifts are trained on.
-    #[default]
-    Prior,
-    /// A fresh network without normalisation.
-    Scratch {
-        /// Hidden units per layer. Published: 256 for the kitchen, 64 for maze and block stacking.
-        width: usize,
-        /// Hidden layers between the first and the last one. Published: 5 for the kitchen, 3 else.
-        hidden: usize,
-    },
-}
-
-/// Size of a critic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CriticConfig {
-    /// Hidden units per layer. Default 256.
-    pub width: usize,
-    /// Hidden layers between the first and the last one. Default 5 (published: kitchen skills 5, all others 2).
-    pub hidden: usize,
-}
-
-impl Default for CriticConfig {
-    fn default() -> Self {
-        Self { width: 256, hidden: 5 }
-    }
-}
-
-/// How the executed action follows from the policy's Gaussian sample.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Squash {
-    /// `range * tanh(sample)`, as published: a sample of the prior is *not* executed as the prior's skill (0.5 becomes
-    /// 0.924 with range 2).
-    Tanh {
-        /// Largest absolute value of an action. Published: 2 for skills, 1 for actions.
-        #[serde(default = "default_range")]
-        range: f32,
-        /// Quirk of the original: the log-probability is corrected by `ln range` once instead of once per dimension, a
-        /// constant offset that shifts the meaning of a target entropy. Default false.
-        #[serde(default)]
-        single_range_correction: bool,
-    },
-    /// The sample itself, cut off at plus and minus `range`: a policy equal to the prior draws true skills of the
-    /// prior. The critics have no say beyond the range, so only the penalty moves the policy there.
-    Clip {
-        /// Largest absolute value of an action; at least 4 for skills, whose prior is about as wide as a unit Gaussian.
-        range: f32,
-    },
-    /// The sample itself. Nothing keeps the policy from where the critics have never seen an action; with a learned
-    /// prior of small variance it can run away.
-    None,
-}
-
-fn default_range() -> f32 {
-    2.0
-}
-
-impl Default for Squash {
-    fn default() -> Self {
-        Self::Tanh {
-            range: default_range(),
-            single_range_correction: false,
-        }
-    }
-}
-
-/// The weight of the penalty.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Temperature {
-    /// Moved by Adam on its logarithm so that the penalty keeps to its target.
-    Learned {
-        /// First value. Default 1.
-        #[serde(default = "default_temperature")]
-        initial: f32,
-        /// Step size of its Adam. Default 3e-4.
-        #[serde(default = "default_lr")]
-        lr: f64,
-        /// Smallest value. Default: no limit.
-        #[serde(default)]
-        minimum: Option<f32>,
-    },
-    /// Constant. (The original's option of this name ignores the number and stays at 1.)
-    Fixed(f32),
-}
-
-fn default_temperature() -> f32 {
-    1.0
-}
-
-fn default_lr() -> f64 {
-    3e-4
-}
-
-impl Default for Temperature {
-    fn default() -> Self {
-        Self::Learned {
-            initial: default_temperature(),
-            lr: default_lr(),
-            minimum: None,
-        }
-    }
-}
-
-/// What the discount counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Discounting {
-    /// `gamma` per transition, whatever its length, as published.
-    #[default]
-    PerTransition,
-    /// `gamma` to the power of the transition's control steps, as in a semi-Markov decision process.
-    PerStep,
-}
-
-/// The value of a state that the time limit cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum TimeOuts {
-    /// The task would have gone on: the critics' value.
-    #[default]
-    Bootstrap,
-    /// Nothing, as if the task had ended: the original rule.
-    Terminal,
-}
-
-impl SacConfig {
-    /// Whether a learner with these settings stands on a prior.
-    pub fn needs_prior(&self) -> bool {
-        self.policy == PolicyStart::Prior || matches!(self.regulariser, Regulariser::PriorDivergence { .. })
-    }
-
-    /// Normal numbers per state that the divergence estimate draws.
-    fn divergence_samples(&self) -> usize {
-        match self.regulariser {
-            Regulariser::PriorDivergence {
-                estimate: Estimate::MonteCarlo { samples },
-                ..
-            } => samples,
-            _ => 0,
-        }
-    }
-}
 
 type Result<T, E = SacError> = std::result::Result<T, E>;
 
@@ -386,17 +67,6 @@ pub struct SacDims {
     pub observation: usize,
     /// Values per action (or skill), `d`.
     pub action: usize,
-}
-
-/// A policy's answer to a batch of observations.
-#[derive(Debug, Clone)]
-pub struct PolicyOutput {
-    /// Action to execute, `[B, d]`.
-    pub action: Tensor,
-    /// Mean of the Gaussian before squashing, `[B, d]`.
-    pub mu: Tensor,
-    /// Its log standard deviation, `[B, d]`.
-    pub log_sigma: Tensor,
 }
 
 /// How [`Sac::act`] picks from the Gaussian.
@@ -484,8 +154,8 @@ pub struct PolicyPass {
     pub penalty: Tensor,
 }
 
-/// Everything one update computes before it changes anything: [`Sac::evaluate`].
-pub struct Evaluation {
+/// Everything one update computes before it changes anything: [`Sac::losses`].
+pub struct Losses {
     /// Policy on the states of the batch.
     pub here: PolicyPass,
     /// Policy on their successors (without gradient).
@@ -610,14 +280,14 @@ impl Sac {
                     .deep_clone()?,
             ),
         };
-        let CriticConfig { width, hidden } = config.critic;
+        let CriticConfig { width, hidden, norm } = config.critic;
         let input = dims.observation + dims.action;
         let spec = MlpSpec {
             input,
             width,
             output: 1,
             hidden,
-            norm: Norm::None,
+            norm,
         };
         let critics = [Mlp::new(spec, rng)?, Mlp::new(spec, rng)?];
         let targets = [critics[0].deep_clone()?, critics[1].deep_clone()?];
@@ -671,11 +341,6 @@ impl Sac {
         &self.policy
     }
 
-    /// The frozen prior, if the policy is held to one.
-    pub fn prior(&self) -> Option<&GaussianNetwork> {
-        self.prior.as_ref()
-    }
-
     /// Both critics.
     pub fn critics(&self) -> &[Mlp; 2] {
         &self.critics
@@ -703,75 +368,36 @@ impl Sac {
 
     // ----- acting -----
 
-    /// The policy's action for observations `[B, S]`; nothing is recorded for differentiation.
+    /// The policy's actions `[B, d]` as they are executed, for observations `[B, S]`; nothing is recorded for
+    /// differentiation.
     ///
     /// # Errors
     /// Wrong shapes.
-    pub fn act(&self, observations: &Tensor, pick: Pick<'_>) -> Result<PolicyOutput> {
-        let DiagGaussian { mu, log_sigma } = self.policy.forward_frozen(observations)?;
+    pub fn act(&self, observations: &Tensor, pick: Pick<'_>) -> Result<Tensor> {
+        let policy = self.policy.forward_frozen(observations)?;
         let sample = match pick {
-            Pick::Sample(noise) => (&mu + (log_sigma.exp()? * noise)?)?,
-            Pick::Mean => mu.clone(),
+            Pick::Sample(noise) => (&policy.mu + (policy.log_sigma.exp()? * noise)?)?,
+            Pick::Mean => policy.mu,
         };
-        Ok(PolicyOutput {
-            action: self.config.squash.apply(&sample)?,
-            mu,
-            log_sigma,
-        })
+        self.config.squash.apply(&sample)
     }
 
-    /// The action of the published warm-up: uniform over the range for a policy from scratch; one that starts from the
-    /// prior simply acts (as does one without a range).
+    /// The actions `[B, d]` of the published warm-up, for observations `[B, S]`: uniform over the range for a policy
+    /// from scratch; one that starts from the prior simply acts (as does one without a range).
     ///
     /// # Errors
     /// Wrong shapes.
-    pub fn act_at_random(&self, observations: &Tensor, stream: &mut Stream) -> Result<PolicyOutput> {
+    pub fn act_at_random(&self, observations: &Tensor, stream: &mut Stream) -> Result<Tensor> {
         let shape = (observations.dim(0)?, self.dims.action);
         match (self.config.policy, self.config.squash) {
             (PolicyStart::Scratch { .. }, Squash::Tanh { range, .. } | Squash::Clip { range }) => {
                 let uniform = (0..shape.0 * shape.1)
                     .map(|_| stream.random_range(-range..=range))
                     .collect();
-                let action = Tensor::from_vec(uniform, shape, &Device::Cpu)?;
-                Ok(PolicyOutput {
-                    action,
-                    ..self.act(observations, Pick::Mean)?
-                })
+                Ok(Tensor::from_vec(uniform, shape, &Device::Cpu)?)
             }
             _ => self.act(observations, Pick::Sample(&stream.normal_tensor(shape)?)),
         }
-    }
-
-    /// Closed-form divergence of the policy from the prior in the configured direction, in nats, `[B]`, for an output
-    /// of [`act`](Self::act); `None` without a prior. For display.
-    ///
-    /// # Errors
-    /// Wrong shapes.
-    pub fn divergence(&self, observations: &Tensor, output: &PolicyOutput) -> Result<Option<Tensor>> {
-        let (Some(prior), Regulariser::PriorDivergence { reversed, .. }) = (&self.prior, &self.config.regulariser)
-        else {
-            return Ok(None);
-        };
-        let prior = prior.forward_frozen(observations)?;
-        let policy = DiagGaussian {
-            mu: output.mu.clone(),
-            log_sigma: output.log_sigma.clone(),
-        };
-        let (p, q) = if *reversed {
-            (&prior, &policy)
-        } else {
-            (&policy, &prior)
-        };
-        Ok(Some(p.kl(q)?.sum(D::Minus1)?))
-    }
-
-    /// Minimum of both critics for observations `[B, S]` and actions `[B, d]`, `[B]`. For display.
-    ///
-    /// # Errors
-    /// Wrong shapes.
-    pub fn value(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        let input = Tensor::cat(&[observations, actions], 1)?;
-        smaller(&self.critics, &input)
     }
 
     // ----- learning -----
@@ -796,19 +422,19 @@ impl Sac {
         })
     }
 
-    /// One update: [`evaluate`](Self::evaluate), then one step of the temperature, of the policy, of both critics and
+    /// One update: [`losses`](Self::losses), then one step of the temperature, of the policy, of both critics and
     /// of their targets. If a loss or a gradient is not finite nothing changes but the counters of skipped updates,
     /// and the metrics say so.
     ///
     /// # Errors
     /// More than [`SacConfig::skip_limit`] such updates in a row, or wrong shapes.
     pub fn update(&mut self, batch: &Batch, noise: &UpdateNoise) -> Result<UpdateMetrics> {
-        let Evaluation {
+        let Losses {
             gradients,
             mut metrics,
             temperature,
             ..
-        } = self.evaluate(batch, noise)?;
+        } = self.losses(batch, noise)?;
         if let Some(first) = metrics.fault() {
             self.skipped += 1;
             self.skipped_in_row += 1;
@@ -823,9 +449,11 @@ impl Sac {
         }
         self.skipped_in_row = 0;
         self.temperature = temperature;
-        self.policy_optimiser.step(&gradients, self.config.gradient_clip)?;
-        for optimiser in &mut self.critic_optimisers {
-            optimiser.step(&gradients, self.config.gradient_clip)?;
+        let clip = self.config.gradient_clip;
+        self.policy_optimiser
+            .step_with_norm(&gradients, clip, metrics.policy_gradient)?;
+        for (optimiser, norm) in self.critic_optimisers.iter_mut().zip(metrics.critic_gradient) {
+            optimiser.step_with_norm(&gradients, clip, norm)?;
         }
         for (target, critic) in self.targets.iter().zip(&self.critics) {
             target.params().soft_update(critic.params(), self.config.target_rate)?;
@@ -838,7 +466,7 @@ impl Sac {
     ///
     /// # Errors
     /// Wrong shapes.
-    pub fn evaluate(&self, batch: &Batch, noise: &UpdateNoise) -> Result<Evaluation> {
+    pub fn losses(&self, batch: &Batch, noise: &UpdateNoise) -> Result<Losses> {
         let config = &self.config;
         let (s, a, next_s) = (&batch.observation, &batch.action, &batch.next_observation);
 
@@ -887,7 +515,7 @@ impl Sac {
             critic_gradient: [critic_1.gradient_norm(&gradients)?, critic_2.gradient_norm(&gradients)?],
             skipped: false,
         };
-        Ok(Evaluation {
+        Ok(Losses {
             here,
             next,
             value_next,
@@ -1036,55 +664,4 @@ fn smaller(critics: &[Mlp; 2], input: &Tensor) -> Result<Tensor> {
 
 fn mean(values: &Tensor) -> Result<f32> {
     Ok(values.mean_all()?.to_scalar()?)
-}
-
-/// Logarithm of the temperature and its Adam (betas 0.9 and 0.999, epsilon 1e-8), in double precision: one number needs
-/// no tensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct LearnedTemperature {
-    setting: Temperature,
-    log_alpha: f64,
-    first: f64,
-    second: f64,
-    steps: u64,
-}
-
-impl LearnedTemperature {
-    fn new(setting: Temperature) -> Self {
-        let (Temperature::Learned { initial: start, .. } | Temperature::Fixed(start)) = setting;
-        Self {
-            setting,
-            log_alpha: f64::from(start).ln(),
-            first: 0.0,
-            second: 0.0,
-            steps: 0,
-        }
-    }
-
-    fn value(&self) -> f32 {
-        self.log_alpha.exp() as f32
-    }
-
-    /// After one step on the loss `alpha (target - g)`, whose derivative by `log alpha` is the loss itself.
-    fn stepped(self, gradient: f32) -> Self {
-        let Temperature::Learned { lr, minimum, .. } = self.setting else {
-            return self;
-        };
-        let gradient = f64::from(gradient);
-        let steps = self.steps + 1;
-        let power = i32::try_from(steps).unwrap_or(i32::MAX);
-        let first = 0.9 * self.first + 0.1 * gradient;
-        let second = 0.999 * self.second + 0.001 * gradient * gradient;
-        let (bias_1, bias_2) = (1.0 - 0.9_f64.powi(power), 1.0 - 0.999_f64.powi(power));
-        let log_alpha = self.log_alpha - lr * (first / bias_1) / ((second / bias_2).sqrt() + 1e-8);
-        // Clamped itself, not only where it is used: otherwise it would wind down and take long to come back.
-        let floor = minimum.map_or(f64::NEG_INFINITY, |minimum| f64::from(minimum).ln());
-        Self {
-            log_alpha: if log_alpha < floor { floor } else { log_alpha },
-            first,
-            second,
-            steps,
-            ..self
-        }
-    }
 }

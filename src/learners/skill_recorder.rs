@@ -73,11 +73,6 @@ impl SkillRecorder {
         }
     }
 
-    /// Control steps summed so far into the transition that is being recorded.
-    pub fn steps(&self) -> u32 {
-        self.steps
-    }
-
     /// Forgets the running skill, as after a fault of the environment; the next episode starts afresh.
     pub fn discard(&mut self) {
         self.running = false;

@@ -10,10 +10,9 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::policy::standardised;
-use super::spirl::EarlyClip;
-use super::weights::{export_training, import_all, import_training};
-use super::{GaussianNetwork, Result, SkillDims, SkillError, SkillModel, Standardiser, check_shape, scalar};
-use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, OptimiserKind, Params};
+use super::weights::{Stepper, export_all, import_all};
+use super::{EarlyClip, GaussianNetwork, Result, SkillDims, SkillError, SkillModel, Standardiser, check_shape, scalar};
+use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, OptimiserConfig, OptimiserKind, Params};
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 
@@ -58,12 +57,12 @@ impl Default for BcConfig {
     }
 }
 
-/// Numbers of one training step or validation batch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// Numbers of one training step.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BcMetrics {
     /// `-log p(a | s)`, summed over action dimensions, mean over the batch, in nats.
     pub nll: f32,
-    /// Global gradient norm before clipping; zero in validation.
+    /// Global gradient norm before clipping.
     pub gradient_norm: f32,
     /// The loss or its gradient was not finite, and the weights were left alone.
     pub skipped: bool,
@@ -75,15 +74,14 @@ pub struct Bc {
     dims: SkillDims,
     net: Mlp,
     standardiser: Option<Standardiser>,
-    optimiser: Optimiser,
-    updates: u64,
+    stepper: Stepper,
 }
 
 impl Bc {
     /// A model with fresh weights.
     ///
     /// # Errors
-    /// If a size is zero.
+    /// If a size is zero or a number of the optimiser cannot be used.
     pub fn new(config: BcConfig, dims: SkillDims, rng: &mut Stream) -> Result<Self> {
         if [dims.state, dims.action, config.width].contains(&0) {
             return Err(SkillError::Config("sizes of a flat prior must be at least 1".into()));
@@ -102,7 +100,7 @@ impl Bc {
             betas: config.betas,
             eps: config.epsilon,
         };
-        let optimiser = Optimiser::new(optimiser, vec![net.params().clone()]);
+        let stepper = Stepper::new(optimiser, config.early_clip, vec![net.params().clone()])?;
         let standardiser = if config.standardise {
             Some(Standardiser::identity(dims.state)?)
         } else {
@@ -113,8 +111,7 @@ impl Bc {
             dims,
             net,
             standardiser,
-            optimiser,
-            updates: 0,
+            stepper,
         })
     }
 
@@ -126,17 +123,6 @@ impl Bc {
     /// Sizes of observation and action.
     pub fn dims(&self) -> SkillDims {
         self.dims
-    }
-
-    /// Training steps taken so far.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// Uses up to `threads` threads of the current rayon pool in every pass (default 1). Results do not depend on it.
-    pub fn with_threads(mut self, threads: usize) -> Self {
-        self.net = self.net.with_threads(threads);
-        self
     }
 
     /// Sets the standardisation of states; only with `config.standardise`, and before training.
@@ -167,7 +153,7 @@ impl Bc {
         let loss = self.loss(states, actions, Mode::Train)?;
         let nll = scalar(&loss)?;
         let gradients = crate::nn::backward(&loss)?;
-        let gradient_norm = self.optimiser.gradient_norm(&gradients)?;
+        let gradient_norm = self.stepper.gradient_norm(&gradients)?;
         if !nll.is_finite() || !gradient_norm.is_finite() {
             return Ok(BcMetrics {
                 nll,
@@ -175,34 +161,12 @@ impl Bc {
                 skipped: true,
             });
         }
-        let clip = self
-            .config
-            .early_clip
-            .filter(|clip| self.updates < clip.updates)
-            .map(|clip| clip.norm);
-        self.optimiser.step(&gradients, clip)?;
-        self.updates += 1;
+        self.stepper.step(&gradients, gradient_norm)?;
         Ok(BcMetrics {
             nll,
             gradient_norm,
             skipped: false,
         })
-    }
-
-    /// The loss in evaluation mode.
-    pub fn validate(&self, states: &Tensor, actions: &Tensor) -> Result<BcMetrics> {
-        Ok(BcMetrics {
-            nll: scalar(&self.loss(states, actions, Mode::Eval)?)?,
-            ..BcMetrics::default()
-        })
-    }
-
-    /// A copy of the network that stands on its own: a policy to fine-tune, or a prior to stay close to.
-    pub fn network(&self) -> Result<GaussianNetwork> {
-        Ok(GaussianNetwork::new(
-            self.net.deep_clone()?.with_threads(1),
-            self.standardiser.clone(),
-        ))
     }
 
     /// The network with its prefix in the original checkpoints.
@@ -214,36 +178,6 @@ impl Bc {
     pub fn parameter_count(&self) -> usize {
         self.net.params().len()
     }
-
-    /// Weights and running statistics under their original names, and the standardisation.
-    pub fn export(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut out = BTreeMap::new();
-        self.net.params().export("net.", &mut out)?;
-        Standardiser::export(self.standardiser.as_ref(), &mut out);
-        Ok(out)
-    }
-
-    /// Takes weights and running statistics by their original names.
-    ///
-    /// # Errors
-    /// Names every tensor that is missing or has another shape; nothing has changed then.
-    pub fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        let standardiser = Standardiser::import(self.standardiser.is_some(), from, self.dims.state)?;
-        import_all(&self.parts(), from)?;
-        self.standardiser = standardiser;
-        Ok(())
-    }
-
-    /// The rest of the training state, for resuming: optimiser moments and the number of updates.
-    pub fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
-        export_training(&[("optimiser.", &self.optimiser)], self.updates)
-    }
-
-    /// Takes what [`Bc::export_optimiser`] gave.
-    pub fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.updates = import_training(&mut [("optimiser.", &mut self.optimiser)], from)?;
-        Ok(())
-    }
 }
 
 impl Pretrain for Bc {
@@ -252,7 +186,7 @@ impl Pretrain for Bc {
     }
 
     fn train(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
-        self.optimiser.set_lr(self.config.learning_rate * lr_scale);
+        self.stepper.scale_learning_rate(lr_scale);
         let metrics = self.train_step(&states.get_on_dim(1, 0)?.contiguous()?, &actions.get_on_dim(1, 0)?)?;
         Ok(vec![
             ("nll", metrics.nll),
@@ -262,33 +196,28 @@ impl Pretrain for Bc {
     }
 
     fn validate(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream) -> Result<Numbers> {
-        let metrics = Self::validate(
-            self,
-            &states.get_on_dim(1, 0)?.contiguous()?,
-            &actions.get_on_dim(1, 0)?,
-        )?;
-        Ok(vec![("nll", metrics.nll)])
+        let states = states.get_on_dim(1, 0)?.contiguous()?;
+        let loss = self.loss(&states, &actions.get_on_dim(1, 0)?, Mode::Eval)?;
+        Ok(vec![("nll", scalar(&loss)?)])
     }
 
-    fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.export()
+    fn export(&self) -> Result<BTreeMap<String, Tensor>> {
+        export_all(&self.parts(), self.standardiser.as_ref())
     }
 
-    fn optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.export_optimiser()
+    fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
+        let standardiser = Standardiser::import(self.standardiser.is_some(), from, self.dims.state)?;
+        import_all(&self.parts(), from)?;
+        self.standardiser = standardiser;
+        Ok(())
     }
 
-    fn restore(
-        &mut self,
-        weights: &BTreeMap<String, Tensor>,
-        optimiser: Option<&BTreeMap<String, Tensor>>,
-    ) -> Result<()> {
-        self.import(weights)?;
-        optimiser.map_or(Ok(()), |optimiser| self.import_optimiser(optimiser))
+    fn export_optimiser(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.stepper.export()
     }
 
-    fn updates(&self) -> u64 {
-        self.updates
+    fn import_optimiser(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.stepper.import(from)
     }
 
     fn embed(&self, _states: Tensor, _actions: Tensor) -> Result<Option<Tensor>> {
@@ -296,7 +225,7 @@ impl Pretrain for Bc {
     }
 
     fn policy_prior(&self) -> Result<GaussianNetwork> {
-        self.network()
+        Ok(GaussianNetwork::new(self.net.deep_clone()?, self.standardiser.clone()))
     }
 
     fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {

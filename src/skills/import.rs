@@ -19,6 +19,7 @@ use super::spirl::{DecoderKind, Spirl, SpirlConfig};
 use super::weights::one_name_each;
 use super::{Result, SkillDims, SkillError};
 use crate::nn::Norm;
+use crate::pretraining::Pretrain;
 use crate::rng::{self, Purpose};
 
 /// Tensors of a model by name.
@@ -67,9 +68,7 @@ pub fn read_weights(path: &Path) -> Result<Weights> {
     } else if head == STREAM_MAGIC {
         read_stream(path)
     } else if head.get(8) == Some(&b'{') {
-        Ok(candle_core::safetensors::load(path, &Device::Cpu)?
-            .into_iter()
-            .collect())
+        candle_core::safetensors::load(path, &Device::Cpu).map(|tensors| tensors.into_iter().collect())
     } else {
         return Err(fail("neither a PyTorch checkpoint nor a safetensors file".into()));
     };

@@ -23,7 +23,7 @@ pub struct LatentMap {
 }
 
 /// Principal component analysis of latent vectors `[N, nz]`, such as
-/// [`Spirl::posterior_means`](super::Spirl::posterior_means) gives, with one label per row.
+/// [`Pretrain::embed`](crate::pretraining::Pretrain::embed) gives, with one label per row.
 ///
 /// # Errors
 /// If there are fewer than two rows or dimensions, the labels do not match, or a number is not finite.

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use bc::{Bc, BcConfig};
 pub use policy::{GaussianNetwork, Standardiser};
 pub use spirl::{Spirl, SpirlConfig};
+pub use weights::EarlyClip;
 
 /// What can go wrong in a skill model.
 #[derive(Debug, thiserror::Error)]
@@ -201,16 +202,6 @@ impl ActiveSkill {
     /// The skill, empty before the first one has begun.
     pub fn skill(&self) -> &[f32] {
         &self.skill
-    }
-
-    /// Ticks the skill lasts.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
-    /// Ticks of the skill already done.
-    pub fn elapsed(&self) -> usize {
-        self.elapsed
     }
 }
 

@@ -1,7 +1,5 @@
 //! The "top of N" metric of `SPiRL`'s evaluator: how close decodings of random skills come to true actions.
 
-use serde::{Deserialize, Serialize};
-
 /// Errors of decodings of random skills against true actions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TopN {
@@ -10,7 +8,7 @@ pub struct TopN {
 }
 
 /// Summary of [`TopN`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TopNSummary {
     /// Best of the N draws, mean over sequences.
     pub best_mean: f64,
@@ -23,11 +21,6 @@ pub struct TopNSummary {
 }
 
 impl TopN {
-    /// Adds the sequences of another batch.
-    pub fn push(&mut self, other: Self) {
-        self.errors.extend(other.errors);
-    }
-
     /// The four numbers of the original evaluator; zeros without any error.
     pub fn summary(&self) -> TopNSummary {
         let rows = || self.errors.iter().filter(|row| !row.is_empty());

@@ -24,7 +24,11 @@ fn small() -> SacConfig {
     SacConfig {
         policy: PolicyStart::Scratch { width: 16, hidden: 1 },
         regulariser: Regulariser::Entropy { target: None },
-        critic: CriticConfig { width: 16, hidden: 1 },
+        critic: CriticConfig {
+            width: 16,
+            hidden: 1,
+            ..CriticConfig::default()
+        },
         squash: Squash::Tanh {
             range: 1.0,
             single_range_correction: false,
@@ -88,13 +92,13 @@ fn solves_a_one_step_task() {
     let mut buffer = ReplayBuffer::new(2000, 3, 2).unwrap();
     let observation = Tensor::new(&[[0.1_f32, -0.2, 0.3]], &Device::Cpu).unwrap();
     for step in 0..800 {
-        let output = if step < 100 {
+        let action = if step < 100 {
             sac.act_at_random(&observation, &mut draws).unwrap()
         } else {
             let noise = draws.normal_tensor((1, 2)).unwrap();
             sac.act(&observation, Pick::Sample(&noise)).unwrap()
         };
-        let action: Vec<f32> = output.action.flatten_all().unwrap().to_vec1().unwrap();
+        let action: Vec<f32> = action.flatten_all().unwrap().to_vec1().unwrap();
         let distance: f32 = action.iter().zip(goal).map(|(a, g)| (a - g).powi(2)).sum();
         let seen = [0.1, -0.2, 0.3];
         let transition = Transition {
@@ -115,7 +119,6 @@ fn solves_a_one_step_task() {
     let best = sac
         .act(&observation, Pick::Mean)
         .unwrap()
-        .action
         .flatten_all()
         .unwrap()
         .to_vec1::<f32>()
@@ -149,7 +152,7 @@ fn a_policy_equal_to_the_prior_has_no_divergence() {
         let mut draws = stream(1, Purpose::Update, 0, 0);
         let batch = replay(16).sample(&mut draws, 16).unwrap();
         let noise = sac.draw_noise(&mut draws, 16).unwrap();
-        let metrics = sac.evaluate(&batch, &noise).unwrap().metrics;
+        let metrics = sac.losses(&batch, &noise).unwrap().metrics;
         assert!(metrics.penalty.abs() < 1e-6, "{estimate:?}: {}", metrics.penalty);
         assert_eq!(metrics.penalty_target, 5.0);
     }
@@ -193,7 +196,7 @@ fn unsquashed_actions_are_samples_of_the_prior() {
             squash,
             ..regularised()
         });
-        let action = sac.act(&observation, Pick::Sample(&noise)).unwrap().action;
+        let action = sac.act(&observation, Pick::Sample(&noise)).unwrap();
         action.to_vec2::<f32>().unwrap()
     };
     assert_eq!(act(Squash::None), samples.to_vec2::<f32>().unwrap());
@@ -214,7 +217,7 @@ fn critics_have_no_say_where_actions_are_cut_off() {
         });
         let noise = sac.draw_noise(draws, 16).unwrap();
         let batch = replay(16).sample(draws, 16).unwrap();
-        sac.evaluate(&batch, &noise).unwrap().metrics.policy_gradient
+        sac.losses(&batch, &noise).unwrap().metrics.policy_gradient
     };
     assert!(gradient(far, &mut draws) < 1e-6);
     assert!(gradient(Squash::None, &mut draws) > 1e-4);
