@@ -8,9 +8,10 @@ use super::{BenchConfig, BenchError, Measured};
 use crate::experiment::SkillModelConfig;
 use crate::learners::sac::{Sac, SacConfig, SacDims};
 use crate::nn::{Mlp, MlpSpec, Norm};
+use crate::practice::update;
 use crate::pretraining::Pretrain;
 use crate::replay::{End, ReplayBuffer, Transition};
-use crate::rng::{Purpose, stream};
+use crate::rng::{Purpose, Stream, stream};
 use crate::skills::spirl::DecoderKind;
 use crate::skills::{GaussianNetwork, SkillDims, SpirlConfig, Standardiser};
 
@@ -21,8 +22,9 @@ pub(super) const SKILL: usize = 10;
 /// Sub-sequences in a batch of a skill model.
 const WINDOWS: usize = 128;
 
-/// Updates per second of prior-regularised SAC (batch 256) and of both skill models (batch 128), one learner on one
-/// thread; and of as many SAC learners as there are threads, side by side, all together.
+/// Updates per second of both skill models (batch 128), which use all threads as in pre-training; of prior-regularised
+/// SAC (batch 256), whose learner uses one thread; and of as many SAC learners as there are threads, side by side, all
+/// together.
 ///
 /// # Errors
 /// A failed update.
@@ -32,7 +34,7 @@ pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
         ("closed-loop skill model", DecoderKind::ClosedLoop),
         ("open-loop skill model", DecoderKind::OpenLoop),
     ] {
-        let mut model = skill_model(decoder)?;
+        let mut model = skill_model(decoder, config.threads)?;
         let mut noise = stream(0, Purpose::LatentNoise, 0, 0);
         let states = noise.normal_tensor((WINDOWS, model.window(), KITCHEN.state))?;
         let actions = noise.normal_tensor((WINDOWS, model.window() - 1, KITCHEN.action))?;
@@ -43,7 +45,7 @@ pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
         results.push(Measured::new(name, rate, "updates/s"));
     }
     let one = sac_rate(config.time, 0)?;
-    results.push(Measured::new("SAC in skill space", one, "updates/s"));
+    results.push(Measured::new("SAC in skill space, one thread", one, "updates/s"));
     if config.threads > 1 {
         let rates: Vec<_> = std::thread::scope(|scope| {
             let learners: Vec<_> = (0..config.threads)
@@ -56,24 +58,41 @@ pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
                 .collect()
         });
         let all: f64 = rates.into_iter().sum::<Result<_, _>>()?;
-        let name = format!("SAC in skill space, {} learners together", config.threads);
+        let name = format!("SAC in skill space, {} learners, one thread each", config.threads);
         results.push(Measured::new(name, all, "updates/s"));
     }
     Ok(results)
 }
 
-/// Whole updates per second: batch from the replay buffer, noise, losses, gradients, optimisers, targets.
+/// Updates per second of one learner.
 fn sac_rate(time: Duration, seed: u64) -> Result<f64, BenchError> {
-    let mut learner = sac(&SacConfig::default(), seed)?;
-    let buffer = replay(10_000)?;
-    let mut random = stream(seed, Purpose::Update, 0, 0);
-    rate(time, || {
-        let size = learner.config().batch;
-        let batch = buffer.sample(&mut random, size)?;
-        let noise = learner.draw_noise(&mut random, size)?;
-        learner.update(&batch, &noise)?;
+    let mut learner = LoneLearner::new(seed)?;
+    rate(time, || learner.update())
+}
+
+/// A learner with a full replay buffer and no agents.
+pub(super) struct LoneLearner {
+    learner: Sac,
+    buffer: ReplayBuffer,
+    batches: Stream,
+    noise: Stream,
+}
+
+impl LoneLearner {
+    pub(super) fn new(seed: u64) -> Result<Self, BenchError> {
+        Ok(Self {
+            learner: sac(&SacConfig::default(), seed)?,
+            buffer: replay(10_000)?,
+            batches: stream(seed, Purpose::Replay, 0, 0),
+            noise: stream(seed, Purpose::Update, 0, 0),
+        })
+    }
+
+    /// An update as in practice.
+    pub(super) fn update(&mut self) -> Result<(), BenchError> {
+        update(&mut self.learner, &self.buffer, &mut self.batches, &mut self.noise)?;
         Ok(())
-    })
+    }
 }
 
 /// A learner that stands on a prior with fresh weights.
@@ -94,15 +113,15 @@ pub(super) fn sac(config: &SacConfig, seed: u64) -> Result<Sac, BenchError> {
     Ok(Sac::new(config.clone(), dims, Some(&prior), &mut weights)?)
 }
 
-/// A skill model with fresh weights.
-pub(super) fn skill_model(decoder: DecoderKind) -> Result<Box<dyn Pretrain>, BenchError> {
+/// A skill model with fresh weights that trains on `threads` threads.
+pub(super) fn skill_model(decoder: DecoderKind, threads: usize) -> Result<Box<dyn Pretrain>, BenchError> {
     let config = SkillModelConfig::Spirl(SpirlConfig {
         decoder,
         ..SpirlConfig::default()
     });
     let mut weights = stream(0, Purpose::Weights, 0, 0);
     let unit = || Standardiser::new(&[0.0; KITCHEN.state], &[1.0; KITCHEN.state]);
-    let model = config.build(KITCHEN, unit, &mut weights, 1)?;
+    let model = config.build(KITCHEN, unit, &mut weights, threads)?;
     model.ok_or_else(|| BenchError::Wrong("there is no skill model".into()))
 }
 
@@ -129,7 +148,7 @@ pub(super) fn replay(capacity: usize) -> Result<ReplayBuffer, BenchError> {
 }
 
 /// Calls per second of `work`, after a few to warm up.
-pub(super) fn rate(time: Duration, mut work: impl FnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+fn rate(time: Duration, mut work: impl FnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
     for _ in 0..5 {
         work()?;
     }

@@ -60,6 +60,9 @@ pub enum BenchError {
     /// The learner.
     #[error("learner: {0}")]
     Learner(#[from] crate::learners::sac::SacError),
+    /// An update of the learner.
+    #[error("learner: {0}")]
+    Update(#[from] crate::practice::LearnError),
     /// The replay buffer.
     #[error("replay buffer: {0}")]
     Replay(#[from] crate::replay::ReplayError),

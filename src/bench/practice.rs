@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 
-use super::learning::{rate, replay, sac, skill_model};
+use super::learning::{LoneLearner, replay, sac, skill_model};
 use super::{BenchConfig, BenchError, Measured};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, StopRequest};
@@ -19,41 +19,42 @@ use crate::skills::SkillModel;
 use crate::skills::spirl::DecoderKind;
 use crate::tick::{Faults, Tick};
 
-/// Ticks of one side before it is the other's turn.
+/// Ticks of one side before it is the next one's turn.
 const TURN: u32 = 20;
 
 /// Environment steps per second of one learner with `environments` kitchens and closed-loop skills, one update per
-/// skill: acting alone, learning alone (as many steps as its updates would allow), and both at once. The ratio is that
-/// of both at once to the slower half alone.
+/// skill: acting alone, learning alone (as many steps as its updates would allow), and both at once. The three take
+/// turns. The ratio is that of both at once to the slower half alone.
 ///
 /// # Errors
 /// A scene that does not load, no memory, or an error inside a tick.
 pub fn practice(config: &BenchConfig, environments: usize) -> Result<Vec<Measured>, BenchError> {
     let mut acting = world(config, environments, 0.0)?;
     let mut both = world(config, environments, 1.0)?;
-    let (mut acting_time, mut both_time, mut ticks) = (Duration::ZERO, Duration::ZERO, 0_u32);
+    let mut learner = LoneLearner::new(0)?;
+    let length = skill_length()?;
+    let updates = (TURN as usize * environments / length).max(1);
+    let (mut acting_time, mut both_time, mut learning_time) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let mut turns = 0_u32;
     // The first skills end, and learning begins, after ten ticks.
     turn(&mut acting)?;
     turn(&mut both)?;
-    while acting_time + both_time < 2 * config.time {
+    learner.update()?;
+    while acting_time + both_time + learning_time < 3 * config.time {
         acting_time += turn(&mut acting)?;
         both_time += turn(&mut both)?;
-        ticks += TURN;
+        let start = Instant::now();
+        for _ in 0..updates {
+            learner.update()?;
+        }
+        learning_time += start.elapsed();
+        turns += 1;
     }
-    let steps = f64::from(ticks) * environments as f64;
-    let (acting, both) = (steps / acting_time.as_secs_f64(), steps / both_time.as_secs_f64());
+    let rate = |steps: usize, time: Duration| f64::from(turns) * steps as f64 / time.as_secs_f64();
+    let steps = TURN as usize * environments;
+    let (acting, both) = (rate(steps, acting_time), rate(steps, both_time));
+    let learning = rate(updates * length, learning_time);
 
-    let mut learner = sac(&SacConfig::default(), 0)?;
-    let buffer = replay(10_000)?;
-    let mut random = stream(0, Purpose::Update, 0, 0);
-    let updates = rate(config.time, || {
-        let size = learner.config().batch;
-        let batch = buffer.sample(&mut random, size)?;
-        let noise = learner.draw_noise(&mut random, size)?;
-        learner.update(&batch, &noise)?;
-        Ok(())
-    })?;
-    let learning = updates * skill_length()? as f64;
     let name = |what: &str| format!("{what}, {environments} kitchens");
     Ok(vec![
         Measured::new(name("acting alone"), acting, "control steps/s"),
@@ -68,7 +69,7 @@ pub fn practice(config: &BenchConfig, environments: usize) -> Result<Vec<Measure
 }
 
 fn decoder() -> Result<Arc<dyn SkillModel>, BenchError> {
-    let model = skill_model(DecoderKind::ClosedLoop)?.into_skills();
+    let model = skill_model(DecoderKind::ClosedLoop, 1)?.into_skills();
     model.ok_or_else(|| BenchError::Wrong("the skill model has no skills".into()))
 }
 

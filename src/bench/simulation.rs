@@ -5,33 +5,28 @@ use std::time::{Duration, Instant};
 
 use bevy::prelude::*;
 use mujoco_rs::wrappers::mj_data::MjData;
-use rand::RngExt;
 
 use super::{BenchConfig, BenchError, Measured};
 use crate::app::{self, StopRequest};
-use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledScene, Source};
 use crate::sim::{Action, Physics, SimPlugin, spawn_environment, step};
 use crate::tick::Tick;
 
 /// Control steps of one side before it is the other's turn.
 const TURN: usize = 5;
-/// Control steps of an episode; long enough for nothing to be reset.
-const LONG: usize = 1_000_000;
 
 /// Control steps per second of `environments` kitchens in the schedule, their ratio to a loop that only sets the servo
 /// targets and calls `mj_step`, and the resident memory of one more environment.
 ///
-/// Both sides take the same random actions, in turn, a few steps at a time, so that other load on the machine meets both
-/// alike; in the end their states must be equal to the last bit. The bare side runs on as many threads, each with its
-/// fixed share of the environments.
+/// Both sides take the same actions, in turn, a few steps at a time, so that other load on the machine meets both
+/// alike, and both start anew when an episode is over; in the end their states must be equal to the last bit. The bare
+/// side runs on as many threads, each with its fixed share of the environments.
 ///
 /// # Errors
 /// A scene that does not load, no memory, or states that differ.
 pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measured>, BenchError> {
     // Noise far below the resolution of the numbers: its cost is in, and both sides still see the same.
-    let overrides = ["observation.noise_scale=1e-300".into(), format!("episode.steps={LONG}")];
-    let scene = CompiledScene::load("kitchen", &overrides)?;
+    let scene = CompiledScene::load("kitchen", &["observation.noise_scale=1e-300".into()])?;
     let mut bare = bare_environments(&scene, environments)?;
 
     let mut app = app::headless(config.threads, StopRequest::default());
@@ -43,17 +38,19 @@ pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measu
         .map(|slot| spawn_environment(world, instance, slot, 0))
         .collect::<Result<_, _>>()?;
 
-    let mut random = stream(0, Purpose::Policy, 0, 0);
-    let mut actions = vec![vec![vec![0.0_f32; scene.action_len()]; environments]; TURN];
+    let episode = scene.scene().episode.steps as usize;
     let (mut scheduled_time, mut bare_time) = (Duration::ZERO, Duration::ZERO);
-    let mut steps = 0;
+    let mut ticks = 0;
     while scheduled_time + bare_time < 2 * config.time {
-        for number in actions.iter_mut().flatten().flatten() {
-            *number = random.random_range(-1.0..1.0);
-        }
+        let turn: Vec<_> = (ticks..ticks + TURN)
+            .map(|tick| Step {
+                begins: tick > 0 && tick.is_multiple_of(episode),
+                actions: actions(tick % episode, environments, scene.action_len()),
+            })
+            .collect();
         let start = Instant::now();
-        for actions in &actions {
-            for (&environment, action) in scheduled.iter().zip(actions) {
+        for step in &turn {
+            for (&environment, action) in scheduled.iter().zip(&step.actions) {
                 if let Some(mut wanted) = world.get_mut::<Action>(environment) {
                     wanted.copy_from_slice(action);
                 }
@@ -62,9 +59,9 @@ pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measu
         }
         scheduled_time += start.elapsed();
         let start = Instant::now();
-        bare_turn(&scene, &mut bare, &actions, config.threads);
+        bare_turn(&scene, &mut bare, &turn, config.threads);
         bare_time += start.elapsed();
-        steps += TURN * environments;
+        ticks += TURN;
     }
     let memory = resident_kib()
         .zip(before)
@@ -78,7 +75,7 @@ pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measu
         return Err(BenchError::Wrong("environments and bare physics differ".into()));
     }
     let name = |what: &str| format!("{what}, {environments} kitchens");
-    let rate = |time: Duration| steps as f64 / time.as_secs_f64();
+    let rate = |time: Duration| (ticks * environments) as f64 / time.as_secs_f64();
     let ratio = bare_time.as_secs_f64() / scheduled_time.as_secs_f64();
     let mut results = vec![
         Measured::new(name("simulation"), rate(scheduled_time), "control steps/s"),
@@ -110,13 +107,35 @@ fn bare_environments(scene: &CompiledScene, count: usize) -> Result<Vec<Physics>
         .collect()
 }
 
-fn bare_turn(scene: &CompiledScene, bare: &mut [Physics], actions: &[Vec<Vec<f32>>], threads: usize) {
+/// What all environments do in one tick.
+struct Step {
+    /// A new episode begins before it.
+    begins: bool,
+    /// One action for each environment.
+    actions: Vec<Vec<f32>>,
+}
+
+/// The actions in step `step` of an episode. `benches/peers.py` has the same formula, so that all programs simulate the
+/// same motion.
+fn actions(step: usize, environments: usize, numbers: usize) -> Vec<Vec<f32>> {
+    (0..environments)
+        .map(|environment| {
+            let phase = 0.7 * step as f64 + 1.3 * environment as f64;
+            (0..numbers).map(|joint| (phase + joint as f64).sin() as f32).collect()
+        })
+        .collect()
+}
+
+fn bare_turn(scene: &CompiledScene, bare: &mut [Physics], turn: &[Step], threads: usize) {
     let share = bare.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         for (part, physics) in bare.chunks_mut(share).enumerate() {
             scope.spawn(move || {
-                for actions in actions {
-                    for (physics, action) in physics.iter_mut().zip(actions.iter().skip(part * share)) {
+                for step in turn {
+                    for (physics, action) in physics.iter_mut().zip(step.actions.iter().skip(part * share)) {
+                        if step.begins {
+                            step::reset(scene, physics);
+                        }
                         bare_step(scene, physics, action);
                     }
                 }

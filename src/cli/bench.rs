@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Context, Failure, print};
+use super::{Failure, print};
 use crate::bench::{self, BenchConfig, Measured};
 use crate::run;
 
@@ -47,22 +47,34 @@ struct Report {
     results: Vec<Measured>,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
+/// Load average above which rates are not worth much.
+const QUIET: f64 = 0.5;
+
+/// Programs that ran or wanted to run in the last minute, on average, where the system tells (Linux).
+fn load_average() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Failure> {
     if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
         return Err(format!("--seconds: expected above 0, up to 3600; found {}", arguments.seconds).into());
     }
     if arguments.environments.contains(&0) {
         return Err("--environments: expected at least 1, found 0".into());
     }
+    if let Some(load) = load_average().filter(|&load| load > QUIET) {
+        bevy::log::warn!("the machine was busy just now (load average {load}); close other programs and wait a minute");
+    }
     let config = BenchConfig {
-        threads: context.threads,
+        threads,
         time: Duration::from_secs_f64(arguments.seconds),
     };
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         processor: run::processor(),
-        threads: context.threads,
+        threads,
         results: Vec::new(),
     };
     let mut results = Vec::new();
