@@ -16,7 +16,7 @@ setup: ## fetch MuJoCo, the robot models and, if missing, CMake into .deps
 build: setup ## build the headless program
 	$(CARGO) build --locked $(HEADLESS)
 
-kitchen: build ## learn the kitchen from demonstrations to the finished agent; QUICK=1 for a five-minute run
+kitchen: build ## learn the kitchen from demonstrations to the finished agent; QUICK=1 for a three-minute run
 	$(CARGO) run --locked --quiet $(HEADLESS) -- learn kitchen/spirl_cl $(if $(QUICK),--quick)
 
 test: setup ## formatting, lints, documentation and all tests

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::learners::sac::{Pick, Sac, SacError};
 use crate::learners::skill_recorder::{SkillRecorder, TransitionRule};
-use crate::practice::{Practice, Replays};
+use crate::practice::{LearnerFailed, Practice, Replays, Seed};
 use crate::replay::{End, ReplayBuffer, ReplayError, Transition};
 use crate::rng::Stream;
 use crate::sim::{Action, EnvironmentState, NextObservation, Observation, Outcome, SimError};
@@ -134,7 +134,8 @@ impl AgentState {
     /// Puts the state into an agent and its environment.
     ///
     /// # Errors
-    /// [`SimError::Mismatch`] if the environment belongs to another scene; nothing has changed then.
+    /// [`SimError::Mismatch`] if the environment's scene has other sizes; nothing has changed then. Other scenes of the
+    /// same sizes are not noticed.
     pub fn restore(&self, world: &mut World, agent: Entity) -> Result<(), SimError> {
         if let Some(environment) = world.get::<ActsIn>(agent).map(|acts_in| acts_in.0) {
             self.environment.restore(&mut world.entity_mut(environment))?;
@@ -155,16 +156,15 @@ impl Plugin for AgentPlugin {
         app.add_systems(
             Tick,
             (
-                (choose_skills.pipe(stop_on_error), decode_actions.pipe(stop_on_error))
-                    .chain()
-                    .in_set(TickSystems::Decide),
+                choose_skills.pipe(stop_on_error).in_set(TickSystems::Decide),
+                decode_actions.pipe(stop_on_error).in_set(TickSystems::Act),
                 record_steps.in_set(TickSystems::Record),
             ),
         );
     }
 }
 
-/// Agents could not decide or store what they did.
+/// Agents could not decide.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// The policy failed.
@@ -176,9 +176,6 @@ pub enum AgentError {
     /// A tensor could not be made.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
-    /// A transition does not fit the replay buffer.
-    #[error("replay buffer: {0}")]
-    Replay(#[from] ReplayError),
 }
 
 /// Everything an agent starts with.
@@ -213,11 +210,11 @@ type Deciding<'a> = (
 /// and one for those that are evaluated: how many rows are multiplied at once may change the last bits of each, and
 /// evaluating must change nothing about practice.
 pub fn choose_skills(
-    mut learners: Query<(&Sac, &SkillDecoder, &mut Practice, &Agents)>,
+    mut learners: Query<(&Seed, &Sac, &SkillDecoder, &mut Practice, &Agents)>,
     mut agents: Query<Deciding>,
     observations: Query<&Observation>,
-) -> Result<(), AgentError> {
-    for (sac, decoder, mut practice, members) in &mut learners {
+) -> Result<(), LearnerFailed<AgentError>> {
+    for (seed, sac, decoder, mut practice, members) in &mut learners {
         for practising in [true, false] {
             choose(
                 sac,
@@ -227,7 +224,8 @@ pub fn choose_skills(
                 practising,
                 &mut agents,
                 &observations,
-            )?;
+            )
+            .map_err(seed.failed())?;
         }
     }
     Ok(())
@@ -268,13 +266,13 @@ fn choose(
         return Ok(());
     }
     let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
-    let output = if practising && practice.warms_up() {
+    let skills = if practising && practice.warms_up() {
         sac.act_at_random(&observed, &mut practice.exploration)?
     } else {
         let noise = Tensor::from_vec(noise, (due.len(), width), &Device::Cpu)?;
         sac.act(&observed, Pick::Sample(&noise))?
     };
-    let skills = output.action.to_vec2::<f32>()?;
+    let skills = skills.to_vec2::<f32>()?;
     let plans = match decoder.0.decoding() {
         Decoding::React => None,
         Decoding::Plan => {
@@ -305,13 +303,13 @@ fn choose(
 /// Every agent takes the next action of its skill: from its plan, or from one forward pass per learner for those that
 /// practise and one for those that are evaluated.
 pub fn decode_actions(
-    learners: Query<(&SkillDecoder, &Agents)>,
+    learners: Query<(&Seed, &SkillDecoder, &Agents)>,
     mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill)>,
     mut environments: Query<(&Observation, &mut Action)>,
-) -> Result<(), AgentError> {
-    for (decoder, members) in &learners {
+) -> Result<(), LearnerFailed<AgentError>> {
+    for (seed, decoder, members) in &learners {
         for practising in [true, false] {
-            decode(decoder, members, practising, &mut agents, &mut environments)?;
+            decode(decoder, members, practising, &mut agents, &mut environments).map_err(seed.failed())?;
         }
     }
     Ok(())
@@ -399,11 +397,11 @@ pub fn record_steps(
 
 /// Moves completed transitions into the learners' replay buffers, in the order of the agents.
 pub fn store_transitions(
-    mut learners: Query<(&Agents, &Replays, &mut Practice)>,
+    mut learners: Query<(&Seed, &Agents, &Replays, &mut Practice)>,
     mut buffers: Query<&mut ReplayBuffer>,
     mut agents: Query<&mut Completed>,
-) -> Result<(), AgentError> {
-    for (members, replays, mut practice) in &mut learners {
+) -> Result<(), LearnerFailed<ReplayError>> {
+    for (seed, members, replays, mut practice) in &mut learners {
         let Ok(mut buffer) = buffers.get_mut(replays.0) else {
             continue;
         };
@@ -419,8 +417,8 @@ pub fn store_transitions(
                     next_observation: &transition.next_observation,
                     steps: transition.steps,
                     end: transition.end,
-                })?;
-                if stored {
+                });
+                if stored.map_err(seed.failed())? {
                     practice.count_transition();
                 }
             }

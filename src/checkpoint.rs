@@ -24,7 +24,7 @@ use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, nearest};
+use crate::files;
 
 /// The layout of checkpoint folders that this program writes; older ones are read, newer ones refused.
 pub const FORMAT: u32 = 1;
@@ -88,15 +88,15 @@ pub enum CheckpointError {
         /// Where and why.
         what: String,
     },
-    /// A tensor is missing or has the wrong shape.
-    #[error("the checkpoint {}, file `{file}`: {what}", path.display())]
-    Tensor {
+    /// A file of tensors is missing.
+    #[error("the checkpoint {} has no tensors `{file}`; there are: {known}", path.display())]
+    NoSuchFile {
         /// The checkpoint folder.
         path: PathBuf,
         /// The safetensors file, without ending.
         file: String,
-        /// What is wrong.
-        what: String,
+        /// Those that are there.
+        known: String,
     },
     /// The state cannot be written, or tensors cannot be serialised.
     #[error("cannot store the checkpoint: {0}")]
@@ -108,16 +108,6 @@ pub enum CheckpointError {
         folder: PathBuf,
         /// What is wrong with each.
         faults: Vec<CheckpointError>,
-    },
-    /// There is no checkpoint of this step.
-    #[error("{} has no checkpoint of step {step}; there are: {known}", folder.display())]
-    NoSuchStep {
-        /// The folder of checkpoints.
-        folder: PathBuf,
-        /// The step that was asked for.
-        step: u64,
-        /// The steps that are there.
-        known: String,
     },
 }
 
@@ -148,6 +138,7 @@ struct Manifest {
     kind: String,
     program: String,
     step: u64,
+    /// Always `None`. It stays because the checksum of manifests in this format covers its name.
     score: Option<f64>,
     files: BTreeMap<String, FileEntry>,
     /// CRC-32C of this manifest without the score and with a zero here.
@@ -162,7 +153,6 @@ struct FileEntry {
 
 impl Manifest {
     fn own_checksum(&self) -> Result<u32, CheckpointError> {
-        // Not the score: reading JSON may round it.
         let zeroed = Self {
             checksum: 0,
             score: None,
@@ -181,54 +171,30 @@ pub struct Checkpoint<S> {
     pub path: PathBuf,
     /// The step it was taken at.
     pub step: u64,
-    /// What the run said about how good it is; higher is better.
-    pub score: Option<f64>,
     /// The program that wrote it, with its version.
     pub program: String,
     /// Counters, streams and the like.
     pub state: S,
     /// Tensors by safetensors file (without ending) and name.
     pub tensors: BTreeMap<String, Tensors>,
+    /// CRC-32C of each of these files. A copy has the same, other tensors have others.
+    pub checksums: BTreeMap<String, u32>,
 }
 
 impl<S> Checkpoint<S> {
     /// The tensors of one file.
     ///
     /// # Errors
-    /// [`CheckpointError::Tensor`] when there is no such file.
+    /// [`CheckpointError::NoSuchFile`].
     pub fn file(&self, file: &str) -> Result<&Tensors, CheckpointError> {
         self.tensors.get(file).ok_or_else(|| {
             let known: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
-            self.fault(file, format!("there is no such file; there are: {}", known.join(", ")))
+            CheckpointError::NoSuchFile {
+                path: self.path.clone(),
+                file: file.to_owned(),
+                known: known.join(", "),
+            }
         })
-    }
-
-    /// One tensor, which must have this shape.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Tensor`] names what is missing or how the shapes differ.
-    pub fn tensor(&self, file: &str, name: &str, shape: &[usize]) -> Result<&Tensor, CheckpointError> {
-        let tensors = self.file(file)?;
-        let Some(tensor) = tensors.get(name) else {
-            let hint = nearest(name, tensors.keys().map(String::as_str))
-                .map_or_else(String::new, |name| format!("; the nearest name is `{name}`"));
-            return Err(self.fault(file, format!("there is no tensor `{name}`{hint}")));
-        };
-        if tensor.dims() != shape {
-            return Err(self.fault(
-                file,
-                format!("`{name}` has shape {:?}; {shape:?} is wanted", tensor.dims()),
-            ));
-        }
-        Ok(tensor)
-    }
-
-    fn fault(&self, file: &str, what: String) -> CheckpointError {
-        CheckpointError::Tensor {
-            path: self.path.clone(),
-            file: file.to_owned(),
-            what,
-        }
     }
 }
 
@@ -245,7 +211,7 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// The checkpoints in `folder` of things of one `kind` (such as `learner`). The last `keep` (at least
-    /// one) stay, and so does the one with the highest score. Nothing is read or written yet.
+    /// one) stay. Nothing is read or written yet.
     pub fn new(folder: impl Into<PathBuf>, kind: impl Into<String>, keep: usize) -> Self {
         Self {
             folder: folder.into(),
@@ -272,7 +238,6 @@ impl Checkpoints {
         step: u64,
         state: &S,
         tensors: &BTreeMap<String, Tensors>,
-        score: Option<f64>,
     ) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.folder).map_err(CheckpointError::io("create", &self.folder))?;
         // What a crash left behind.
@@ -292,7 +257,7 @@ impl Checkpoints {
         };
         let partial = self.folder.join(format!("{PARTIAL}{}", entry.name()));
         let path = self.folder.join(entry.name());
-        let written = self.write(&partial, step, state, tensors, score.filter(|score| score.is_finite()));
+        let written = self.write(&partial, step, state, tensors);
         let renamed = written.and_then(|()| {
             fs::rename(&partial, &path).map_err(CheckpointError::io("rename the new checkpoint to", &path))?;
             sync_folder(&self.folder)
@@ -312,7 +277,6 @@ impl Checkpoints {
         step: u64,
         state: &S,
         tensors: &BTreeMap<String, Tensors>,
-        score: Option<f64>,
     ) -> Result<(), CheckpointError> {
         fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
         let mut entries = BTreeMap::new();
@@ -334,7 +298,7 @@ impl Checkpoints {
             kind: self.kind.clone(),
             program: concat!("apprentice ", env!("CARGO_PKG_VERSION")).to_owned(),
             step,
-            score,
+            score: None,
             files: entries,
             checksum: 0,
         };
@@ -381,21 +345,8 @@ impl Checkpoints {
             })
             .copied()
             .collect();
-        let score = |entry: &Entry| {
-            read_manifest(&self.folder.join(entry.name()))
-                .ok()
-                .and_then(|manifest| manifest.score)
-        };
-        let best = past
-            .iter()
-            .filter_map(|entry| Some((score(entry)?, *entry)))
-            .max_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)))
-            .map(|(_, entry)| entry);
         let kept = past.get(past.len().saturating_sub(self.keep)..).unwrap_or_default();
-        for entry in entries
-            .iter()
-            .filter(|entry| !kept.contains(entry) && Some(**entry) != best)
-        {
+        for entry in entries.iter().filter(|entry| !kept.contains(entry)) {
             remove(&self.folder.join(entry.name()))?;
         }
         Ok(())
@@ -423,49 +374,6 @@ impl Checkpoints {
             faults,
         })
     }
-
-    /// The checkpoint with the highest score; `None` where none has a score. Damaged ones do not count.
-    ///
-    /// # Errors
-    /// As [`load`].
-    pub fn load_best<S: DeserializeOwned>(&self) -> Result<Option<Checkpoint<S>>, CheckpointError> {
-        let mut scored: Vec<(f64, Entry)> = self
-            .entries()?
-            .into_iter()
-            .filter_map(|entry| Some((read_manifest(&self.folder.join(entry.name())).ok()?.score?, entry)))
-            .collect();
-        scored.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
-        for (_, entry) in scored.iter().rev() {
-            match load(&self.folder.join(entry.name()), &self.kind) {
-                Err(fault) if fault.is_damage() => {}
-                result => return result.map(Some),
-            }
-        }
-        Ok(None)
-    }
-
-    /// The checkpoint of one step.
-    ///
-    /// # Errors
-    /// [`CheckpointError::NoSuchStep`], else as [`load`].
-    pub fn load_step<S: DeserializeOwned>(&self, step: u64) -> Result<Checkpoint<S>, CheckpointError> {
-        match self.entries()?.iter().rev().find(|entry| entry.step == step) {
-            Some(entry) => load(&self.folder.join(entry.name()), &self.kind),
-            None => {
-                let known: Vec<String> = self.steps()?.iter().map(u64::to_string).collect();
-                let known = if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                };
-                Err(CheckpointError::NoSuchStep {
-                    folder: self.folder.clone(),
-                    step,
-                    known,
-                })
-            }
-        }
-    }
 }
 
 /// Reads and verifies one checkpoint folder of the given kind; tensors are on the CPU.
@@ -487,7 +395,7 @@ pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S
         what,
     };
     let mut state = None;
-    let mut tensors = BTreeMap::new();
+    let (mut tensors, mut checksums) = (BTreeMap::new(), BTreeMap::new());
     for (name, entry) in &manifest.files {
         let bytes = read_verified(&path.join(name), entry).map_err(|what| damaged(format!("{name} {what}")))?;
         if name == STATE {
@@ -496,6 +404,7 @@ pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S
             let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
                 .map_err(|error| damaged(format!("{name}: {error}")))?;
             tensors.insert(stem.to_owned(), read.into_iter().collect());
+            checksums.insert(stem.to_owned(), entry.crc32c);
         }
     }
     let state = state.ok_or_else(|| damaged(format!("{STATE} is missing")))?;
@@ -507,10 +416,10 @@ pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S
     Ok(Checkpoint {
         path: path.to_path_buf(),
         step: manifest.step,
-        score: manifest.score,
         program: manifest.program,
         state,
         tensors,
+        checksums,
     })
 }
 
@@ -683,62 +592,66 @@ mod tests {
     fn what_is_stored_comes_back_to_the_bit() {
         let (_folder, checkpoints) = sample(3);
         assert!(checkpoints.load_latest::<State>().unwrap().is_none());
-        let path = checkpoints.save(120, &state(7), &tensors(0.1), Some(2.5)).unwrap();
+        let path = checkpoints.save(120, &state(7), &tensors(0.1)).unwrap();
         assert!(path.ends_with("step_000000120"));
         let (read, faults) = latest(&checkpoints);
         assert!(faults.is_empty());
-        assert_eq!((read.step, read.score, &read.state), (120, Some(2.5), &state(7)));
+        assert_eq!((read.step, &read.state), (120, &state(7)));
         assert_eq!(read.program, concat!("apprentice ", env!("CARGO_PKG_VERSION")));
         let stored = tensors(0.1);
-        let weights = read.tensor("learner", "policy.weight", &[2, 2]).unwrap();
+        let weights = &read.file("learner").unwrap()["policy.weight"];
+        assert_eq!(weights.dims(), [2, 2]);
         assert_eq!(bits(weights), bits(&stored["learner"]["policy.weight"]));
         assert_eq!(
-            read.tensor("replay", "actions", &[3]).unwrap().to_vec1::<u8>().unwrap(),
+            read.file("replay").unwrap()["actions"].to_vec1::<u8>().unwrap(),
             [1, 2, 3]
         );
-
-        let fault = |file, name, shape: &[usize]| read.tensor(file, name, shape).unwrap_err().to_string();
+        let error = read.file("critic").unwrap_err().to_string();
         assert!(
-            fault("learner", "policy.wait", &[])
-                .ends_with("no tensor `policy.wait`; the nearest name is `policy.weight`")
+            error.ends_with("no tensors `critic`; there are: learner, replay"),
+            "{error}"
         );
-        assert!(fault("learner", "policy.weight", &[4]).ends_with("`policy.weight` has shape [2, 2]; [4] is wanted"));
-        assert!(fault("critic", "x", &[]).ends_with("no such file; there are: learner, replay"));
-        // The same content gives the same bytes.
-        let again = checkpoints.save(120, &state(7), &tensors(0.1), Some(2.5)).unwrap();
+
+        let again = checkpoints.save(120, &state(7), &tensors(0.1)).unwrap();
         assert!(again.ends_with("step_000000120_r2"));
         assert!(!path.exists());
-        assert_eq!(latest(&checkpoints).0.state, state(7));
+        let same = latest(&checkpoints).0;
+        assert_eq!((&same.state, &same.checksums), (&state(7), &read.checksums));
+        checkpoints.save(121, &state(7), &tensors(0.2)).unwrap();
+        let other = latest(&checkpoints).0;
+        let differs = |file: &str| other.checksums[file] != read.checksums[file];
+        assert!(differs("learner") && !differs("replay"));
     }
 
     #[test]
-    fn the_last_and_the_best_are_kept() {
+    fn manifests_that_name_a_score_are_read() {
+        let (_folder, checkpoints) = sample(1);
+        let path = checkpoints.save(3, &state(3), &tensors(0.0)).unwrap().join(MANIFEST);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"score\": null"), "{text}");
+        fs::write(&path, text.replace("\"score\": null", "\"score\": 2.5")).unwrap();
+        assert_eq!(latest(&checkpoints).0.state, state(3));
+    }
+
+    #[test]
+    fn the_last_ones_are_kept() {
         let (_folder, checkpoints) = sample(2);
-        for (step, score) in [(1, 0.5), (2, 3.0), (3, f64::NAN), (4, 1.0), (5, 2.0)] {
-            checkpoints
-                .save(step, &state(step), &tensors(step as f32), Some(score))
-                .unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [0; 0]);
+        for step in [1, 2, 4, 5] {
+            checkpoints.save(step, &state(step), &tensors(step as f32)).unwrap();
         }
-        assert_eq!(checkpoints.steps().unwrap(), [2, 4, 5]);
-        assert_eq!(checkpoints.load_best::<State>().unwrap().unwrap().step, 2);
-        assert_eq!(checkpoints.load_step::<State>(4).unwrap().state, state(4));
-        let error = checkpoints.load_step::<State>(3).unwrap_err().to_string();
-        assert!(
-            error.ends_with("no checkpoint of step 3; there are: 2, 4, 5"),
-            "{error}"
-        );
-        // Going on from 2: what came after it is another course.
-        checkpoints.save(3, &state(3), &tensors(3.0), None).unwrap();
-        assert_eq!(checkpoints.steps().unwrap(), [2, 3]);
+        assert_eq!(checkpoints.steps().unwrap(), [4, 5]);
+        // Later ones belong to a course that was abandoned.
+        checkpoints.save(3, &state(3), &tensors(3.0)).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [3]);
+        assert_eq!(latest(&checkpoints).0.state, state(3));
     }
 
     #[test]
     fn damage_is_skipped_with_a_message() {
         let (_folder, checkpoints) = sample(10);
         for step in 1..=6 {
-            checkpoints
-                .save(step, &state(step), &tensors(step as f32), None)
-                .unwrap();
+            checkpoints.save(step, &state(step), &tensors(step as f32)).unwrap();
         }
         let path = |step: u64, file: &str| checkpoints.folder().join(format!("step_{step:09}")).join(file);
         let mut bytes = fs::read(path(6, "learner.safetensors")).unwrap();
@@ -772,8 +685,8 @@ mod tests {
     #[test]
     fn other_things_are_refused_not_skipped() {
         let (_folder, checkpoints) = sample(5);
-        checkpoints.save(1, &state(1), &tensors(0.0), None).unwrap();
-        let path = checkpoints.save(2, &state(2), &tensors(0.0), None).unwrap();
+        checkpoints.save(1, &state(1), &tensors(0.0)).unwrap();
+        let path = checkpoints.save(2, &state(2), &tensors(0.0)).unwrap();
         let other = Checkpoints::new(checkpoints.folder(), "spirl_cl", 5);
         let error = other.load_latest::<State>().unwrap_err().to_string();
         assert!(
@@ -811,21 +724,21 @@ mod tests {
     #[test]
     fn a_failed_save_leaves_the_last_good_one() {
         let (folder, checkpoints) = sample(1);
-        checkpoints.save(1, &state(1), &tensors(1.0), None).unwrap();
+        checkpoints.save(1, &state(1), &tensors(1.0)).unwrap();
         // A name that cannot be a file makes the write fail after the state was written.
         let faulty = BTreeMap::from([("a/b".to_owned(), Tensors::new())]);
-        assert!(checkpoints.save(2, &state(2), &faulty, None).is_err());
+        assert!(checkpoints.save(2, &state(2), &faulty).is_err());
         assert_eq!(names(checkpoints.folder()).unwrap(), ["step_000000001"]);
         // What a crash leaves is not taken for a checkpoint, and removed by the next save.
         let partial = checkpoints.folder().join(".partial_step_000000002");
         fs::create_dir(&partial).unwrap();
         fs::write(partial.join("state.ron"), "(").unwrap();
         assert_eq!(latest(&checkpoints).0.step, 1);
-        checkpoints.save(2, &state(2), &tensors(2.0), None).unwrap();
+        checkpoints.save(2, &state(2), &tensors(2.0)).unwrap();
         assert_eq!(names(checkpoints.folder()).unwrap(), ["step_000000002"]);
         // No folder can be made below a file.
         fs::write(folder.path().join("file"), "").unwrap();
-        let error = Checkpoints::new(folder.path().join("file/c"), "train", 1).save(1, &1, &BTreeMap::new(), None);
+        let error = Checkpoints::new(folder.path().join("file/c"), "train", 1).save(1, &1, &BTreeMap::new());
         assert!(matches!(error, Err(CheckpointError::Io { .. })));
     }
 
@@ -835,7 +748,7 @@ mod tests {
         #[test]
         fn no_changed_byte_passes(which in 0_usize..4, at in proptest::prelude::any::<usize>(), flip in 1_u8..=255) {
             let (_folder, checkpoints) = sample(1);
-            let path = checkpoints.save(1, &state(1), &tensors(1.0), None).unwrap();
+            let path = checkpoints.save(1, &state(1), &tensors(1.0)).unwrap();
             let mut files = names(&path).unwrap();
             files.sort();
             let file = path.join(&files[which]);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{ActsIn, Agents, Behaviour, agent_bundle};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::statistics::{self, Interval, Statistic};
-use crate::practice::{EpisodeResult, Practice, Seed};
+use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed};
 use crate::reports::next_multiple;
 use crate::rng::{Purpose, stream};
 use crate::sim::{Episode, Outcome, SimError, TaskProgress, spawn_environment};
@@ -32,10 +32,9 @@ impl Evaluation {
         self.running > 0
     }
 
-    /// Whether all episodes have ended and there are results to report. Without any, because every episode ended with a
-    /// fault, there is nothing to wait for.
+    /// Whether all episodes have ended and there is something to report, if only that they ended with a fault.
     pub fn is_finished(&self) -> bool {
-        self.running == 0 && !self.results.is_empty()
+        self.running == 0 && (!self.results.is_empty() || self.faults > 0)
     }
 }
 
@@ -50,8 +49,18 @@ pub struct EvaluationSchedule {
     pub every: u64,
     /// Environment steps of practice at which the next one is due.
     pub next: u64,
+    /// One was under way in the checkpoint that practice goes on from. It begins again at once, whatever else is due.
+    pub again: bool,
     /// Evaluations begun.
     pub begun: usize,
+}
+
+impl EvaluationSchedule {
+    /// Whether an evaluation begins. One at a time: the next one waits until the episodes of the last have ended and
+    /// their results have been reported.
+    fn is_due(&self, practice: &Practice, evaluation: &Evaluation) -> bool {
+        (self.again || practice.steps >= self.next) && !evaluation.is_running() && !evaluation.is_finished()
+    }
 }
 
 /// Marks an agent that lives for one evaluation episode.
@@ -95,27 +104,38 @@ impl Plugin for EvaluationPlugin {
     fn build(&self, app: &mut App) {
         app.add_systems(
             Tick,
-            (gather_results, begin_due_evaluations.pipe(stop_on_error))
+            (
+                gather_results,
+                begin_due_evaluations.pipe(stop_on_error).run_if(an_evaluation_is_due),
+            )
                 .chain()
                 .in_set(TickSystems::Evaluate),
         );
     }
 }
 
-/// Begins the evaluation of every learner that is due for one. One at a time: the next one waits until the episodes of
-/// the last have ended and their results have been reported.
-pub fn begin_due_evaluations(world: &mut World) -> Result<(), SimError> {
+/// Whether [`begin_due_evaluations`] has anything to do, which would otherwise have the world to itself in every tick.
+fn an_evaluation_is_due(learners: Query<(&Practice, &Evaluation, &EvaluationSchedule)>) -> bool {
+    learners
+        .iter()
+        .any(|(practice, evaluation, schedule)| schedule.is_due(practice, evaluation))
+}
+
+/// Begins the evaluation of every learner that is due for one.
+pub fn begin_due_evaluations(world: &mut World) -> Result<(), LearnerFailed<SimError>> {
     let mut due = Vec::new();
-    let mut learners = world.query::<(Entity, &Practice, &Evaluation, &mut EvaluationSchedule)>();
-    for (learner, practice, evaluation, mut schedule) in learners.iter_mut(world) {
-        if practice.steps >= schedule.next && !evaluation.is_running() && !evaluation.is_finished() {
-            due.push((learner, schedule.scene, schedule.episodes, schedule.begun));
-            schedule.next = next_multiple(practice.steps, schedule.every);
+    let mut learners = world.query::<(Entity, &Seed, &Practice, &Evaluation, &mut EvaluationSchedule)>();
+    for (learner, seed, practice, evaluation, mut schedule) in learners.iter_mut(world) {
+        if schedule.is_due(practice, evaluation) {
+            due.push((learner, *seed, schedule.scene, schedule.episodes, schedule.begun));
+            if !std::mem::take(&mut schedule.again) {
+                schedule.next = next_multiple(practice.steps, schedule.every);
+            }
             schedule.begun += 1;
         }
     }
-    for (learner, scene, episodes, number) in due {
-        begin_evaluation(world, learner, scene, episodes, Behaviour::Samples, number)?;
+    for (learner, seed, scene, episodes, number) in due {
+        begin_evaluation(world, learner, scene, episodes, Behaviour::Samples, number).map_err(seed.failed())?;
     }
     Ok(())
 }
@@ -154,9 +174,9 @@ pub fn gather_results(
 /// What an evaluation says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationSummary {
-    /// Episodes, those with a fault included.
+    /// Episodes. Those with a fault are among them once [`with_faults`](Self::with_faults) has added them.
     pub episodes: usize,
-    /// Episodes that ended with a fault. All other numbers leave them out.
+    /// Episodes that ended with a fault, as far as they were added. All other numbers leave them out.
     #[serde(default)]
     pub faults: usize,
     /// Completed elements of the task per episode, mean.
@@ -239,6 +259,35 @@ mod tests {
     use crate::sim::Fault;
 
     #[test]
+    fn an_evaluation_that_waits_is_not_forgotten() {
+        let mut world = World::new();
+        let scene = world.spawn_empty().id();
+        let mut practice = Practice::none(0);
+        practice.steps = 500;
+        // Without episodes, so that no environment is needed.
+        let schedule = EvaluationSchedule {
+            scene,
+            episodes: 0,
+            every: 200,
+            next: 400,
+            again: true,
+            begun: 3,
+        };
+        let learner = world.spawn((Seed(0), practice, Evaluation::default(), schedule)).id();
+        let begin = |world: &mut World, running| {
+            world.get_mut::<Evaluation>(learner).unwrap().running = running;
+            let due = world.run_system_once(an_evaluation_is_due).unwrap();
+            begin_due_evaluations(world).unwrap();
+            let schedule = world.get::<EvaluationSchedule>(learner).unwrap();
+            (due, schedule.next, schedule.begun)
+        };
+        assert_eq!(begin(&mut world, 0), (true, 400, 4), "the one that was under way");
+        assert_eq!(begin(&mut world, 1), (false, 400, 4));
+        assert_eq!(begin(&mut world, 0), (true, 600, 5), "the one that had to wait");
+        assert_eq!(begin(&mut world, 0), (false, 600, 5));
+    }
+
+    #[test]
     fn episodes_with_a_fault_are_counted_apart() {
         let mut world = World::new();
         let learner = world
@@ -269,5 +318,7 @@ mod tests {
         let summary = EvaluationSummary::of(&evaluation.results, &names, &names, 0).with_faults(evaluation.faults);
         assert_eq!((summary.episodes, summary.faults, summary.counted()), (3, 1, 2));
         assert_eq!((summary.success, summary.completed), (0.5, 0.5));
+        let all_faulted = Evaluation { faults: 2, ..default() };
+        assert!(all_faulted.is_finished() && !Evaluation::default().is_finished());
     }
 }

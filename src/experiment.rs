@@ -91,7 +91,7 @@ pub struct PretrainingConfig {
     /// Share of the updates after which the learning rate falls linearly to zero. 1 keeps it constant, as published;
     /// a fall reaches in a tenth of the updates what a constant rate does.
     pub constant_lr_share: f64,
-    /// Updates between two validations.
+    /// Updates between two validations; the last update is followed by one as well. 0: none at all.
     pub validate_every: u64,
     /// Which sequences are trained on and which validate.
     pub split: Split,
@@ -208,7 +208,7 @@ impl Default for TrainingConfig {
             warmup: 5_000,
             transitions: TransitionRule::default(),
             updates_per_transition: 1.0,
-            updates_per_tick: 2,
+            updates_per_tick: 1,
             replay_capacity: 1_000_000,
             checkpoint_every: 50_000,
             keep_checkpoints: 2,
@@ -283,6 +283,9 @@ fn seed_zero() -> Vec<u64> {
 }
 
 impl EvaluationConfig {
+    /// More episodes than this are a slip: each has an environment of its own.
+    pub const MOST_EPISODES: usize = 100_000;
+
     /// Checks every number for itself; the error says which one cannot be used, and why.
     pub fn validate(&self) -> Result<(), String> {
         let Self {
@@ -290,12 +293,14 @@ impl EvaluationConfig {
             episodes,
             final_episodes,
         } = *self;
-        let needed = every == 0 || episodes > 0;
-        expect(needed, "evaluation.episodes", "at least 1", episodes)?;
+        let sound = |episodes| (1..=Self::MOST_EPISODES).contains(&episodes);
+        let expected = format!("1 to {}", Self::MOST_EPISODES);
+        let sound_if_used = every == 0 || sound(episodes);
+        expect(sound_if_used, "evaluation.episodes", &expected, episodes)?;
         expect(
-            final_episodes > 0,
+            sound(final_episodes),
             "evaluation.final_episodes",
-            "at least 1",
+            &expected,
             final_episodes,
         )
     }

@@ -12,7 +12,6 @@ use plotters::element::{Circle, Polygon, Rectangle, Text};
 use plotters::prelude::{DrawingArea, DrawingBackend, IntoDrawingArea, LineSeries};
 use plotters::style::{BLACK, Color, RGBColor, ShapeStyle, WHITE};
 
-use crate::metrics::encode_png;
 use crate::metrics::statistics::{BootstrapPlan, Interval, Statistic};
 use crate::rng::Stream;
 
@@ -33,6 +32,9 @@ pub enum PlotError {
     /// There is not one finite point.
     #[error("there is nothing to draw: no curve or group has a finite point")]
     Empty,
+    /// One of several methods would be missing from the picture.
+    #[error("`{0}` has no curve: its seeds have no step in common, or no finite value")]
+    NoCurve(String),
     /// The drawing library failed.
     #[error("the picture cannot be drawn: {0}")]
     Backend(String),
@@ -187,9 +189,17 @@ fn value_at(seed: &[(f64, f64)], x: f64, window: f64) -> Option<f64> {
 /// Learning curves of several methods as SVG text: a line per method with its band over seeds, axes and a legend.
 ///
 /// # Errors
-/// [`PlotError::Empty`] when no method has a point.
+/// [`PlotError::Empty`] when no method has a point, [`PlotError::NoCurve`] when one has no curve.
 pub fn curves_svg(plot: &CurvePlot, methods: &[Method], rng: &mut Stream) -> Result<String, PlotError> {
+    let is_finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
+    let mut points = methods.iter().flat_map(|method| &method.seeds).flatten();
+    if !points.any(is_finite) {
+        return Err(PlotError::Empty);
+    }
     let curves: Vec<Vec<CurvePoint>> = methods.iter().map(|method| aggregate(method, plot, rng)).collect();
+    if let Some((method, _)) = methods.iter().zip(&curves).find(|(_, curve)| curve.is_empty()) {
+        return Err(PlotError::NoCurve(method.label.clone()));
+    }
     let all = || curves.iter().flatten();
     let x_range = span(all().map(|point| point.x)).ok_or(PlotError::Empty)?;
     let y_fitted = span(all().flat_map(|point| [point.interval.low, point.interval.high, point.value]));
@@ -203,13 +213,7 @@ pub fn curves_svg(plot: &CurvePlot, methods: &[Method], rng: &mut Stream) -> Res
         padded(x_range, 0.5)
     };
 
-    let drawn = || {
-        methods
-            .iter()
-            .zip(&curves)
-            .zip(COLOURS.iter().cycle())
-            .filter(|((_, curve), _)| !curve.is_empty())
-    };
+    let drawn = || methods.iter().zip(&curves).zip(COLOURS.iter().cycle());
     let entries: Vec<(String, RGBColor)> = drawn()
         .map(|((method, _), colour)| {
             let seeds = method.seeds.iter().filter(|seed| !seed.is_empty()).count();
@@ -391,6 +395,18 @@ pub fn scatter_png(size: (u32, u32), groups: &[Group]) -> Result<Vec<u8>, PlotEr
         area.present().map_err(PlotError::backend)?;
     }
     encode_png(width, height, &rgb).map_err(PlotError::backend)
+}
+
+/// RGB bytes, row by row from the top, as PNG.
+pub(crate) fn encode_png(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(rgb)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 fn draw_dots<B: DrawingBackend>(
@@ -638,6 +654,16 @@ mod tests {
             seeds: vec![vec![(0.0, 0.0)], vec![(1.0, 0.0)]],
         };
         assert!(aggregate(&apart, &CurvePlot::default(), &mut rng()).is_empty());
+        let apart = Method {
+            label: "apart".to_owned(),
+            ..apart
+        };
+        let drawn = |methods: &[Method]| curves_svg(&CurvePlot::default(), methods, &mut rng());
+        assert_eq!(
+            drawn(&[method, apart.clone()]),
+            Err(PlotError::NoCurve("apart".to_owned()))
+        );
+        assert_eq!(drawn(&[apart]), Err(PlotError::NoCurve("apart".to_owned())));
     }
 
     #[test]

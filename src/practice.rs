@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::evaluate::{Evaluation, EvaluationSchedule};
-use crate::experiment::TrainingConfig;
-use crate::learners::sac::{Sac, SacError, UpdateMetrics};
+use crate::experiment::{Experiment, TrainingConfig};
+use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics};
+use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsError;
 use crate::replay::{ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
@@ -28,7 +29,7 @@ use crate::tick::{Faults, Tick, TickCount, TickSystems, stop_on_error};
 #[relationship(relationship_target = ReplayedBy)]
 pub struct Replays(pub Entity);
 
-/// The learners that sample from this replay buffer. It is despawned with them.
+/// The learners that sample from this replay buffer.
 #[derive(Component, Debug)]
 #[relationship_target(relationship = Replays)]
 pub struct ReplayedBy(Vec<Entity>);
@@ -36,6 +37,53 @@ pub struct ReplayedBy(Vec<Entity>);
 /// The seed of a learner: with it go all random numbers of the learner and its agents.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed(pub u64);
+
+/// An error of one learner. It ends the run of all that are in the world.
+#[derive(Debug, thiserror::Error)]
+#[error("learner with seed {seed}: {error}")]
+pub struct LearnerFailed<E> {
+    seed: u64,
+    error: E,
+}
+
+impl Seed {
+    /// Says whose error it is.
+    pub fn failed<E>(self) -> impl FnOnce(E) -> LearnerFailed<E> {
+        move |error| LearnerFailed { seed: self.0, error }
+    }
+}
+
+/// What a learner's checkpoints fix: practice goes on with the same or not at all.
+#[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FixedSettings {
+    /// The scene, as the experiment names it.
+    pub scene: String,
+    /// Transitions that the replay buffer holds.
+    pub replay_capacity: usize,
+    /// Transitions of the warm-up.
+    pub warmup: u64,
+    /// What makes up a transition.
+    pub transitions: TransitionRule,
+    /// How the penalty is weighted.
+    pub temperature: Temperature,
+    /// Checksum of the skill model's weights, if there is one: policy and replay buffer hold skills that mean something
+    /// to this model only.
+    pub skill_model: Option<u32>,
+}
+
+impl FixedSettings {
+    /// Those of an experiment whose learners stand on the skill model with this checksum.
+    pub fn new(experiment: &Experiment, skill_model: Option<u32>) -> Self {
+        Self {
+            scene: experiment.scene.clone(),
+            replay_capacity: experiment.training.replay_capacity,
+            warmup: experiment.training.warmup,
+            transitions: experiment.training.transitions,
+            temperature: experiment.learner.temperature,
+            skill_model,
+        }
+    }
+}
 
 /// How far a learner's practice has come. Everything here goes into checkpoints.
 #[derive(Component, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,7 +103,7 @@ pub struct Practice {
     owed: f64,
     updates_per_transition: f64,
     updates_per_tick: u32,
-    /// Actions of the warm-up of a policy from scratch.
+    /// Skills or actions of the warm-up, wherever the policy starts from.
     pub exploration: Stream,
     replay: Stream,
     update: Stream,
@@ -172,6 +220,13 @@ pub struct LearnerCheckpoints {
     pub saved_at: Option<u64>,
 }
 
+impl LearnerCheckpoints {
+    /// Whether one is due: at its time, and when the learner's steps are made.
+    pub fn are_due(&self, practice: &Practice, budget: Budget) -> bool {
+        practice.steps >= self.next || practice.steps >= budget.0
+    }
+}
+
 /// The part of a learner's checkpoint that is not tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SavedPractice {
@@ -182,6 +237,12 @@ pub struct SavedPractice {
     /// Another one was under way; it begins again.
     #[serde(default)]
     pub evaluating: bool,
+    /// Environment steps at which the next one is due; fewer than were made if it had to wait for the one under way.
+    #[serde(default)]
+    pub next_evaluation: Option<u64>,
+    /// What must not change. Checkpoints of earlier versions do not say.
+    #[serde(default)]
+    pub fixed: Option<FixedSettings>,
     /// The agents that practise, by slot.
     #[serde(default)]
     pub agents: Vec<AgentState>,
@@ -200,7 +261,10 @@ impl Plugin for PracticePlugin {
                     .chain()
                     .after(record_steps)
                     .in_set(TickSystems::Record),
-                (save_due_learners.pipe(stop_on_error), retire_finished_learners)
+                (
+                    save_due_learners.pipe(stop_on_error).run_if(a_checkpoint_is_due),
+                    retire_finished_learners,
+                )
                     .chain()
                     .in_set(TickSystems::Checkpoint),
             ),
@@ -210,9 +274,11 @@ impl Plugin for PracticePlugin {
 
 /// A learner could not update.
 #[derive(Debug, thiserror::Error)]
-enum LearnError {
+pub enum LearnError {
+    /// The networks failed, or learning diverged.
     #[error(transparent)]
     Sac(#[from] SacError),
+    /// There is nothing to learn from.
     #[error("replay buffer: {0}")]
     Replay(#[from] ReplayError),
 }
@@ -232,19 +298,27 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, fault
         .batching_strategy(BatchingStrategy::fixed(1))
         .for_each(|(seed, mut sac, mut practice, mut recent, replays)| {
             let Ok(buffer) = buffers.get(replays.0) else { return };
+            let practice = &mut *practice;
             for _ in 0..practice.take_due() {
-                match update(&mut sac, &mut practice, buffer) {
+                match update(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
                     Ok(metrics) => recent.0.push(metrics),
-                    Err(error) => return faults.report(format!("learner with seed {}: {error}", seed.0)),
+                    Err(error) => return faults.report(seed.failed()(error)),
                 }
             }
         });
 }
 
-fn update(sac: &mut Sac, practice: &mut Practice, buffer: &ReplayBuffer) -> Result<UpdateMetrics, LearnError> {
+/// A whole update of a learner: a batch from its replay buffer, drawn with `batches`; random numbers, drawn with
+/// `noise`; losses, gradients, optimisers, targets.
+pub(crate) fn update(
+    sac: &mut Sac,
+    buffer: &ReplayBuffer,
+    batches: &mut Stream,
+    noise: &mut Stream,
+) -> Result<UpdateMetrics, LearnError> {
     let size = sac.config().batch;
-    let batch = buffer.sample(&mut practice.replay, size)?;
-    let noise = sac.draw_noise(&mut practice.update, size)?;
+    let batch = buffer.sample(batches, size)?;
+    let noise = sac.draw_noise(noise, size)?;
     Ok(sac.update(&batch, &noise)?)
 }
 
@@ -265,15 +339,22 @@ pub enum SaveError {
     Metrics(#[from] MetricsError),
 }
 
+/// Whether [`save_due_learners`] has anything to do, which would otherwise have the world to itself in every tick.
+fn a_checkpoint_is_due(learners: Query<(&Practice, &LearnerCheckpoints, &Budget)>) -> bool {
+    learners
+        .iter()
+        .any(|(practice, checkpoints, budget)| checkpoints.are_due(practice, *budget))
+}
+
 /// Saves every learner whose checkpoint is due or whose steps are made; none in a tick in which something failed.
-pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
+pub fn save_due_learners(world: &mut World) -> Result<(), LearnerFailed<SaveError>> {
     if !world.resource::<Faults>().is_empty() {
         return Ok(());
     }
     let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
     let due: Vec<Entity> = learners
         .iter(world)
-        .filter(|(_, practice, checkpoints, budget)| practice.steps >= checkpoints.next || practice.steps >= budget.0)
+        .filter(|(_, practice, checkpoints, budget)| checkpoints.are_due(practice, **budget))
         .map(|(learner, ..)| learner)
         .collect();
     due.into_iter().try_for_each(|learner| save_learner(world, learner))
@@ -281,14 +362,19 @@ pub fn save_due_learners(world: &mut World) -> Result<(), SaveError> {
 
 /// Saves every learner to which something has happened since its last checkpoint, as at the end of a run. One that
 /// cannot be saved does not keep the others from it; the first error comes back.
-pub fn save_all_learners(world: &mut World) -> Result<(), SaveError> {
+pub fn save_all_learners(world: &mut World) -> Result<(), LearnerFailed<SaveError>> {
     let mut learners = world.query_filtered::<Entity, With<LearnerCheckpoints>>();
     let all: Vec<Entity> = learners.iter(world).collect();
     let results: Vec<_> = all.into_iter().map(|learner| save_learner(world, learner)).collect();
     results.into_iter().collect()
 }
 
-fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
+fn save_learner(world: &mut World, learner: Entity) -> Result<(), LearnerFailed<SaveError>> {
+    let seed = world.get::<Seed>(learner).copied().unwrap_or(Seed(0));
+    write_checkpoint(world, learner).map_err(seed.failed())
+}
+
+fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError> {
     let tick = world.resource::<TickCount>().0;
     let mut entity = world.entity_mut(learner);
     if entity
@@ -324,6 +410,8 @@ fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
         practice: practice.clone(),
         evaluations: schedule.begun - usize::from(evaluation.is_running()),
         evaluating: evaluation.is_running(),
+        next_evaluation: Some(schedule.next),
+        fixed: entity.get::<FixedSettings>().cloned(),
         agents: members
             .iter()
             .filter(practises)
@@ -336,7 +424,7 @@ fn save_learner(world: &mut World, learner: Entity) -> Result<(), SaveError> {
     ]);
     let steps = practice.steps;
     if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
-        checkpoints.folder.save(steps, &state, &tensors, None)?;
+        checkpoints.folder.save(steps, &state, &tensors)?;
     }
     if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
         checkpoints.saved_at = Some(tick);

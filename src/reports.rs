@@ -59,14 +59,14 @@ impl Reporter {
     }
 
     fn write(&mut self, step: u64, prefix: &str, summary: &EvaluationSummary) -> Result<(), MetricsError> {
-        if summary.episodes == 0 {
+        if summary.counted() == 0 {
             return Ok(());
         }
         for (name, value) in [
             ("completed", summary.completed),
             ("success", summary.success),
             ("episode_length", summary.steps),
-            ("episodes", summary.episodes as f64),
+            ("episodes", summary.counted() as f64),
         ] {
             self.writer.scalar(step, &format!("{prefix}/{name}"), value)?;
         }
@@ -152,8 +152,8 @@ pub fn report_practice(
     names: Res<ElementNames>,
 ) -> Result<(), MetricsError> {
     for (learner, checkpoints, budget) in &mut learners {
-        let steps = learner.0.steps;
-        if steps >= learner.2.next || steps >= checkpoints.next || steps >= budget.0 {
+        let (practice, _, reporter, ..) = &learner;
+        if practice.steps >= reporter.next || checkpoints.are_due(practice, *budget) {
             report(learner, &buffers, &names)?;
         }
     }
@@ -233,9 +233,12 @@ pub fn report_evaluations(
 ) -> Result<(), MetricsError> {
     for (practice, mut evaluation, mut reporter) in &mut learners {
         if evaluation.is_finished() {
-            let results = std::mem::take(&mut evaluation.results);
-            let summary = EvaluationSummary::of(&results, &names.task, &names.scene, 0);
+            let Evaluation { results, faults, .. } = std::mem::take(&mut *evaluation);
+            let summary = EvaluationSummary::of(&results, &names.task, &names.scene, 0).with_faults(faults);
             reporter.write(practice.steps, "evaluation", &summary)?;
+            reporter
+                .writer
+                .scalar(practice.steps, "evaluation/faults", faults as f64)?;
         }
     }
     Ok(())

@@ -9,14 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
-/// What a stream is used for. Streams of different purposes never share numbers.
+/// What a stream is used for. Streams of different purposes never share numbers. The values are part of every stream's
+/// key: changing one changes all results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u64)]
 pub enum Purpose {
     /// Observation noise of an environment.
     ObservationNoise = 1,
-    /// Start states of episodes.
-    Reset = 2,
     /// Waypoints, speeds and noise of a demonstrator.
     Demonstrator = 3,
     /// Fresh network weights.
@@ -125,7 +124,7 @@ mod tests {
             values
         };
         assert_eq!(draw(Purpose::Policy, 1, 2), draw(Purpose::Policy, 1, 2));
-        assert_ne!(draw(Purpose::Policy, 1, 2), draw(Purpose::Reset, 1, 2));
+        assert_ne!(draw(Purpose::Policy, 1, 2), draw(Purpose::Replay, 1, 2));
         assert_ne!(draw(Purpose::Policy, 1, 2), draw(Purpose::Policy, 2, 1));
     }
 

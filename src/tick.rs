@@ -1,11 +1,12 @@
 //! The `Tick` schedule: one control step of every environment, and the learning that happens beside it.
 //!
 //! ```text
-//! Reset → Observe → Decide → (Simulate ∥ Learn) → Score → Record → Evaluate → Report → Checkpoint
+//! Reset → Observe → Decide → ((Act → Simulate → Score) ∥ Learn) → Record → Evaluate → Report → Checkpoint
 //! ```
 //!
-//! `Simulate` and `Learn` touch different components, so the executor runs them at the same time: learning at tick
-//! *t* sees the replay as of tick *t - 1*, whatever the number of threads.
+//! `Learn` touches other components than the sets beside it, so the executor runs them at the same time: learning at
+//! tick *t* sees the replay as of tick *t - 1*, whatever the number of threads. `Act` gives it a head start: an update
+//! is long, and one that began after the environments' tasks had filled the queue would end after everything else.
 
 use bevy::ecs::schedule::{LogLevel, MultiThreadedExecutor, ScheduleBuildSettings, ScheduleLabel};
 use bevy::prelude::*;
@@ -22,14 +23,17 @@ pub enum TickSystems {
     Reset,
     /// Observations are read from the physics.
     Observe,
-    /// Agents choose skills and actions.
+    /// Agents choose skills: the policies are used.
     Decide,
-    /// Physics advances by one control step. Runs beside [`TickSystems::Learn`].
+    /// Skills become actions. Runs beside [`TickSystems::Learn`], as do the next two.
+    Act,
+    /// Physics advances by one control step.
     Simulate,
-    /// Learners take the gradient updates that are due. Runs beside [`TickSystems::Simulate`].
-    Learn,
     /// Rewards, task progress and the end of episodes are worked out.
     Score,
+    /// Learners take the gradient updates that are due. Runs beside [`TickSystems::Act`], [`TickSystems::Simulate`] and
+    /// [`TickSystems::Score`].
+    Learn,
     /// Transitions go to replay buffers, demonstrations to files.
     Record,
     /// Policies are evaluated when it is due.
@@ -104,8 +108,7 @@ impl Plugin for TickPlugin {
                         Reset,
                         Observe,
                         Decide,
-                        (Simulate, Learn),
-                        Score,
+                        ((Act, Simulate, Score).chain(), Learn),
                         Record,
                         Evaluate,
                         Report,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, finished, print, table};
+use super::{Failure, finished, print, table};
 use crate::demos::CollectConfig;
-use crate::run::{self, Unfinished};
+use crate::run::{self, Settings, Unfinished};
 
 /// Collect scripted demonstrations into an HDF5 file (D4RL layout).
 ///
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     if arguments.out.exists() && !arguments.force {
         return Err(format!("{}: is there already; --force replaces it", arguments.out.display()).into());
     }
@@ -37,13 +37,7 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         seed: arguments.seed,
         ..CollectConfig::default()
     };
-    let (report, written, ended) = run::collect(
-        &config,
-        &arguments.scene,
-        &arguments.out,
-        Unfinished::Keep,
-        &context.settings(),
-    )?;
+    let (report, written, ended) = run::collect(&config, &arguments.scene, &arguments.out, Unfinished::Keep, settings)?;
     print(format_args!(
         "{}\n{}: {} demonstrations, {} steps, {:.1} MB",
         table::collection(&report),

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{Context, Failure, finished, print, table};
+use super::{Failure, finished, print, table};
 use crate::app::Ended;
 use crate::evaluate::EvaluationSummary;
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, Settings, TrainPlan};
+use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, RunFolderError, Settings, TrainPlan};
 
 /// The whole chain: demonstrations, skill model, practice, evaluation, table and plot.
 ///
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let mut loaded = Experiment::load(&arguments.experiment, &[])?;
     let mut overrides = if arguments.quick {
         loaded.value.quick.clone()
@@ -47,21 +47,20 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
     loaded = Experiment::load(&arguments.experiment, &overrides)?;
     let experiment = &loaded.value;
     run::check(experiment)?;
-    let settings = context.settings();
     let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
     let root = arguments
         .out
         .clone()
         .unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let folder = match RunFolder::open(&root) {
-        Ok(folder) if folder.read("experiment.ron")? == loaded.resolved_text => folder,
-        Ok(_) => {
-            let message = "holds a run of another experiment or with other overrides; choose another folder (--out)";
-            return Err(format!("{}: {message}", root.display()).into());
+    let folder = match RunFolder::resume(&root) {
+        Ok(folder) => {
+            expect_same(&folder, experiment)?;
+            folder
         }
-        Err(_) => RunFolder::create(&root, &arguments.experiment, &loaded.resolved_text)?,
+        Err(RunFolderError::NotARun { .. }) => RunFolder::create(&root, &arguments.experiment, &loaded.resolved_text)?,
+        Err(error) => return Err(error.into()),
     };
-    let result = chain(arguments, experiment, &folder, &settings);
+    let result = chain(arguments, experiment, &folder, settings);
     if result.is_err() {
         folder.remove_if_unused();
     }
@@ -73,6 +72,33 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, 
         ))?;
     }
     Ok(finished(ended))
+}
+
+/// Refuses a run of another experiment, and names what differs. Settings count, not how a file writes them down, nor
+/// what it says about itself.
+fn expect_same(folder: &RunFolder, experiment: &Experiment) -> Result<(), Failure> {
+    const SHOWN: usize = 3;
+    let settings = |experiment: &Experiment| Experiment {
+        description: String::new(),
+        quick: Vec::new(),
+        ..experiment.clone()
+    };
+    let (before, now) = (settings(&folder.experiment(&[])?), settings(experiment));
+    if before == now {
+        return Ok(());
+    }
+    let mut differences = run::differences("", &before, &now, &[]);
+    if differences.len() > SHOWN {
+        let more = differences.len() - SHOWN;
+        differences.truncate(SHOWN);
+        differences.push(format!("and {more} more"));
+    }
+    Err(format!(
+        "{}: holds a run of another experiment or with other overrides ({}); choose another folder (--out)",
+        folder.root().display(),
+        differences.join("; ")
+    )
+    .into())
 }
 
 fn chain(
@@ -88,34 +114,43 @@ fn chain(
 
     let mut skills = None;
     if experiment.skill_model != SkillModelConfig::None {
-        let from = Instant::now();
-        let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
-        if let Some(report) = collected {
-            print(format_args!("{}", table::collection(&report)))?;
+        if run::needs_demonstrations(experiment, folder)? {
+            let from = Instant::now();
+            let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
+            if let Some(report) = collected {
+                print(format_args!("{}", table::collection(&report)))?;
+            }
+            stage("demonstrations", from);
+            let from = Instant::now();
+            if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {
+                return Ok(Ended::Stopped);
+            }
+            stage("skill model", from);
         }
-        stage("demonstrations", from);
-        let from = Instant::now();
-        if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {
-            return Ok(Ended::Stopped);
-        }
-        stage("skill model", from);
         skills = Some(folder.skills());
         let from = Instant::now();
         let prior = match results::<Evaluated>(folder, "prior.json") {
-            Some(prior) => prior,
+            Some(prior) => Some(prior),
             None => {
                 let plan = EvaluationPlan {
                     skills: skills.clone(),
                     episodes,
                     most_likely: true,
+                    overrides: Vec::new(),
                 };
                 let prior = run::evaluate_prior(experiment, &plan, settings)?;
-                folder.write("prior.json", &serde_json::to_string_pretty(&prior)?)?;
+                if let Some(prior) = &prior {
+                    folder.write("prior.json", &serde_json::to_string_pretty(prior)?)?;
+                }
                 prior
             }
         };
-        print(format_args!("{}", table::rollout(&prior)))?;
-        stage("prior roll-outs", from);
+        if let Some(prior) = prior {
+            print(format_args!("{}", table::rollout(&prior)))?;
+            stage("prior roll-outs", from);
+        } else {
+            bevy::log::warn!("the prior of this model is not Gaussian; there are no prior roll-outs");
+        }
     }
     let from = Instant::now();
     let plan = TrainPlan {
@@ -134,6 +169,7 @@ fn chain(
             let EvaluationSummary { episodes: made, .. } = result.sampled;
             let complete = made == episodes && result.most_likely.is_some();
             complete
+                && result.overrides.is_empty()
                 && result.seed == seed
                 && result.scene == experiment.scene
                 && result.practised >= experiment.training.steps
@@ -151,6 +187,7 @@ fn chain(
                 skills,
                 episodes,
                 most_likely: true,
+                overrides: Vec::new(),
             };
             let results = run::evaluate_run(experiment, folder, &plan, settings)?;
             folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;

@@ -26,6 +26,8 @@ pub(super) fn show_warnings() {
         .with_max_level(Level::WARN)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Otherwise it would report a closed standard error on standard error, and panic.
+        .log_internal_errors(false)
         .event_format(Plain)
         .try_init();
 }

@@ -77,21 +77,20 @@ enum Command {
     List(list::Arguments),
 }
 
-/// What every command needs besides its own arguments.
-pub(crate) struct Context {
-    /// Worker threads.
-    pub threads: usize,
-    /// Set by Ctrl-C and termination signals.
-    pub stop: StopRequest,
-}
-
-impl Context {
-    fn settings(&self) -> Settings {
-        Settings {
-            threads: self.threads,
-            stop: self.stop.clone(),
-        }
-    }
+// What commands that train have in common. A doc comment would become the description of those commands.
+#[derive(clap::Args, Debug)]
+struct TrainingArguments {
+    /// Experiment: a name in configs/ or a path.
+    experiment: String,
+    /// Overrides such as `environments=8` or `pretraining.updates=20_000`.
+    #[arg(value_name = "PATH=VALUE")]
+    overrides: Vec<String>,
+    /// Folder of the run [default: runs/EXPERIMENT, or `runs/EXPERIMENT_2` and so on if that is taken].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Go on with the run in the folder from its last checkpoints, with its own settings and the overrides given now.
+    #[arg(long)]
+    resume: bool,
 }
 
 /// Exit code of a command that came to its end: 130 after an interruption.
@@ -102,9 +101,9 @@ fn finished(ended: Ended) -> ExitCode {
     }
 }
 
-/// Says where the results of `command` with the experiment `name` are, or how to go on after an interruption.
-fn ended(ended: Ended, command: &str, name: &str, folder: &Path) -> Result<ExitCode, Failure> {
-    let folder = folder.display();
+/// Says where the results of `command` are, or how to go on after an interruption.
+fn ended(ended: Ended, command: &str, arguments: &TrainingArguments, folder: &RunFolder) -> Result<ExitCode, Failure> {
+    let (name, folder) = (&arguments.experiment, folder.root().display());
     match ended {
         Ended::Finished => print(format_args!("results in {folder}"))?,
         Ended::Stopped => print(format_args!(
@@ -114,61 +113,59 @@ fn ended(ended: Ended, command: &str, name: &str, folder: &Path) -> Result<ExitC
     Ok(finished(ended))
 }
 
-/// A run that begins or goes on.
+/// A run that begins or goes on. No other process works in its folder meanwhile.
 struct Begun {
     experiment: Experiment,
     folder: RunFolder,
-    resumed: bool,
 }
 
 impl Begun {
     /// The run of an experiment in a folder of its own, or the one to go on with: that one keeps its own settings as
     /// far as they are not overridden.
-    fn new(name: &str, overrides: &[String], out: Option<&Path>, resume: bool) -> Result<Self, Failure> {
+    fn new(arguments: &TrainingArguments) -> Result<Self, Failure> {
+        let TrainingArguments {
+            experiment: name,
+            overrides,
+            out,
+            resume,
+        } = arguments;
         let folder = match out {
-            Some(root) => root.to_path_buf(),
-            None if resume => only_run_of(name)?,
+            Some(root) => root.clone(),
+            None if *resume => only_run_of(name)?,
             None => RunFolder::next_free(name),
         };
-        if resume {
-            let folder = RunFolder::open(&folder)?;
+        if *resume {
+            let folder = RunFolder::resume(&folder)?;
             folder.expect_experiment(name)?;
-            let loaded = Experiment::load(&folder.experiment_file().display().to_string(), overrides)?;
-            return Ok(Self {
-                experiment: loaded.value,
-                folder,
-                resumed: true,
-            });
+            let experiment = folder.experiment(overrides)?;
+            return Ok(Self { experiment, folder });
         }
         let loaded = Experiment::load(name, overrides)?;
         let folder = RunFolder::create(&folder, name, &loaded.resolved_text)?;
         Ok(Self {
             experiment: loaded.value,
             folder,
-            resumed: false,
         })
     }
 
     /// Removes the new folder of a run that failed before it left anything in it.
     fn undo_if_unused<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
-        if result.is_err() && !self.resumed {
-            self.folder.remove_if_unused();
-        }
-        result
+        result.inspect_err(|_| self.folder.remove_if_unused())
     }
 }
 
 /// The folder of the run to go on with when none is named: there must be only one of the experiment.
 fn only_run_of(name: &str) -> Result<PathBuf, Failure> {
-    let first = run::default_name(name);
-    let second = Path::new("runs").join(format!("{first}_2"));
-    let first = Path::new("runs").join(first);
-    if !second.exists() {
-        return Ok(first);
+    let mut runs = RunFolder::all_of(name);
+    if runs.len() > 1 {
+        let runs: Vec<String> = runs.iter().map(|run| run.display().to_string()).collect();
+        let runs = runs.join(", ");
+        return Err(format!("there are several runs of {name} ({runs}); say with --out which one goes on").into());
     }
-    let (first, second) = (first.display(), second.display());
-    let message = format!("there are several runs of {name} ({first}, {second}); say with --out which one goes on");
-    Err(message.into())
+    // Opening the folder says what is wrong where there is none.
+    Ok(runs
+        .pop()
+        .unwrap_or_else(|| Path::new("runs").join(run::default_name(name))))
 }
 
 /// The skill model an experiment needs: the one asked for, or the newest one that fits.
@@ -182,7 +179,7 @@ fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Re
     if asked.is_some() {
         return Ok(asked);
     }
-    match run::find_skills(&experiment.skill_model, experiment.pretraining.updates) {
+    match run::find_skills(experiment)? {
         Some(path) => {
             print(format_args!("skill model: {}", path.display()))?;
             Ok(Some(path))
@@ -210,26 +207,7 @@ pub fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     show_warnings();
-    let result = StopRequest::on_signals().map_err(Failure::from).and_then(|stop| {
-        let threads = arguments.threads.unwrap_or_else(processors);
-        if threads == 0 {
-            return Err("--threads: expected at least 1, found 0".into());
-        }
-        let context = Context { threads, stop };
-        match arguments.command {
-            Command::Learn(arguments) => learn::run(&arguments, &context),
-            Command::Collect(arguments) => collect::run(&arguments, &context),
-            Command::Inspect(arguments) => inspect::run(&arguments),
-            Command::Pretrain(arguments) => pretrain::run(&arguments, &context),
-            Command::Rollout(arguments) => rollout::run(&arguments, &context),
-            Command::Train(arguments) => train::run(&arguments, &context),
-            Command::Evaluate(arguments) => evaluate::run(&arguments, &context),
-            Command::Import(arguments) => import::run(&arguments),
-            Command::Plot(arguments) => plot::run(&arguments),
-            Command::Bench(arguments) => bench::run(&arguments, &context),
-            Command::List(arguments) => list::run(&arguments),
-        }
-    });
+    let result = run(arguments);
     match result {
         Ok(code) => code,
         Err(error) => {
@@ -248,6 +226,31 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let threads = arguments.threads.unwrap_or_else(processors);
+    if !(1..=MOST_THREADS).contains(&threads) {
+        return Err(format!("--threads: expected 1 to {MOST_THREADS}, found {threads}").into());
+    }
+    // Only for commands that look at the request: the others, as any program, end at the first Ctrl-C.
+    let settings = || StopRequest::on_signals().map(|stop| Settings { threads, stop });
+    match arguments.command {
+        Command::Learn(arguments) => learn::run(&arguments, &settings()?),
+        Command::Collect(arguments) => collect::run(&arguments, &settings()?),
+        Command::Pretrain(arguments) => pretrain::run(&arguments, &settings()?),
+        Command::Rollout(arguments) => rollout::run(&arguments, &settings()?),
+        Command::Train(arguments) => train::run(&arguments, &settings()?),
+        Command::Evaluate(arguments) => evaluate::run(&arguments, &settings()?),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Plot(arguments) => plot::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments, threads),
+        Command::List(arguments) => list::run(&arguments),
+    }
+}
+
+/// More worker threads than this are a slip, and no system could start them.
+const MOST_THREADS: usize = 1024;
+
 fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(MOST_THREADS))
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Context, Failure, print, skills_for, table};
+use super::{Failure, print, skills_for, table};
 use crate::experiment::Experiment;
-use crate::run::{self, EvaluationPlan};
+use crate::run::{self, EvaluationPlan, Settings};
 
 /// Roll out the prior of a skill model, without learning: how good are its skills?
 ///
@@ -26,15 +26,18 @@ pub(super) struct Arguments {
     episodes: usize,
 }
 
-pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<ExitCode, Failure> {
+pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let loaded = Experiment::load(&arguments.experiment, &arguments.overrides)?;
     let skills = skills_for(&loaded.value, arguments.skills.clone(), &arguments.experiment)?;
     let plan = EvaluationPlan {
         skills,
         episodes: arguments.episodes,
         most_likely: true,
+        overrides: arguments.overrides.clone(),
     };
-    let result = run::evaluate_prior(&loaded.value, &plan, &context.settings())?;
+    let Some(result) = run::evaluate_prior(&loaded.value, &plan, settings)? else {
+        return Err("the prior of this model is not Gaussian; nothing can be rolled out".into());
+    };
     print(format_args!("{}", table::rollout(&result)))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -128,6 +128,7 @@ mod tests {
         let summary = EvaluationSummary::of(&[], &[], &[], 0);
         let mut result = Evaluated {
             scene: "kitchen".to_owned(),
+            overrides: Vec::new(),
             seed: 3,
             practised: 0,
             sampled: summary.clone(),

@@ -300,7 +300,7 @@ fn odd(
     }
     let short = lengths.iter().filter(|&&length| length <= skill_length).count();
     if short > 0 {
-        let states = skill_length + 1;
+        let states = skill_length.saturating_add(1);
         odd.push(format!(
             "{} shorter than a skill of {skill_length} actions ({states} states)",
             episodes(short)

@@ -14,6 +14,7 @@ use hdf5::{Group, H5Type, IndexType, IterationOrder, LinkType, LocationType};
 
 use super::dataset::{CutRule, Dataset, Flat};
 use super::error::{explain, explain_open};
+use super::write::SEQUENCE;
 use super::{Column, DataError, NonFinite, Values};
 
 /// Signature at the start of an HDF5 superblock.
@@ -54,8 +55,8 @@ pub struct ReadOptions {
     pub limits: Limits,
     /// How the flat arrays are cut into sequences.
     pub cut: CutRule,
-    /// Also read `infos/*` (needed only to get whole episodes back).
-    pub infos: bool,
+    /// Side arrays to read as well: names below `infos/`; those that are not there are left out.
+    pub infos: Vec<String>,
     /// Keep NaN and infinite values and list them in [`Dataset::non_finite`] instead of refusing the file.
     pub keep_non_finite: bool,
 }
@@ -65,7 +66,8 @@ impl Dataset {
     ///
     /// Expected datasets, all with `N` rows: `observations` `[N, S]`, `actions` `[N, A]`, `rewards` `[N]` or `[N, 1]`,
     /// `terminals` and/or `timeouts` `[N]` (booleans, integers or floats; not zero = set), optionally the number of the
-    /// demonstration as `infos` `[N]` or `infos/sequence` `[N]`. Any number type is converted to 32-bit floats. D4RL's
+    /// demonstration as `infos/sequence` `[N]` (whole numbers) or `infos` `[N]` (whole numbers that never fall; others
+    /// mean something else and are left out, with a note). Any number type is converted to 32-bit floats. D4RL's
     /// chunked files (`virtual/<n>/observations`, ...) are joined in numeric order.
     ///
     /// # Errors
@@ -490,15 +492,17 @@ impl Reader<'_> {
         let terminals: Option<Vec<f32>> = self.per_step(part, "terminals", rows)?;
         let timeouts: Option<Vec<f32>> = self.per_step(part, "timeouts", rows)?;
         let infos = self.subgroup(part, "infos")?;
-        let index: Option<Vec<f64>> = match &infos {
-            Some(infos) => self.per_step(infos, "sequence", rows)?,
-            None => self.per_step(part, "infos", rows).or_else(|error| {
-                flat.notes.push(format!("ignored: {error}"));
-                Ok(None)
-            })?,
-        };
+        let before = flat.notes.len();
+        let index = self.demonstration_numbers(part, infos.as_ref(), rows, flat)?;
         if terminals.is_none() && timeouts.is_none() && index.is_none() {
-            return Err(self.missing(part, "terminals"));
+            let mut missing = self.missing(part, "terminals");
+            if let DataError::Dataset { found, .. } = &mut missing {
+                for note in flat.notes.iter().skip(before) {
+                    found.push_str("; ");
+                    found.push_str(note);
+                }
+            }
+            return Err(missing);
         }
         if terminals.is_none() {
             flat.notes
@@ -514,22 +518,65 @@ impl Reader<'_> {
         join(&mut flat.rewards, rewards);
         flat.terminals.extend(flags(terminals));
         flat.timeouts.extend(flags(timeouts));
-        flat.index = match (index.and_then(demonstration_numbers), flat.index.take()) {
+        flat.index = match (index, flat.index.take()) {
             (Some(numbers), Some(mut known)) => {
                 known.extend(numbers);
                 Some(known)
             }
             (Some(numbers), None) if start == 0 => Some(numbers),
-            _ => None,
+            (None, None) => None,
+            _ => {
+                let note = "the numbers of the demonstrations are ignored: not every chunk has them";
+                flat.notes.push(note.to_owned());
+                None
+            }
         };
         match infos {
-            Some(infos) if options.infos => self.append_infos(&infos, [start, rows], flat),
-            _ => Ok(()),
+            Some(infos) => self.append_infos(&infos, &options.infos, [start, rows], flat),
+            None => Ok(()),
         }
     }
 
-    fn append_infos(&self, infos: &Part, [start, rows]: [usize; 2], flat: &mut Flat) -> Result<(), DataError> {
-        for name in infos.members.keys() {
+    /// The number of the demonstration of each row, if the part has them. Only a name makes sure what an array means:
+    /// in one that is just called `infos`, numbers count only if they look as if they were those.
+    fn demonstration_numbers(
+        &self,
+        part: &Part,
+        infos: Option<&Part>,
+        rows: usize,
+        flat: &mut Flat,
+    ) -> Result<Option<Vec<i64>>, DataError> {
+        if let Some(infos) = infos {
+            return match self.per_step(infos, SEQUENCE, rows)? {
+                Some(values) => whole_numbers(&values).map(Some).map_err(|found| {
+                    let full = format!("{}{SEQUENCE}", infos.prefix);
+                    self.wrong(&full, "whole numbers", found)
+                }),
+                None => Ok(None),
+            };
+        }
+        let full = format!("{}infos", part.prefix);
+        let problem = match self.per_step(part, "infos", rows) {
+            Ok(Some(values)) => match whole_numbers(&values) {
+                Ok(numbers) if numbers.is_sorted() => return Ok(Some(numbers)),
+                Ok(_) => format!("`{full}` falls, as numbers of demonstrations do not"),
+                Err(found) => format!("`{full}` holds {found}, which numbers no demonstration"),
+            },
+            Ok(None) => return Ok(None),
+            Err(error) => error.to_string(),
+        };
+        flat.notes.push(format!("ignored: {problem}"));
+        Ok(None)
+    }
+
+    fn append_infos(
+        &self,
+        infos: &Part,
+        wanted: &[String],
+        [start, rows]: [usize; 2],
+        flat: &mut Flat,
+    ) -> Result<(), DataError> {
+        for name in infos.members.keys().filter(|name| wanted.contains(name)) {
             let full = format!("{}{name}", infos.prefix);
             let Some(dataset) = self.find(infos, name)? else {
                 flat.notes.push(format!("`{full}` is not an array and was left out"));
@@ -584,12 +631,14 @@ fn join(values: &mut Vec<f32>, more: Vec<f32>) {
     }
 }
 
-/// The numbers of the demonstrations, if that is what the values are: whole and never falling.
-fn demonstration_numbers(values: Vec<f64>) -> Option<Vec<i64>> {
+/// The values as whole numbers; the error says which one is none.
+fn whole_numbers(values: &[f64]) -> Result<Vec<i64>, String> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    let whole = values.iter().all(|value| value.fract() == 0.0 && value.abs() <= EXACT);
-    let numbers: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
-    (whole && numbers.is_sorted()).then_some(numbers)
+    let whole = |value: f64| value.fract() == 0.0 && value.abs() <= EXACT;
+    match values.iter().enumerate().find(|(_, value)| !whole(**value)) {
+        Some((row, value)) => Err(format!("{value} at row {row}")),
+        None => Ok(values.iter().map(|&value| value as i64).collect()),
+    }
 }
 
 /// Attributes of the file as text; what is neither text nor a number is left out.

@@ -70,13 +70,21 @@ fn reads_every_variant_of_the_layout() {
     assert_eq!(Dataset::read(fixture("float16_tail")).unwrap().unterminated(), 14);
 }
 
+fn with_infos(names: &[&str]) -> ReadOptions {
+    ReadOptions {
+        infos: names.iter().map(|&name| name.to_owned()).collect(),
+        ..ReadOptions::default()
+    }
+}
+
 #[test]
 fn reads_side_arrays_on_request() {
-    let options = ReadOptions {
-        infos: true,
-        ..ReadOptions::default()
-    };
-    let dataset = Dataset::read_with(fixture("timeouts_only"), &options).unwrap();
+    let read = |infos: &[&str]| Dataset::read_with(fixture("timeouts_only"), &with_infos(infos)).unwrap();
+    assert!(read(&[]).infos().is_empty());
+    // What nobody asked for is not even looked at.
+    let dataset = read(&["count", "nothing"]);
+    assert!(dataset.infos().keys().eq(["count"]) && dataset.notes().is_empty());
+    let dataset = read(&["count", "qpos", "qvel", "text", "short"]);
     let names: Vec<&str> = dataset.infos().keys().map(String::as_str).collect();
     assert_eq!(names, ["count", "qpos", "qvel"]);
     let episode = dataset.episode(1).unwrap();
@@ -105,6 +113,54 @@ fn demonstration_numbers_cut_where_no_flag_does() {
         ..CutRule::default()
     };
     assert_eq!(dataset.cut(&rule), vec![0..11]);
+}
+
+/// A file without flags whose demonstrations have these numbers, as `infos/sequence` or as `infos`.
+fn with_numbers(path: &Path, named: bool, numbers: &[f64]) {
+    write(path, &[episode(numbers.len(), 3, 2, 0)], 3, 2);
+    let file = hdf5::File::open_rw(path).unwrap();
+    for name in ["terminals", "timeouts", "infos"] {
+        file.unlink(name).unwrap();
+    }
+    let name = if named { "infos/sequence" } else { "infos" };
+    let dataset = file.new_dataset::<f64>().shape(numbers.len()).create(name).unwrap();
+    dataset.write_raw(numbers).unwrap();
+}
+
+#[test]
+fn falling_demonstration_numbers_cut_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("numbers.hdf5");
+    with_numbers(&path, true, &[3.0, 3.0, 1.0, 1.0, 2.0]);
+    let dataset = Dataset::read(&path).unwrap();
+    assert_eq!(dataset.sequences(), [0..2, 2..4, 4..5]);
+    with_numbers(&path, true, &[3.0, 3.5]);
+    let found = message(&path);
+    assert!(
+        found.contains("`infos/sequence`: expected whole numbers, found 3.5 at row 1"),
+        "{found}"
+    );
+
+    with_numbers(&path, false, &[0.0, 0.0, 1.0]);
+    assert_eq!(Dataset::read(&path).unwrap().sequences(), [0..2, 2..3]);
+    // Without its name, an array that does not look like numbers of demonstrations is something else.
+    for (numbers, problem) in [([3.0, 3.0, 1.0], "`infos` falls"), ([0.5, 1.0, 2.0], "0.5 at row 0")] {
+        with_numbers(&path, false, &numbers);
+        let found = message(&path);
+        assert!(found.contains("`terminals`") && found.contains(problem), "{found}");
+        {
+            let file = hdf5::File::open_rw(&path).unwrap();
+            let ends = file.new_dataset::<u8>().shape(3).create("terminals").unwrap();
+            ends.write_raw(&[0_u8, 0, 1]).unwrap();
+        }
+        let dataset = Dataset::read(&path).unwrap();
+        assert_eq!(dataset.sequences(), std::slice::from_ref(&(0..3)));
+        assert!(
+            dataset.notes().iter().any(|note| note.contains(problem)),
+            "{:?}",
+            dataset.notes()
+        );
+    }
 }
 
 #[test]
@@ -213,8 +269,7 @@ fn flipped_bytes_never_crash_the_reader() {
     };
     let options = ReadOptions {
         limits,
-        infos: true,
-        ..ReadOptions::default()
+        ..with_infos(&["count", "qpos", "qvel", "text", "short"])
     };
     let mut stream = rng::stream(11, Purpose::Batches, 0, 0);
     let mut refused = 0;
@@ -308,10 +363,7 @@ fn write(path: &Path, episodes: &[Episode], observation_dim: usize, action_dim: 
 }
 
 fn read_back(path: &Path) -> Vec<Episode> {
-    let options = ReadOptions {
-        infos: true,
-        ..ReadOptions::default()
-    };
+    let options = with_infos(&["qpos", "contacts", "speed", "ticks", "sequence"]);
     let dataset = Dataset::read_with(path, &options).unwrap();
     (0..dataset.sequences().len())
         .map(|number| {
@@ -935,4 +987,10 @@ fn inspection_reports_damage_instead_of_refusing_it() {
     assert!(text.contains("the last episode has no end: 14 steps"), "{text}");
     assert!(text.contains("1 episode is shorter than a skill"), "{text}");
     assert!(Inspection::of(fixture("bad_rows"), &InspectOptions::default()).is_err());
+    let longest = InspectOptions {
+        skill_length: usize::MAX,
+        ..InspectOptions::default()
+    };
+    let text = Inspection::of(fixture("terminals_only"), &longest).unwrap().to_string();
+    assert!(text.contains("3 episodes are shorter than a skill"), "{text}");
 }

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::error::explain;
 use super::{Column, DataError, Episode, Values};
+use crate::files::{folder_of, put_in_place, temporary_beside};
 
 /// Bytes per chunk before compression; smaller than HDF5's chunk cache, so that a half-filled chunk stays there and is
 /// packed once.
@@ -23,7 +24,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const GZIP_LEVEL: u8 = 4;
 
 /// Name under `infos/` that holds the number of the episode.
-const SEQUENCE: &str = "sequence";
+pub(super) const SEQUENCE: &str = "sequence";
 
 /// What a file says about itself, stored as attributes of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,9 +107,8 @@ impl EpisodeWriter {
         if path.is_dir() {
             return Err(failed("this is a folder".to_owned()));
         }
-        let folder = folder_of(&path);
-        std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-        let temporary = temporary(folder).map_err(|error| failed(error.to_string()))?;
+        std::fs::create_dir_all(folder_of(&path)).map_err(|error| failed(error.to_string()))?;
+        let temporary = temporary_beside(&path).map_err(|error| failed(error.to_string()))?;
         let file = hdf5::File::create(temporary.path()).map_err(|error| failed(explain(&error)))?;
         let start = || -> hdf5::Result<_> {
             describe(&file, description)?;
@@ -210,15 +210,8 @@ impl EpisodeWriter {
             drop((arrays, terminals, timeouts));
             file.close().map_err(|error| self.failed(explain(&error)))?;
         }
-        temporary.as_file().sync_all().map_err(|error| self.failed(error))?;
-        let stored = temporary
-            .persist(&self.path)
-            .map_err(|error| self.failed(error.error))?;
+        let stored = put_in_place(temporary, &self.path).map_err(|error| self.failed(error))?;
         let bytes = stored.metadata().map_err(|error| self.failed(error))?.len();
-        // The new name is durable only once the folder is; not every file system can sync a folder.
-        if let Ok(folder) = std::fs::File::open(folder_of(&self.path)) {
-            folder.sync_all().ok();
-        }
         Ok(Written {
             path: self.path.clone(),
             episodes: self.episodes,
@@ -353,26 +346,6 @@ impl Open {
         append(&self.terminals, start, 1, &episode.terminals)?;
         append(&self.timeouts, start, 1, &episode.timeouts)
     }
-}
-
-/// The folder that holds `path`.
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// An empty file in `folder` that removes itself, with the permissions of an ordinary new file.
-fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".apprentice-").suffix(".hdf5.part");
-    #[cfg(unix)]
-    let builder = {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666))
-    };
-    builder.tempfile_in(folder)
 }
 
 impl Array {

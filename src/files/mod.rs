@@ -16,12 +16,15 @@
 //!
 //! Typed values come from `serde`; fields that the type does not know are always an error, also without
 //! `deny_unknown_fields`.
+//!
+//! [`write_whole`] is how the program itself writes files: whole or not at all.
 
 mod de;
 mod lookup;
 mod parse;
 mod source;
 mod tree;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +37,8 @@ use serde::de::DeserializeOwned;
 
 pub use lookup::{FileKind, list, roots};
 pub use source::{FileError, Location, nearest};
+pub use whole::write_whole;
+pub(crate) use whole::{folder_of, put_in_place, sync_folder, temporary_beside};
 
 use source::{Source, Span};
 use tree::{Ident, Node, Value};
@@ -239,13 +244,23 @@ fn apply(tree: &mut Node, text: &str) -> Result<(), FileError> {
         });
         start += part.len() + 1;
     }
+    let word = value.trim();
     let node = match parse::parse_from(&source, path.len() + 1) {
-        Ok(node) => node,
-        // Paths, dates and names with signs are no RON: without brackets, quotes or commas they are plain words.
-        Err(error) => {
-            let word = value.trim();
+        Ok(node) if node.span.text() == word => node,
+        // Paths, dates and names with signs are no RON, and `//` in a path is no comment: without brackets, quotes or
+        // commas they are plain words.
+        outcome => {
             if word.is_empty() || word.contains(['(', ')', '[', ']', '{', '}', '"', '\'', ',', '\n']) {
-                return Err(error);
+                return Err(outcome.map_or_else(
+                    |error| error,
+                    |node| {
+                        let read = node.span.text();
+                        FileError::at(
+                            &whole,
+                            format!("expected one value without comments, found more than `{read}`"),
+                        )
+                    },
+                ));
             }
             Node {
                 span: Span::new(&source, path.len() + 1, text.len()),

@@ -391,7 +391,19 @@ fn overrides_are_laid_on_top() {
         Learner::Mixed(1.0, 5.0)
     );
     assert_eq!(scene("()", &["title=12", "title=true"]).unwrap().title, "true");
-    assert_eq!(scene("()", &["title= some words "]).unwrap().title, "some words");
+    // What looks like a comment is part of a word.
+    for word in [
+        "some words",
+        "data//none.hdf5",
+        "a/*b",
+        "a/*b*/c",
+        "/*a*/b",
+        "//server/data",
+        "12//3",
+    ] {
+        assert_eq!(scene("()", &[&format!("title= {word} ")]).unwrap().title, word);
+    }
+    assert_eq!(scene("()", &["title=\"a//b\""]).unwrap().title, "a//b");
 }
 
 #[test]
@@ -422,6 +434,11 @@ fn faulty_overrides_are_named() {
         ),
         ("order=fixd", "unknown variant `fixd` of `Order`; did you mean `Fixed`?"),
         ("seeds=[0,1", "this is never closed: `]` is missing"),
+        (
+            "seeds=[0,1]//2",
+            "expected one value without comments, found more than `[0,1]`",
+        ),
+        ("order=Fixed//x", "`order`: expected a variant"),
         ("extends=kitchen", "unknown field `extends` in `Scene`"),
     ] {
         let found = fault(base, &[text]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::{Appender, MetricsError, replace};
+use super::{Appender, MetricsError, replace, warn_of_cut};
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -42,17 +42,11 @@ struct Summary {
 struct SummaryValue {
     #[prost(string, tag = "1")]
     tag: String,
-    // The next four are one `oneof`; exactly one of them is set.
+    // These two are one `oneof`; exactly one of them is set.
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
     #[prost(message, optional, tag = "4")]
     image: Option<Image>,
-    #[prost(message, optional, tag = "5")]
-    histogram: Option<Histogram>,
-    #[prost(message, optional, tag = "8")]
-    tensor: Option<Tensor>,
-    #[prost(message, optional, tag = "9")]
-    metadata: Option<Metadata>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -66,52 +60,6 @@ struct Image {
     colorspace: i32,
     #[prost(bytes = "vec", tag = "4")]
     encoded: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(double, tag = "1")]
-    min: f64,
-    #[prost(double, tag = "2")]
-    max: f64,
-    #[prost(double, tag = "3")]
-    num: f64,
-    #[prost(double, tag = "4")]
-    sum: f64,
-    #[prost(double, tag = "5")]
-    sum_squares: f64,
-    /// Upper ends of the buckets.
-    #[prost(double, repeated, tag = "6")]
-    bucket_limit: Vec<f64>,
-    #[prost(double, repeated, tag = "7")]
-    bucket: Vec<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Tensor {
-    /// 7 is `DT_STRING`.
-    #[prost(int32, tag = "1")]
-    dtype: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
-    #[prost(bytes = "vec", repeated, tag = "8")]
-    string_val: Vec<Vec<u8>>,
-}
-
-/// No dimensions: one value.
-#[derive(Clone, PartialEq, Message)]
-struct Shape {}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(message, optional, tag = "1")]
-    plugin: Option<Plugin>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Plugin {
-    #[prost(string, tag = "1")]
-    name: String,
 }
 
 /// One event file that is being written.
@@ -156,28 +104,6 @@ impl EventFile {
         self.summary(unix, step, value);
     }
 
-    pub(super) fn text(&mut self, unix: f64, step: u64, tag: &str, text: &str) {
-        let tensor = Tensor {
-            dtype: 7,
-            shape: Some(Shape {}),
-            string_val: vec![text.as_bytes().to_vec()],
-        };
-        let metadata = Metadata {
-            plugin: Some(Plugin {
-                name: "text".to_owned(),
-            }),
-        };
-        self.summary(
-            unix,
-            step,
-            vec![SummaryValue {
-                tensor: Some(tensor),
-                metadata: Some(metadata),
-                ..named(tag)
-            }],
-        );
-    }
-
     pub(super) fn image(&mut self, unix: f64, step: u64, tag: &str, width: u32, height: u32, encoded: Vec<u8>) {
         let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
         let image = Image {
@@ -191,17 +117,6 @@ impl EventFile {
             step,
             vec![SummaryValue {
                 image: Some(image),
-                ..named(tag)
-            }],
-        );
-    }
-
-    pub(super) fn histogram(&mut self, unix: f64, step: u64, tag: &str, values: &[f32]) {
-        self.summary(
-            unix,
-            step,
-            vec![SummaryValue {
-                histogram: Some(histogram(values)),
                 ..named(tag)
             }],
         );
@@ -258,51 +173,6 @@ fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-fn histogram(values: &[f32]) -> Histogram {
-    const BINS: usize = 30;
-    let finite = || {
-        values
-            .iter()
-            .map(|&value| f64::from(value))
-            .filter(|value| value.is_finite())
-    };
-    let count = finite().count();
-    if count == 0 {
-        return Histogram {
-            bucket_limit: vec![0.0],
-            bucket: vec![0.0],
-            ..Histogram::default()
-        };
-    }
-    let (min, max) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-        (low.min(x), high.max(x))
-    });
-    let width = (max - min) / BINS as f64;
-    let mut bucket = vec![0.0; BINS];
-    for value in finite() {
-        let bin = if width > 0.0 {
-            ((value - min) / width) as usize
-        } else {
-            0
-        };
-        if let Some(bin) = bucket.get_mut(bin.min(BINS - 1)) {
-            *bin += 1.0;
-        }
-    }
-    let bucket_limit = (1..=BINS)
-        .map(|bin| if bin == BINS { max } else { min + width * bin as f64 })
-        .collect();
-    Histogram {
-        min,
-        max,
-        num: count as f64,
-        sum: finite().sum(),
-        sum_squares: finite().map(|x| x * x).sum(),
-        bucket_limit,
-        bucket,
-    }
-}
-
 /// The event files of a folder, oldest first.
 pub(super) fn existing(folder: &Path) -> Result<Vec<PathBuf>, MetricsError> {
     let entries = std::fs::read_dir(folder).map_err(MetricsError::io("list", folder))?;
@@ -330,29 +200,29 @@ fn seconds(path: &Path) -> Option<u64> {
         .ok()
 }
 
-/// Removes the events of later steps, and what follows the last whole record.
+/// Removes the events of later steps, and what follows the last whole record before the first damaged one.
 pub(super) fn cut_after(path: &Path, step: u64) -> Result<(), MetricsError> {
     let bytes = std::fs::read(path).map_err(MetricsError::io("read", path))?;
     let mut kept = Vec::with_capacity(bytes.len());
     let mut rest = bytes.as_slice();
-    while let Some((frame, payload, after)) = next_record(rest) {
-        let event = Event::decode(payload).map_err(|error| MetricsError::Damaged {
-            path: path.to_path_buf(),
-            what: format!("byte {} starts no event: {error}", bytes.len() - rest.len()),
-        })?;
-        if event.step <= signed(step) {
-            kept.extend_from_slice(frame);
+    let damage = loop {
+        let Some((frame, payload, after)) = next_record(rest) else {
+            break (!is_torn(rest)).then(|| "has a wrong checksum".to_owned());
+        };
+        match Event::decode(payload) {
+            Ok(event) if event.step <= signed(step) => kept.extend_from_slice(frame),
+            Ok(_) => {}
+            Err(error) => break Some(format!("is no event ({error})")),
         }
         rest = after;
-    }
-    if !is_torn(rest) {
-        return Err(MetricsError::Damaged {
-            path: path.to_path_buf(),
-            what: format!(
-                "the record at byte {} has a wrong checksum; move the file away",
-                bytes.len() - rest.len()
-            ),
-        });
+    };
+    if let Some(damage) = damage {
+        let what = format!("the record at byte {} {damage}", bytes.len() - rest.len());
+        if rest.len() == bytes.len() {
+            let path = path.to_path_buf();
+            return Err(MetricsError::Damaged { path, what });
+        }
+        warn_of_cut(path, &what);
     }
     if kept.len() != bytes.len() {
         replace(path, &kept)?;
@@ -402,26 +272,6 @@ mod tests {
         // The check value of CRC-32C, then masked as TensorFlow's `crc32c::Mask` does.
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
-    }
-
-    #[test]
-    fn histograms_count_what_is_finite() {
-        let made = histogram(&[0.0, 1.0, 0.5, f32::NAN, f32::INFINITY, 1.0]);
-        assert_eq!(
-            (made.min, made.max, made.num, made.sum, made.sum_squares),
-            (0.0, 1.0, 4.0, 2.5, 2.25)
-        );
-        assert_eq!(made.bucket.iter().sum::<f64>(), 4.0);
-        assert_eq!(made.bucket[29], 2.0);
-        assert_eq!(histogram(&[2.0, 2.0]).bucket[0], 2.0);
-        assert_eq!(histogram(&[]).num, 0.0);
-        // The widest range does not overflow.
-        assert!(
-            histogram(&[f32::MIN, f32::MAX])
-                .bucket_limit
-                .iter()
-                .all(|limit| limit.is_finite())
-        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub use scalars::{Row, read_scalars, series};
 use event_file::EventFile;
 use scalars::ScalarFile;
 
+use crate::files::write_whole;
+
 /// How long figures may wait in memory before they are written.
 const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// How many bytes may wait in memory before they are written.
@@ -55,18 +57,6 @@ pub enum MetricsError {
     /// A new run was asked for in a folder that already has figures.
     #[error("{} already holds figures of a run: resume it or choose another folder", .0.display())]
     Exists(PathBuf),
-    /// An image whose numbers do not fit together.
-    #[error("the image `{tag}` of {width} x {height} wants 3 bytes per pixel, got {bytes} in all")]
-    Image {
-        /// Its tag.
-        tag: String,
-        /// Pixels across.
-        width: u32,
-        /// Pixels down.
-        height: u32,
-        /// How many bytes were given.
-        bytes: usize,
-    },
 }
 
 impl MetricsError {
@@ -139,10 +129,11 @@ impl MetricsWriter {
     }
 
     /// Goes on with the run in `folder` from a checkpoint taken at `step`: every figure of a later step is removed
-    /// from the files, and so is a last record that a crash cut off. Starts a new run where there is none.
+    /// from the files, and so is everything from the first record on that a crash left half written or damaged: the
+    /// figures of a checkpoint are on the disk before it, so they come first. Starts a new run where there is none.
     ///
     /// # Errors
-    /// [`MetricsError::Damaged`] when a file is not one that this writer made; [`MetricsError::Io`].
+    /// [`MetricsError::Damaged`] when a file does not begin as one that this writer made; [`MetricsError::Io`].
     pub fn resume(folder: &Path, step: u64) -> Result<Self, MetricsError> {
         std::fs::create_dir_all(folder).map_err(MetricsError::io("create", folder))?;
         for path in event_file::existing(folder)? {
@@ -200,44 +191,12 @@ impl MetricsWriter {
         self.flush_if_due()
     }
 
-    /// Stores a text (`TensorBoard` renders it as Markdown).
-    ///
-    /// # Errors
-    /// As [`MetricsWriter::scalar`].
-    pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), MetricsError> {
-        self.events.text(self.unix(), step, tag, text);
-        self.flush_if_due()
-    }
-
-    /// Stores a picture of `width * height * 3` bytes, RGB row by row from the top.
-    ///
-    /// # Errors
-    /// [`MetricsError::Image`] when the number of bytes is wrong, else as [`MetricsWriter::scalar`].
-    pub fn image(&mut self, step: u64, tag: &str, width: u32, height: u32, rgb: &[u8]) -> Result<(), MetricsError> {
-        let png = encode_png(width, height, rgb).map_err(|_| MetricsError::Image {
-            tag: tag.to_owned(),
-            width,
-            height,
-            bytes: rgb.len(),
-        })?;
-        self.png(step, tag, width, height, png)
-    }
-
-    /// Stores a picture that is encoded already, such as [`crate::plot::scatter_png`].
+    /// Stores a picture that is encoded as PNG, such as [`crate::plot::scatter_png`].
     ///
     /// # Errors
     /// As [`MetricsWriter::scalar`].
     pub fn png(&mut self, step: u64, tag: &str, width: u32, height: u32, png: Vec<u8>) -> Result<(), MetricsError> {
         self.events.image(self.unix(), step, tag, width, height, png);
-        self.flush_if_due()
-    }
-
-    /// Stores the distribution of the finite ones among `values`, in 30 equal bins between their ends.
-    ///
-    /// # Errors
-    /// As [`MetricsWriter::scalar`].
-    pub fn histogram(&mut self, step: u64, tag: &str, values: &[f32]) -> Result<(), MetricsError> {
-        self.events.histogram(self.unix(), step, tag, values);
         self.flush_if_due()
     }
 
@@ -276,21 +235,6 @@ impl Drop for MetricsWriter {
             bevy::log::error!("the last figures of the run are lost: {error}");
         }
     }
-}
-
-/// RGB bytes, row by row from the top, as PNG.
-///
-/// # Errors
-/// When the number of bytes does not fit `width * height * 3` or a side is zero.
-pub(crate) fn encode_png(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>, png::EncodingError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(rgb)?;
-    writer.finish()?;
-    Ok(bytes)
 }
 
 /// A file that grows at its end. What could not be written stays and is tried again.
@@ -337,13 +281,15 @@ impl Appender {
     }
 }
 
-/// Puts `bytes` in the place of a file: either the old or the new content is there, whatever happens.
+/// [`write_whole`] with the errors of this module.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), MetricsError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(MetricsError::io("write beside", path))?;
-    io::Write::write_all(&mut file, bytes).map_err(MetricsError::io("write", path))?;
-    file.as_file().sync_all().map_err(MetricsError::io("write", path))?;
-    file.persist(path)
-        .map_err(|error| MetricsError::io("replace", path)(error.error))?;
-    Ok(())
+    write_whole(path, bytes).map_err(MetricsError::io("replace", path))
+}
+
+/// Says that a file cannot be read beyond some place, and that what follows is given up.
+fn warn_of_cut(path: &Path, what: &str) {
+    bevy::log::warn!(
+        "{}: {what}; it is cut off there, and figures may be missing from the curves",
+        path.display()
+    );
 }

@@ -149,19 +149,6 @@ impl Progress {
         }
     }
 
-    /// Prints a line above the bars.
-    pub fn message(&mut self, text: &str) {
-        match &mut self.output {
-            Output::Terminal(bars) => {
-                let _ = bars.println(text);
-            }
-            Output::Lines { to, .. } => {
-                let _ = writeln!(to, "{text}");
-                let _ = to.flush();
-            }
-        }
-    }
-
     /// Leaves the bars as they stand; nothing moves after this.
     pub fn finish(&mut self) {
         for bar in &mut self.bars {
@@ -326,12 +313,11 @@ mod tests {
             ];
             progress.update_at(Duration::from_secs(second), id, 1_000 + 1_000 * second, &figures);
         }
-        progress.message("done");
         // Nothing after the end.
         progress.update_at(Duration::from_secs(200), id, 101_000, &[]);
         let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 12, "{text}");
+        assert_eq!(lines.len(), 11, "{text}");
         assert_eq!(
             lines[5],
             "seed 0: 51 000/101 000 steps (50 %), 1 000/s, 50 s left, return 1.25, completed 2.90"
@@ -340,7 +326,6 @@ mod tests {
             lines[10],
             "seed 0: 101 000/101 000 steps (100 %), 1 000/s, return 1.25, completed 2.90"
         );
-        assert_eq!(lines[11], "done");
     }
 
     #[test]

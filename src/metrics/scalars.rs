@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Appender, MetricsError, replace};
+use super::{Appender, MetricsError, replace, warn_of_cut};
 
 /// The name of the file in a run folder.
 pub(super) const FILE: &str = "metrics.csv";
@@ -74,7 +74,8 @@ fn append(bytes: &mut Vec<u8>, row: &Row, path: &Path) -> Result<(), MetricsErro
         .map_err(|error| MetricsError::io("write", path)(std::io::Error::other(error)))
 }
 
-/// Removes the rows of later steps and a last row without its end; gives the time of the last row that stays.
+/// Removes the rows of later steps, and everything from the first row on that is damaged or has no end; gives the time
+/// of the last row that stays.
 pub(super) fn cut_after(path: &Path, step: u64) -> Result<f64, MetricsError> {
     if !path.exists() {
         return Ok(0.0);
@@ -82,10 +83,17 @@ pub(super) fn cut_after(path: &Path, step: u64) -> Result<f64, MetricsError> {
     let bytes = std::fs::read(path).map_err(MetricsError::io("read", path))?;
     let mut kept = HEADER.as_bytes().to_vec();
     let mut wall = 0.0_f64;
-    for row in parse(path, &bytes)? {
-        if row.step <= step {
-            wall = wall.max(row.wall_s);
-            append(&mut kept, &row, path)?;
+    for row in rows(path, &bytes)? {
+        match row {
+            Ok(row) if row.step <= step => {
+                wall = wall.max(row.wall_s);
+                append(&mut kept, &row, path)?;
+            }
+            Ok(_) => {}
+            Err(damage) => {
+                warn_of_cut(path, &damage);
+                break;
+            }
         }
     }
     if kept != bytes {
@@ -105,7 +113,14 @@ pub fn read_scalars(run: &Path) -> Result<Vec<Row>, MetricsError> {
         run.to_path_buf()
     };
     let bytes = std::fs::read(&path).map_err(MetricsError::io("read", &path))?;
-    parse(&path, &bytes)
+    rows(&path, &bytes)?
+        .map(|row| {
+            row.map_err(|what| MetricsError::Damaged {
+                path: path.clone(),
+                what,
+            })
+        })
+        .collect()
 }
 
 /// The curves in `rows`: tag to `(step, value)` in order of steps.
@@ -120,22 +135,23 @@ pub fn series(rows: &[Row]) -> BTreeMap<&str, Vec<(f64, f64)>> {
     curves
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, MetricsError> {
+/// The rows of a file one by one; the error is what is wrong with a row. A last row without its end is left out.
+fn rows<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl Iterator<Item = Result<Row, String>> + use<'a>, MetricsError> {
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let bytes = bytes.get(..whole).unwrap_or_default();
-    let damaged = |what: String| MetricsError::Damaged {
-        path: path.to_path_buf(),
-        what,
-    };
-    if bytes.is_empty() {
-        return Ok(Vec::new());
+    if !bytes.is_empty() && !bytes.starts_with(HEADER.as_bytes()) {
+        return Err(MetricsError::Damaged {
+            path: path.to_path_buf(),
+            what: format!("the first line is not `{}`", HEADER.trim()),
+        });
     }
-    if !bytes.starts_with(HEADER.as_bytes()) {
-        return Err(damaged(format!("the first line is not `{}`", HEADER.trim())));
-    }
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
-    reader
-        .deserialize()
-        .map(|row| row.map_err(|error| damaged(error.to_string())))
-        .collect()
+    let reader = csv::ReaderBuilder::new().from_reader(bytes);
+    Ok(reader.into_deserialize().map(|row: Result<Row, csv::Error>| {
+        let row = row.map_err(|error| error.to_string())?;
+        // A block that never reached the disk reads as zeros, and a tag would take them.
+        if row.tag.contains('\0') {
+            return Err(format!("a row of step {} holds zero bytes", row.step));
+        }
+        Ok(row)
+    }))
 }

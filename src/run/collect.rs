@@ -1,12 +1,13 @@
 //! Demonstrations into a file.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::Value;
 
+use super::latent::ELEMENT;
 use super::{RunError, Settings};
 use crate::app::Ended;
 use crate::data::{Dataset, Description, EpisodeWriter, ReadOptions, Written};
@@ -57,6 +58,7 @@ pub fn collect(
     let report = demos::collect(
         &config,
         &described,
+        settings.stop.clone(),
         |demonstration| Ok(writer.append(&demonstration.episode)?),
         |state| {
             let figures = [Figure {
@@ -64,11 +66,6 @@ pub fn collect(
                 value: state.rejected as f64,
             }];
             bars.update(bar, state.episodes as u64, &figures);
-            if settings.stop.is_made() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
         },
     )?;
     bars.finish();
@@ -117,7 +114,7 @@ pub fn ensure_dataset(
     }
     // With what the demonstrator was at, for pictures of the latent space.
     let options = ReadOptions {
-        infos: true,
+        infos: vec![ELEMENT.to_owned()],
         ..ReadOptions::default()
     };
     let dataset = Dataset::read_with(&config.path, &options)?;
@@ -148,9 +145,9 @@ fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
         {
             found.push(format!("scene: {of_file} in the file, {scene} in the experiment"));
         }
-        if let (Ok(made), Ok(wanted)) = (serde_json::to_value(&made), serde_json::to_value(wanted)) {
-            compare("dataset.collect", &made, &wanted, &mut found);
-        }
+        // They change the time that collecting takes, not what is collected.
+        let irrelevant = ["dataset.collect.threads", "dataset.collect.environments"];
+        found.extend(differences("dataset.collect", &made, wanted, &irrelevant));
     }
     if !found.is_empty() {
         let path = config.path.display();
@@ -176,20 +173,27 @@ fn records_alike(one: &str, other: &str) -> bool {
     one == other || recorded(one).is_some_and(|one| recorded(other) == Some(one))
 }
 
-/// Finds the settings below `path` in which two configurations differ.
-fn compare(path: &str, made: &Value, wanted: &Value, found: &mut Vec<String>) {
-    /// They change the time that collecting takes, not what is collected.
-    const IRRELEVANT: [&str; 2] = ["threads", "environments"];
+/// Names the settings below `path` (none: all) in which a configuration in a file differs from the one that is wanted
+/// now. Those with one of the paths `irrelevant` do not count.
+pub fn differences<T: Serialize>(path: &str, made: &T, wanted: &T, irrelevant: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    if let (Ok(made), Ok(wanted)) = (serde_json::to_value(made), serde_json::to_value(wanted)) {
+        compare(path, &made, &wanted, irrelevant, &mut found);
+    }
+    found
+}
+
+fn compare(path: &str, made: &Value, wanted: &Value, irrelevant: &[&str], found: &mut Vec<String>) {
     /// Longer values, such as lists of sequences, are not shown.
     const LONGEST: usize = 40;
     match (made, wanted) {
-        (Value::Object(made), Value::Object(wanted)) => {
-            for (name, wanted) in wanted.iter().filter(|(name, _)| !IRRELEVANT.contains(&name.as_str())) {
-                let made = made.get(name).unwrap_or(&Value::Null);
-                compare(&format!("{path}.{name}"), made, wanted, found);
+        _ if made == wanted || irrelevant.contains(&path) => {}
+        (Value::Object(made), Value::Object(wanted)) if made.keys().eq(wanted.keys()) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            for ((name, made), wanted) in made.iter().zip(wanted.values()) {
+                compare(&format!("{path}{dot}{name}"), made, wanted, irrelevant, found);
             }
         }
-        _ if made == wanted => {}
         _ => {
             let (made, wanted) = (made.to_string(), wanted.to_string());
             found.push(if made.len().max(wanted.len()) <= LONGEST {
@@ -215,10 +219,7 @@ mod tests {
             ..made.clone()
         };
         let differences = |wanted: &CollectConfig| {
-            let mut found = Vec::new();
-            let [made, wanted] = [&made, wanted].map(|config| serde_json::to_value(config).unwrap());
-            compare("collect", &made, &wanted, &mut found);
-            found
+            differences("collect", &made, wanted, &["collect.environments", "collect.threads"])
         };
         assert_eq!(differences(&wanted), [""; 0]);
         wanted.seed = 5;

@@ -1,6 +1,6 @@
 //! Learning curves of runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{RunError, RunFolder};
 use crate::metrics::{read_scalars, series};
@@ -11,10 +11,9 @@ use crate::rng::{Purpose, stream};
 pub fn learning_curves(runs: &[(String, PathBuf)], tag: &str) -> Result<String, RunError> {
     let mut methods = Vec::new();
     for (label, root) in runs {
-        RunFolder::open(root)?;
         methods.push(Method {
             label: label.clone(),
-            seeds: seeds(root, tag)?,
+            seeds: seeds(&RunFolder::open(root)?, tag)?,
         });
     }
     let plot = CurvePlot {
@@ -26,20 +25,9 @@ pub fn learning_curves(runs: &[(String, PathBuf)], tag: &str) -> Result<String, 
     Ok(curves_svg(&plot, &methods, &mut stream(0, Purpose::Bootstrap, 0, 0))?)
 }
 
-fn seeds(root: &Path, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("seed_"))
-        })
-        .collect();
-    folders.sort();
+fn seeds(run: &RunFolder, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
     let mut curves = Vec::new();
-    for folder in &folders {
+    for folder in &run.learners()? {
         let rows = read_scalars(folder)?;
         let mut found = series(&rows);
         match found.remove(tag) {
@@ -58,7 +46,7 @@ fn seeds(root: &Path, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
     if curves.is_empty() {
         return Err(RunError::Experiment(format!(
             "{}: no learner has practised here yet",
-            root.display()
+            run.root().display()
         )));
     }
     Ok(curves)

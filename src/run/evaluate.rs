@@ -12,7 +12,7 @@ use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
-use crate::experiment::Experiment;
+use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
 use crate::practice::{Practice, SavedPractice, Seed};
@@ -27,6 +27,8 @@ pub struct EvaluationPlan {
     pub episodes: usize,
     /// Evaluate the most likely skills as well as sampled ones.
     pub most_likely: bool,
+    /// Overrides with which the experiment was loaded, to be kept with the results.
+    pub overrides: Vec<String>,
 }
 
 /// Results of one learner.
@@ -34,6 +36,9 @@ pub struct EvaluationPlan {
 pub struct Evaluated {
     /// The scene of the episodes.
     pub scene: String,
+    /// Overrides of the run's experiment with which the episodes were made; none in files of earlier versions.
+    #[serde(default)]
+    pub overrides: Vec<String>,
     /// The learner's seed.
     pub seed: u64,
     /// Environment steps it had practised.
@@ -62,6 +67,8 @@ pub fn evaluate_run(
                 folder.seed(seed).display()
             )));
         };
+        let saved = checkpoint.state.fixed.as_ref();
+        foundations.expect_same(saved, &folder.seed(seed), "it can be evaluated with that one only")?;
         let mut sac = foundations.learner(experiment, seed)?;
         sac.import(checkpoint.file("learner")?)?;
         learners.push((seed, checkpoint.step, sac));
@@ -69,27 +76,29 @@ pub fn evaluate_run(
     evaluate(experiment, &foundations, learners, plan, settings)
 }
 
-/// Rolls out the prior of a skill model without any learning: how good is the model before practice?
+/// Rolls out the prior of a skill model without any learning: how good is the model before practice? `None` if the
+/// prior is not Gaussian: such a prior cannot act.
 pub fn evaluate_prior(
     experiment: &Experiment,
     plan: &EvaluationPlan,
     settings: &Settings,
-) -> Result<Evaluated, RunError> {
-    let scene = load_scene(experiment)?;
-    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
-    if foundations.prior.is_none() {
+) -> Result<Option<Evaluated>, RunError> {
+    if plan.skills.is_none() {
         return Err(RunError::Experiment(
             "there is no prior to roll out: this experiment has no skill model".into(),
         ));
+    }
+    let scene = load_scene(experiment)?;
+    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
+    if foundations.prior.is_none() {
+        return Ok(None);
     }
     let seed = experiment.seeds.first().copied().unwrap_or(0);
     let mut from_prior = experiment.clone();
     from_prior.learner.policy = PolicyStart::Prior;
     let learner = foundations.learner(&from_prior, seed)?;
     let mut results = evaluate(experiment, &foundations, vec![(seed, 0, learner)], plan, settings)?;
-    results
-        .pop()
-        .ok_or_else(|| RunError::Experiment("nothing was evaluated".into()))
+    Ok(results.pop())
 }
 
 fn evaluate(
@@ -99,10 +108,14 @@ fn evaluate(
     plan: &EvaluationPlan,
     settings: &Settings,
 ) -> Result<Vec<Evaluated>, RunError> {
-    if plan.episodes == 0 {
-        return Err(RunError::Experiment(
-            "expected at least one episode to evaluate, found 0".into(),
-        ));
+    let expected = 1..=EvaluationConfig::MOST_EPISODES;
+    if !expected.contains(&plan.episodes) {
+        return Err(RunError::Experiment(format!(
+            "episodes of an evaluation: expected {} to {}, found {}",
+            expected.start(),
+            expected.end(),
+            plan.episodes
+        )));
     }
     let scene = load_scene(experiment)?;
     let (task, elements) = element_names(&scene);
@@ -119,14 +132,14 @@ fn evaluate(
         entities.push((learner, seed, practised));
     }
 
-    let mut rounds = vec![Behaviour::Samples];
-    rounds.extend(plan.most_likely.then_some(Behaviour::MostLikely));
+    let mut rounds = vec![("sampled", Behaviour::Samples)];
+    rounds.extend(plan.most_likely.then_some(("most likely", Behaviour::MostLikely)));
     let mut bars = Progress::default();
-    let total = plan.episodes * entities.len() * rounds.len();
-    let bar = bars.add("evaluation", 0, total as u64, "episodes");
+    let total = plan.episodes * entities.len();
     let mut summaries: BTreeMap<u64, Vec<EvaluationSummary>> = BTreeMap::new();
-    let mut before = 0;
-    for (number, behaviour) in rounds.into_iter().enumerate() {
+    for (number, (label, behaviour)) in rounds.into_iter().enumerate() {
+        // Not all at once: the time that is left is worked out from the time a bar was added.
+        let bar = bars.add(label, 0, total as u64, "episodes");
         for &(learner, ..) in &entities {
             begin_evaluation(app.world_mut(), learner, scene, plan.episodes, behaviour, number)?;
         }
@@ -141,7 +154,7 @@ fn evaluate(
             let mean = completed as f64 / results.len().max(1) as f64;
             bars.update(
                 bar,
-                (before + results.len() + faults) as u64,
+                (results.len() + faults) as u64,
                 &[Figure {
                     name: "completed",
                     value: mean,
@@ -153,7 +166,6 @@ fn evaluate(
         if ended == app::Ended::Stopped {
             return Err(RunError::Interrupted);
         }
-        before += plan.episodes * entities.len();
         for &(learner, seed, _) in &entities {
             let Some(evaluation) = app.world().get::<Evaluation>(learner) else {
                 continue;
@@ -171,6 +183,7 @@ fn evaluate(
             let (sampled, most_likely) = (summaries.next()?, summaries.next());
             Some(Evaluated {
                 scene: experiment.scene.clone(),
+                overrides: plan.overrides.clone(),
                 seed,
                 practised,
                 sampled,

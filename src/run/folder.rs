@@ -6,22 +6,29 @@
 //!   version.txt         program, version, processor, experiment, command line
 //!   skills/             the skill model: trained by this run, with metrics, or copied from where it was
 //!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
-//!   evaluation.json     results of the last evaluation
+//!   evaluation.json     results of the last evaluation; with overrides evaluation_with_overrides.json
 //!   learning.svg        completed elements against environment steps
+//!   .lock               empty; locked while a process works in the run
 //! ```
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::{RunError, SkillFolder};
+use crate::checkpoint::Checkpoints;
+use crate::experiment::Experiment;
+use crate::files::{self, FileKind, folder_of, sync_folder};
 
 const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
+/// How the folders of learners begin.
+const SEED: &str = "seed_";
 /// How the line of [`VERSION`] begins that names the experiment.
 const EXPERIMENT_LINE: &str = "experiment ";
 /// In runs of earlier versions, names the folder of a skill model that lies elsewhere.
 const SKILLS_USED: &str = "skills_from.txt";
+/// Locked while a process works in the run.
+const LOCK: &str = ".lock";
 /// In the folder of a skill model that is a copy, names where it comes from.
 const COPIED_FROM: &str = "copied_from.txt";
 
@@ -44,9 +51,12 @@ pub enum RunFolderError {
         .0.display()
     )]
     Taken(PathBuf),
-    /// The folder of a new run holds something else.
+    /// Another process works in the run.
+    #[error("{} is in use: another process works in this run; wait for its end, or end it", .0.display())]
+    InUse(PathBuf),
+    /// The folder of something new holds something else.
     #[error(
-        "{}: expected a new or an empty folder, found `{found}` in it and no run; choose another folder (--out)",
+        "{}: expected a new or an empty folder, found `{found}` in it; choose another folder (--out)",
         path.display()
     )]
     NotEmpty {
@@ -62,6 +72,18 @@ pub enum RunFolderError {
         run.display(), skills.display()
     )]
     OwnSkills {
+        /// The run.
+        run: PathBuf,
+        /// The other skill model.
+        skills: PathBuf,
+    },
+    /// The run's learners stand on the model that it has a copy of.
+    #[error(
+        "{}: learners of this run have practised with the skill model in its skills/, which is not replaced by another \
+         one, {}; choose another folder (--out)",
+        run.display(), skills.display()
+    )]
+    UsedSkills {
         /// The run.
         run: PathBuf,
         /// The other skill model.
@@ -86,10 +108,12 @@ pub enum RunFolderError {
 }
 
 /// The folder of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
     made: Made,
+    /// Keeps other processes from working in the run as long as this lives; none if it is only read.
+    _lock: Option<File>,
 }
 
 /// What of a run folder this process made, and may remove again.
@@ -104,23 +128,23 @@ enum Made {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run of the experiment `name` and stores the resolved experiment in it. A folder that is
-    /// there must be empty.
+    /// Makes the folder of a new run of the experiment `name`, locks it and stores the resolved experiment in it. A
+    /// folder that is there must be empty.
     pub fn create(root: &Path, name: &str, resolved_experiment: &str) -> Result<Self, RunFolderError> {
+        let made = if root.is_dir() { Made::Files } else { Made::Folder };
+        let expect_new = || match root.join(EXPERIMENT).exists() {
+            true => Err(RunFolderError::Taken(root.to_path_buf())),
+            false => expect_empty(root),
+        };
+        expect_new()?;
+        make_folder(root)?;
         let folder = Self {
             root: root.to_path_buf(),
-            made: if root.is_dir() { Made::Files } else { Made::Folder },
+            made,
+            _lock: Some(lock(root)?),
         };
-        if folder.experiment_file().exists() {
-            return Err(RunFolderError::Taken(root.to_path_buf()));
-        }
-        if let Some(found) = first_in(root) {
-            return Err(RunFolderError::NotEmpty {
-                path: root.to_path_buf(),
-                found,
-            });
-        }
-        make_folder(root)?;
+        // Another process may have been faster.
+        expect_new()?;
         let write = || {
             folder.write(VERSION, &version_text(name))?;
             // Last, because with it the folder counts as a run.
@@ -139,7 +163,7 @@ impl RunFolder {
         if self.made == Made::Nothing {
             return;
         }
-        let is_stage = |name: &str| name == "skills" || name.starts_with("seed_");
+        let is_stage = |name: &str| name == "skills" || name.starts_with(SEED);
         let unused = fs::read_dir(&self.root).is_ok_and(|entries| {
             !entries
                 .flatten()
@@ -147,7 +171,7 @@ impl RunFolder {
         });
         if unused {
             // What cannot be removed does no harm.
-            for name in [EXPERIMENT, VERSION] {
+            for name in [EXPERIMENT, VERSION, LOCK] {
                 let _ = fs::remove_file(self.root.join(name));
             }
             if self.made == Made::Folder {
@@ -164,11 +188,19 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Opens the folder of a run that was started before.
+    /// Opens the folder of a run that was started before and goes on now, and locks it.
+    pub fn resume(root: &Path) -> Result<Self, RunFolderError> {
+        let mut folder = Self::open(root)?;
+        folder._lock = Some(lock(root)?);
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run that was started before, to read what is in it.
     pub fn open(root: &Path) -> Result<Self, RunFolderError> {
         let folder = Self {
             root: root.to_path_buf(),
             made: Made::Nothing,
+            _lock: None,
         };
         if folder.experiment_file().is_file() {
             Ok(folder)
@@ -205,14 +237,26 @@ impl RunFolder {
         candidate
     }
 
+    /// The runs of an experiment in folders named as [`next_free`](Self::next_free) names them, in that order.
+    pub fn all_of(experiment: &str) -> Vec<PathBuf> {
+        all_in(Path::new("runs"), experiment)
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// The resolved experiment.
-    pub fn experiment_file(&self) -> PathBuf {
+    fn experiment_file(&self) -> PathBuf {
         self.root.join(EXPERIMENT)
+    }
+
+    /// The run's experiment, with overrides laid over it.
+    pub fn experiment(&self, overrides: &[String]) -> Result<Experiment, RunError> {
+        let text = self.read(EXPERIMENT)?;
+        let loaded = files::load_text(FileKind::Experiment, &self.experiment_file(), &text, overrides)?;
+        Ok(loaded.value)
     }
 
     /// Metrics and checkpoints of the skill model.
@@ -222,7 +266,42 @@ impl RunFolder {
 
     /// Metrics and checkpoints of the learner with this seed.
     pub fn seed(&self, seed: u64) -> PathBuf {
-        self.root.join(format!("seed_{seed}"))
+        self.root.join(format!("{SEED}{seed}"))
+    }
+
+    /// The folders of all learners that are there, in the order of their names.
+    pub fn learners(&self) -> Result<Vec<PathBuf>, RunFolderError> {
+        let failed = |source| RunFolderError::Io {
+            path: self.root.clone(),
+            action: "list",
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let seed = name.to_str().and_then(|name| name.strip_prefix(SEED));
+            if seed.is_some_and(|seed| seed.parse::<u64>().is_ok()) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The checkpoints of the learner with this folder, of which the last `keep` stay.
+    pub(super) fn learner_checkpoints(learner: &Path, keep: usize) -> Checkpoints {
+        Checkpoints::new(learner.join("checkpoints"), "learner", keep)
+    }
+
+    /// Whether a learner of the run has a checkpoint.
+    pub fn has_practised(&self) -> Result<bool, RunError> {
+        for learner in self.learners()? {
+            if !Self::learner_checkpoints(&learner, 1).steps()?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The skill model that the run's learners stand on. Runs of earlier versions may only name one that lies
@@ -237,14 +316,15 @@ impl RunFolder {
         Ok(None)
     }
 
-    /// Keeps a copy of the skill model that the run's learners stand on, unless it is the run's own: then the run needs
-    /// nothing outside its folder. A copy of another model is replaced, one that the run has trained is not.
-    pub fn note_skills(&self, skills: &Path) -> Result<(), RunError> {
+    /// The skill model in `skills`, if [`note_skills`](Self::note_skills) would copy it; `None` if it is the run's own.
+    ///
+    /// # Errors
+    /// The run has trained a model of its own, or its learners have practised with another one.
+    pub fn expect_skills(&self, skills: &Path) -> Result<Option<SkillFolder>, RunError> {
         let (from, _) = SkillFolder::open(skills)?;
         let target = self.skills();
-        let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if resolved(from.root()) == resolved(&target) {
-            return Ok(());
+            return Ok(None);
         }
         if target.exists() && !target.join(COPIED_FROM).is_file() {
             return Err(RunError::Folder(RunFolderError::OwnSkills {
@@ -252,6 +332,28 @@ impl RunFolder {
                 skills: skills.to_path_buf(),
             }));
         }
+        // A copy that cannot be read any more serves nobody.
+        let copied = SkillFolder::open(&target).and_then(|(copy, _)| copy.checksum());
+        if let Ok(Some(copied)) = copied
+            && from.checksum()? != Some(copied)
+            && self.has_practised()?
+        {
+            return Err(RunError::Folder(RunFolderError::UsedSkills {
+                run: self.root.clone(),
+                skills: skills.to_path_buf(),
+            }));
+        }
+        Ok(Some(from))
+    }
+
+    /// Keeps a copy of the skill model that the run's learners stand on, unless it is the run's own: then the run needs
+    /// nothing outside its folder. A copy of another model is replaced as long as no learner has practised; one that
+    /// the run has trained is not.
+    pub fn note_skills(&self, skills: &Path) -> Result<(), RunError> {
+        let Some(from) = self.expect_skills(skills)? else {
+            return Ok(());
+        };
+        let target = self.skills();
         // Under another name first: `skills` is whole or not there.
         let [partial, old] = ["partial", "old"].map(|what| self.root.join(format!(".skills.{what}")));
         let copy = || -> Result<(), RunError> {
@@ -297,6 +399,50 @@ pub fn default_name(experiment: &str) -> String {
     path.strip_prefix("configs/").unwrap_or(path).replace(['/', '\\'], "_")
 }
 
+fn all_in(runs: &Path, experiment: &str) -> Vec<PathBuf> {
+    let name = default_name(experiment);
+    let number = |path: &Path| -> Option<u64> {
+        let rest = path.file_name()?.to_str()?.strip_prefix(&name)?;
+        if rest.is_empty() {
+            return Some(1);
+        }
+        let digits = rest.strip_prefix('_')?;
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| plain)
+    };
+    let mut found: Vec<(u64, PathBuf)> = fs::read_dir(runs)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter_map(|path| Some((number(&path)?, path)))
+        // `NAME_2` may be the first run of an experiment of that name.
+        .filter(|(_, path)| RunFolder::open(path).is_ok_and(|run| run.expect_experiment(experiment).is_ok()))
+        .collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Keeps other processes from working in a run as long as the file lives.
+fn lock(root: &Path) -> Result<File, RunFolderError> {
+    let path = root.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| RunFolderError::Io {
+        path,
+        action: "write",
+        source,
+    })?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(RunFolderError::InUse(root.to_path_buf())),
+        // A file system without locks is no reason to do nothing at all.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// Makes a folder and its parents.
 pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
     fs::create_dir_all(path).map_err(|source| RunFolderError::Io {
@@ -306,7 +452,8 @@ pub fn make_folder(path: &Path) -> Result<(), RunFolderError> {
     })
 }
 
-fn remove_folder(path: &Path) -> Result<(), RunFolderError> {
+/// Removes a folder with all that is in it; one that is not there is no error.
+pub(super) fn remove_folder(path: &Path) -> Result<(), RunFolderError> {
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(RunFolderError::Io {
             path: path.to_path_buf(),
@@ -317,44 +464,51 @@ fn remove_folder(path: &Path) -> Result<(), RunFolderError> {
     }
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), RunFolderError> {
+/// Gives a file or folder its final name.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), RunFolderError> {
     fs::rename(from, to).map_err(|source| RunFolderError::Io {
         path: from.to_path_buf(),
         action: "rename",
         source,
-    })
+    })?;
+    sync_folder(folder_of(to));
+    Ok(())
 }
 
-/// The name of one thing in a folder, the first in the order of names; `None` if it is empty or no folder.
+/// Refuses a folder that holds anything, so that nothing of the user's is overwritten, and what is no folder.
+pub(super) fn expect_empty(folder: &Path) -> Result<(), RunFolderError> {
+    if folder.is_file() {
+        return Err(RunFolderError::Io {
+            path: folder.to_path_buf(),
+            action: "make the folder",
+            source: std::io::ErrorKind::AlreadyExists.into(),
+        });
+    }
+    match first_in(folder) {
+        Some(found) => Err(RunFolderError::NotEmpty {
+            path: folder.to_path_buf(),
+            found,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The name of one thing in a folder, the first in the order of names; `None` if it is empty or no folder. A lock that
+/// an earlier run left counts for nothing.
 fn first_in(folder: &Path) -> Option<String> {
     let entries = fs::read_dir(folder).ok()?;
     let names = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.min()
+    names.filter(|name| name != LOCK).min()
 }
 
 /// Writes a text file whole or not at all, in the place of an older one.
 pub fn write_whole(path: &Path, text: &str) -> Result<(), RunFolderError> {
-    let failed = |source| RunFolderError::Io {
+    files::write_whole(path, text.as_bytes()).map_err(|source| RunFolderError::Io {
         path: path.to_path_buf(),
         action: "write",
         source,
-    };
-    let name = path
-        .file_name()
-        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
-    let partial = path.with_file_name(format!(".{}.partial", name.to_string_lossy()));
-    let write = || {
-        let mut file = fs::File::create(&partial)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(|error| {
-        // The first error is the one that counts.
-        let _ = fs::remove_file(&partial);
-        failed(error)
     })
 }
 
@@ -369,7 +523,10 @@ pub fn processor() -> String {
 }
 
 fn version_text(experiment: &str) -> String {
-    let command: Vec<String> = std::env::args().collect();
+    // Paths need not be valid Unicode.
+    let command: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     format!(
         "apprentice {}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\ncommand {}\n",
         env!("CARGO_PKG_VERSION"),
@@ -412,6 +569,8 @@ mod tests {
             Err(RunFolderError::Taken(_))
         ));
         assert_eq!(RunFolder::open(&root).unwrap().root(), folder.root());
+        let error = RunFolder::resume(&root).unwrap_err();
+        assert!(matches!(error, RunFolderError::InUse(_)), "{error}");
         folder.expect_experiment("configs/kitchen/sac.ron").unwrap();
         let message = folder.expect_experiment("kitchen/spirl").unwrap_err().to_string();
         assert!(
@@ -420,6 +579,30 @@ mod tests {
         );
         let message = RunFolder::open(&parent.path().join("frist")).unwrap_err().to_string();
         assert!(message.contains("first"), "{message}");
+        drop(folder);
+        let resumed = RunFolder::resume(&root).unwrap();
+        assert!(RunFolder::resume(&root).is_err(), "taken up twice");
+        resumed.remove_if_unused();
+        assert!(RunFolder::open(&root).is_ok(), "a run that was there stays");
+    }
+
+    #[test]
+    fn runs_of_an_experiment_are_found_by_their_names() {
+        let runs = tempfile::tempdir().unwrap();
+        assert!(all_in(&runs.path().join("none"), "kitchen/sac").is_empty());
+        let run = |name: &str, experiment: &str| {
+            RunFolder::create(&runs.path().join(name), experiment, "()").unwrap();
+        };
+        run("kitchen_sac_10", "kitchen/sac");
+        run("kitchen_sac_3", "kitchen/sac");
+        run("kitchen_sac_2", "kitchen/sac_2");
+        run("kitchen_sac_quick", "kitchen/sac");
+        run("kitchen_sac_cl", "kitchen/sac_cl");
+        fs::create_dir(runs.path().join("kitchen_sac_4")).unwrap();
+        let names = ["kitchen_sac_3", "kitchen_sac_10"].map(|name| runs.path().join(name));
+        assert_eq!(all_in(runs.path(), "kitchen/sac"), names);
+        run("kitchen_sac", "kitchen/sac");
+        assert_eq!(all_in(runs.path(), "kitchen/sac").len(), 3);
     }
 
     #[test]

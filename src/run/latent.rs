@@ -10,19 +10,23 @@ use crate::pretraining::Pretrain;
 use crate::rng::{Purpose, stream};
 use crate::skills::latent::latent_map;
 
+/// The side array that says what the demonstrator was at.
+pub(super) const ELEMENT: &str = "element";
+/// The picture in a skill folder.
+pub(super) const PICTURE: &str = "latent.svg";
 /// Windows in a picture.
 const WINDOWS: usize = 1_500;
 /// Pixels of the picture in TensorBoard.
 const PIXELS: (u32, u32) = (480, 420);
 
 /// Draws posterior means of random windows along their two principal axes: `latent.svg` in the skill folder and an
-/// image in TensorBoard. Models without a latent space have no picture.
+/// image in TensorBoard, with the number of updates, if there are metrics to write. Models without a latent space have no
+/// picture.
 pub(super) fn draw_latent_space(
     model: &dyn Pretrain,
     dataset: &std::sync::Arc<Dataset>,
     folder: &SkillFolder,
-    metrics: &mut MetricsWriter,
-    step: u64,
+    metrics: Option<(&mut MetricsWriter, u64)>,
 ) -> Result<(), RunError> {
     let ranges = dataset.sequences();
     let mut sampler = WindowSampler::new(
@@ -46,7 +50,7 @@ pub(super) fn draw_latent_space(
         .map(|names| names.split(", ").collect())
         .unwrap_or_default();
     let label = |row: usize| -> String {
-        let element = match dataset.infos().get("element").map(|column| &column.values) {
+        let element = match dataset.infos().get(ELEMENT).map(|column| &column.values) {
             Some(Values::I64(values)) => values.get(row).and_then(|&index| usize::try_from(index).ok()),
             _ => None,
         };
@@ -80,7 +84,9 @@ pub(super) fn draw_latent_space(
         y_label: axis(2, map.explained[1]),
         ..ScatterPlot::default()
     };
-    write_whole(&folder.root().join("latent.svg"), &scatter_svg(&plot, &groups)?)?;
-    metrics.png(step, "latent", PIXELS.0, PIXELS.1, scatter_png(PIXELS, &groups)?)?;
+    write_whole(&folder.root().join(PICTURE), &scatter_svg(&plot, &groups)?)?;
+    if let Some((metrics, updates)) = metrics {
+        metrics.png(updates, "latent", PIXELS.0, PIXELS.1, scatter_png(PIXELS, &groups)?)?;
+    }
     Ok(())
 }

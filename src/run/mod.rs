@@ -12,11 +12,11 @@ mod pretrain;
 mod skills;
 mod train;
 
-pub use collect::{Unfinished, collect, ensure_dataset};
+pub use collect::{Unfinished, collect, differences, ensure_dataset};
 pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
-pub use pretrain::pretrain;
+pub use pretrain::{needs_demonstrations, pretrain};
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
 pub use train::{Foundations, TrainPlan, check, element_names, load_scene, train};
 
@@ -60,7 +60,7 @@ pub enum RunError {
     Replay(#[from] crate::replay::ReplayError),
     /// A learner could not be saved.
     #[error(transparent)]
-    Save(#[from] crate::practice::SaveError),
+    Save(#[from] crate::practice::LearnerFailed<crate::practice::SaveError>),
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::CheckpointError),

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use bevy::prelude::*;
 
-use super::latent::draw_latent_space;
-use super::skills::{SavedModel, SkillFolder};
+use super::latent::{PICTURE, draw_latent_space};
+use super::skills::{SavedModel, SkillFolder, WEIGHTS};
 use super::{RunError, RunFolder, Settings, load_scene};
 use crate::app::{self, Ended};
 use crate::data::{Dataset, WindowConfig, WindowSampler};
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, SkillModelConfig};
 use crate::files;
 use crate::metrics::{Figure, MetricsWriter, Progress};
-use crate::pretraining::{Averages, Batches, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
+use crate::pretraining::{Averages, Batches, Pretrain, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
 use crate::skills::{SkillDims, Standardiser};
 
@@ -68,11 +68,11 @@ pub fn pretrain(
         validation: windows(validation).ok(),
     };
 
-    folder.note_experiment(&files::to_text(experiment)?)?;
     let root = folder.skills();
     let mut progress = TrainerProgress::new(config.seed);
     let mut saved_at = None;
-    let (skills, new) = if SkillFolder::exists(&root) {
+    let mut existing = None;
+    if SkillFolder::exists(&root) {
         let (skills, before) = SkillFolder::open(&root)?;
         if before != saved {
             return Err(RunError::Experiment(format!(
@@ -81,21 +81,33 @@ pub fn pretrain(
             )));
         }
         if let Some(checkpoint) = skills.latest()? {
-            model.restore(checkpoint.file("weights")?, Some(checkpoint.file("optimiser")?))?;
+            model.import(checkpoint.file(WEIGHTS)?)?;
+            model.import_optimiser(checkpoint.file("optimiser")?)?;
             progress = checkpoint.state;
             saved_at = Some(progress.updates);
         }
-        (skills, false)
-    } else {
-        (SkillFolder::create(&root, &saved)?, true)
-    };
-    if saved_at.is_some_and(|updates| updates >= config.updates) {
-        return Ok(Ended::Finished);
+        existing = Some(skills);
     }
-    let mut metrics = if new {
-        MetricsWriter::create(&root)?
-    } else {
-        MetricsWriter::resume(&root, progress.updates)?
+    let finished = saved_at.is_some_and(|updates| updates >= config.updates);
+    if !finished && folder.has_practised()? {
+        return Err(RunError::Experiment(format!(
+            "{}: learners of this run have practised with its skill model, which is not trained any further; train \
+             another one in another folder (--out)",
+            folder.root().display()
+        )));
+    }
+    // Not before everything has turned out to fit.
+    folder.note_experiment(&files::to_text(experiment)?)?;
+    let (skills, mut metrics) = match existing {
+        Some(skills) if finished => {
+            // The last time may have ended between the last checkpoint and the picture.
+            if lacks_picture(&skills, &saved) {
+                draw(model.as_ref(), dataset, &skills, None);
+            }
+            return Ok(Ended::Finished);
+        }
+        Some(skills) => (skills, MetricsWriter::resume(&root, progress.updates)?),
+        None => (SkillFolder::create(&root, &saved)?, MetricsWriter::create(&root)?),
     };
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
@@ -163,10 +175,42 @@ pub fn pretrain(
             save(world, trainer, &skills)?;
         }
     } else if let Some(model) = world.get::<Trainer>(trainer) {
-        draw_latent_space(model.0.as_ref(), dataset, &skills, &mut metrics, config.updates)?;
+        draw(model.0.as_ref(), dataset, &skills, Some((&mut metrics, config.updates)));
     }
     metrics.sync()?;
     Ok(ended)
+}
+
+/// Whether [`pretrain`] has anything left to do that takes demonstrations. A picture that is missing is worth it only if
+/// they are at hand.
+pub fn needs_demonstrations(experiment: &Experiment, folder: &RunFolder) -> Result<bool, RunError> {
+    let root = folder.skills();
+    if !SkillFolder::exists(&root) {
+        return Ok(true);
+    }
+    let (skills, saved) = SkillFolder::open(&root)?;
+    let made = skills.latest()?.map_or(0, |checkpoint| checkpoint.state.updates);
+    let trained = saved.model == experiment.skill_model && made >= experiment.pretraining.updates;
+    let at_hand = (experiment.dataset.as_ref()).is_some_and(|dataset| dataset.path.exists());
+    Ok(!trained || (at_hand && lacks_picture(&skills, &saved)))
+}
+
+/// Whether a model that has skills to show has no picture of them.
+fn lacks_picture(skills: &SkillFolder, saved: &SavedModel) -> bool {
+    matches!(saved.model, SkillModelConfig::Spirl(_)) && !skills.root().join(PICTURE).exists()
+}
+
+/// Draws the picture of the latent space. The model is trained and saved by then, so a failure is only worth a warning.
+fn draw(
+    model: &dyn Pretrain,
+    dataset: &Arc<Dataset>,
+    skills: &SkillFolder,
+    metrics: Option<(&mut MetricsWriter, u64)>,
+) {
+    if let Err(error) = draw_latent_space(model, dataset, skills, metrics) {
+        let root = skills.root().display();
+        bevy::log::warn!("{root}: there is no picture of the skills: {error}");
+    }
 }
 
 /// Fails if the demonstrations come from another kind of scene: a model trained on them would be of no use.
@@ -219,9 +263,9 @@ fn save(world: &World, trainer: Entity, skills: &SkillFolder) -> Result<(), RunE
         return Ok(());
     };
     let tensors = BTreeMap::from([
-        ("weights".to_owned(), model.0.weights()?),
-        ("optimiser".to_owned(), model.0.optimiser()?),
+        (WEIGHTS.to_owned(), model.0.export()?),
+        ("optimiser".to_owned(), model.0.export_optimiser()?),
     ]);
-    skills.checkpoints().save(progress.updates, progress, &tensors, None)?;
+    skills.checkpoints().save(progress.updates, progress, &tensors)?;
     Ok(())
 }

@@ -8,20 +8,25 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{RunError, RunFolderError, make_folder, write_whole};
+use super::folder::{expect_empty, remove_folder, rename};
+use super::{RunError, RunFolderError, load_scene, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::experiment::SkillModelConfig;
-use crate::files;
+use crate::experiment::{Experiment, SkillModelConfig};
+use crate::files::{self, sync_folder};
 use crate::pretraining::{Pretrain, TrainerProgress};
 use crate::rng::{Purpose, stream};
 use crate::skills::import::ImportedModel;
 use crate::skills::{SkillDims, SkillError, SkillModel, Standardiser};
+
+/// The file of a checkpoint that holds the model itself.
+pub(super) const WEIGHTS: &str = "weights";
 
 /// Settings and sizes of a saved skill model.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -137,6 +142,7 @@ impl SkillFolder {
             let entry = entry.map_err(failed)?;
             copy_file(&entry.path(), &folder.join(entry.file_name()))?;
         }
+        sync_folder(&folder);
         Ok(())
     }
 
@@ -147,24 +153,31 @@ impl SkillFolder {
         ))
     }
 
-    /// The trained model and its progress.
-    pub fn load(&self, saved: &SavedModel) -> Result<(Box<dyn Pretrain>, TrainerProgress), RunError> {
+    /// The trained model, and the checksum of its weights: a copy has the same, another model has another.
+    pub fn load(&self, saved: &SavedModel) -> Result<(Box<dyn Pretrain>, Option<u32>), RunError> {
         let Some(checkpoint) = self.latest()? else {
             return Err(self.untrained());
         };
         let mut model = saved.build(0)?;
-        model.restore(checkpoint.file("weights")?, None)?;
-        Ok((model, checkpoint.state))
+        model.import(checkpoint.file(WEIGHTS)?)?;
+        Ok((model, checkpoint.checksums.get(WEIGHTS).copied()))
+    }
+
+    /// The checksum that comes with [`load`](Self::load); `None` before the first checkpoint.
+    pub fn checksum(&self) -> Result<Option<u32>, RunError> {
+        let checkpoint = self.latest()?;
+        Ok(checkpoint.and_then(|checkpoint| checkpoint.checksums.get(WEIGHTS).copied()))
     }
 }
 
 /// Copies a file, with the time of its last change: that of a checkpoint says how new the model is.
 fn copy_file(from: &Path, to: &Path) -> Result<(), RunFolderError> {
     let copy = || {
-        fs::copy(from, to)?;
-        let file = fs::File::options().write(true).open(to)?;
-        file.set_modified(fs::metadata(from)?.modified()?)?;
-        file.sync_all()
+        // Not `fs::copy`: the copy of a file that is read-only would be so too, and its time could not be set.
+        let (mut source, mut target) = (File::open(from)?, File::create(to)?);
+        io::copy(&mut source, &mut target)?;
+        target.set_modified(source.metadata()?.modified()?)?;
+        target.sync_all()
     };
     copy().map_err(|source| RunFolderError::Io {
         path: to.to_path_buf(),
@@ -186,7 +199,7 @@ pub(super) fn latest<S: serde::de::DeserializeOwned>(
     Ok(Some(checkpoint))
 }
 
-/// Stores a model from somewhere else as a skill folder.
+/// Stores a model from somewhere else as a skill folder, which is whole or not there.
 pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, RunError> {
     let (config, dims, model): (_, _, Box<dyn Pretrain>) = match model {
         ImportedModel::Spirl(model) => (
@@ -207,25 +220,52 @@ pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, Ru
             root.display()
         )));
     }
-    let folder = SkillFolder::create(root, &saved)?;
-    let tensors = BTreeMap::from([("weights".to_owned(), model.weights()?)]);
-    folder.checkpoints().save(0, &TrainerProgress::new(0), &tensors, None)?;
+    expect_empty(root)?;
+    let Some(name) = root.file_name() else {
+        let root = root.display();
+        return Err(RunError::Experiment(format!(
+            "{root}: expected the name of a new folder"
+        )));
+    };
+    let partial = root.with_file_name(format!(".{}.partial", name.to_string_lossy()));
+    let store = || -> Result<(), RunError> {
+        remove_folder(&partial)?;
+        let folder = SkillFolder::create(&partial, &saved)?;
+        let tensors = BTreeMap::from([(WEIGHTS.to_owned(), model.export()?)]);
+        folder.checkpoints().save(0, &TrainerProgress::new(0), &tensors)?;
+        Ok(rename(&partial, root)?)
+    };
+    store().inspect_err(|_| {
+        // The first error is the one that counts.
+        let _ = fs::remove_dir_all(&partial);
+    })?;
     Ok(saved)
 }
 
-/// The skill folder below `runs/` whose model has these settings and is fully trained; of several, the one trained last.
-pub fn find_skills(model: &SkillModelConfig, updates: u64) -> Option<PathBuf> {
-    newest_fitting(Path::new("runs"), model, updates)
+/// The skill folder below `runs/` whose model has the experiment's settings, fits its scene and is fully trained; of
+/// several, the one trained last.
+pub fn find_skills(experiment: &Experiment) -> Result<Option<PathBuf>, RunError> {
+    let scene = load_scene(experiment)?;
+    let wanted = SavedModel {
+        model: experiment.skill_model.clone(),
+        observation: scene.observation_len(),
+        action: scene.action_len(),
+    };
+    Ok(newest_fitting(
+        Path::new("runs"),
+        &wanted,
+        experiment.pretraining.updates,
+    ))
 }
 
-fn newest_fitting(runs: &Path, model: &SkillModelConfig, updates: u64) -> Option<PathBuf> {
+fn newest_fitting(runs: &Path, wanted: &SavedModel, updates: u64) -> Option<PathBuf> {
     let mut candidates: Vec<_> = fs::read_dir(runs)
         .ok()?
         .flatten()
         .filter_map(|entry| {
             let (folder, saved) = SkillFolder::open(&entry.path()).ok()?;
             // Checkpoints of models that do not fit anyway are not read.
-            if saved.model != *model {
+            if saved != *wanted {
                 return None;
             }
             let checkpoint = folder.latest().ok()??;
@@ -254,19 +294,11 @@ mod tests {
     use crate::skills::BcConfig;
 
     /// A model whose checkpoint was written so many seconds after 1970.
-    fn trained(root: &Path, model: &SkillModelConfig, updates: u64, second: u64) -> SkillFolder {
-        let saved = SavedModel {
-            model: model.clone(),
-            observation: 3,
-            action: 2,
-        };
-        let folder = SkillFolder::create(&root.join("skills"), &saved).unwrap();
+    fn trained(root: &Path, saved: &SavedModel, updates: u64, second: u64) -> SkillFolder {
+        let folder = SkillFolder::create(&root.join("skills"), saved).unwrap();
         let mut progress = TrainerProgress::new(0);
         progress.updates = updates;
-        let path = folder
-            .checkpoints()
-            .save(updates, &progress, &BTreeMap::new(), None)
-            .unwrap();
+        let path = folder.checkpoints().save(updates, &progress, &BTreeMap::new()).unwrap();
         let manifest = fs::File::options()
             .write(true)
             .open(path.join("manifest.json"))
@@ -278,21 +310,73 @@ mod tests {
     }
 
     #[test]
+    fn an_imported_model_takes_an_empty_folder_or_none() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = |name: &str| parent.path().join(name);
+        let dims = SkillDims { state: 3, action: 2 };
+        let save = |name: &str| {
+            let model = crate::skills::Bc::new(BcConfig::default(), dims, &mut stream(0, Purpose::Weights, 0, 0));
+            save_imported(ImportedModel::Bc(Box::new(model.unwrap())), &root(name)).map_err(|error| error.to_string())
+        };
+        save("new/deeper").unwrap();
+        fs::create_dir(root("empty")).unwrap();
+        save("empty").unwrap();
+        assert!(SkillFolder::open(&root("empty")).unwrap().0.latest().unwrap().is_some());
+        fs::create_dir(root("mine")).unwrap();
+        fs::write(root("mine/notes.txt"), "mine").unwrap();
+        fs::write(root("file"), "").unwrap();
+        for (name, message) in [
+            ("empty", "holds a skill model already"),
+            ("mine", "found `notes.txt` in it"),
+            ("file", "file: cannot make the folder"),
+        ] {
+            let error = save(name).unwrap_err();
+            assert!(error.contains(message), "{name}: {error}");
+        }
+        let mut left: Vec<_> = fs::read_dir(parent.path())
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["empty", "file", "mine", "new"]);
+    }
+
+    #[test]
     fn the_model_trained_last_is_found() {
         let runs = tempfile::tempdir().unwrap();
         let root = |name: &str| runs.path().join(name);
-        let model = SkillModelConfig::Bc(BcConfig::default());
-        let other = SkillModelConfig::Bc(BcConfig {
-            width: 16,
-            ..BcConfig::default()
-        });
+        let model = SavedModel {
+            model: SkillModelConfig::Bc(BcConfig::default()),
+            observation: 3,
+            action: 2,
+        };
+        let other = SavedModel {
+            model: SkillModelConfig::Bc(BcConfig {
+                width: 16,
+                ..BcConfig::default()
+            }),
+            ..model.clone()
+        };
+        let of_other_scene = SavedModel {
+            observation: 4,
+            ..model.clone()
+        };
         let old = trained(&root("a"), &model, 10, 1_000);
         trained(&root("b"), &model, 10, 2_000);
         trained(&root("unfinished"), &model, 9, 3_000);
         trained(&root("other"), &other, 10, 3_000);
+        trained(&root("other_scene"), &of_other_scene, 10, 4_000);
         // Neither a later change of the folder nor a copy makes a model newer.
         fs::write(root("a").join("evaluation.json"), "[]").unwrap();
+        // The copy of a read-only model can be written to.
+        let manifest = old.checkpoints().folder().join("step_000000010/manifest.json");
+        let mut read_only = fs::metadata(&manifest).unwrap().permissions();
+        read_only.set_readonly(true);
+        fs::set_permissions(&manifest, read_only).unwrap();
         old.copy_to(&root("copy").join("skills")).unwrap();
+        let copied = root("copy").join("skills/checkpoints/step_000000010/manifest.json");
+        assert!(!fs::metadata(copied).unwrap().permissions().readonly());
         let found = |updates| newest_fitting(runs.path(), &model, updates);
         assert_eq!(found(10), Some(root("b").join("skills")));
         assert_eq!(found(9), Some(root("unfinished").join("skills")));

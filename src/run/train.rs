@@ -1,7 +1,7 @@
 //! Practice: agents act in many environments, learners learn from what they did, metrics and checkpoints are kept.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bevy::ecs::system::RunSystemOnce;
@@ -16,12 +16,13 @@ use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfig};
 use crate::files;
 use crate::learners::sac::{Sac, SacDims};
+use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsWriter;
+use crate::nn::Norm;
 use crate::practice::{
-    Budget, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, SavedPractice, Seed,
-    save_all_learners,
+    Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays,
+    SavedPractice, Seed, save_all_learners,
 };
-use crate::pretraining::Pretrain;
 use crate::replay::ReplayBuffer;
 use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple, report_all_practice};
 use crate::rng::{Purpose, stream};
@@ -34,12 +35,14 @@ use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel, Standardi
 pub struct Foundations {
     /// Turns skills into actions.
     pub skills: Arc<dyn SkillModel>,
-    /// The prior over skills (or actions), if the experiment has a trained model.
+    /// The prior over skills (or actions), if the experiment has a trained model and its prior is Gaussian.
     pub prior: Option<GaussianNetwork>,
     /// The folder it came from.
     pub folder: Option<PathBuf>,
     /// The settings of the trained model, as its folder has them.
     pub model: Option<SkillModelConfig>,
+    /// The checksum of the trained model's weights.
+    pub weights: Option<u32>,
 }
 
 /// What [`train`] needs besides the experiment.
@@ -59,7 +62,7 @@ impl Foundations {
             state: scene.observation_len(),
             action: scene.action_len(),
         };
-        let (mut prior, mut model_config) = (None, None);
+        let (mut prior, mut model_config, mut weights) = (None, None, None);
         let mut decoder: Option<Arc<dyn SkillModel>> = None;
         if let Some(path) = &skills {
             let (folder, saved) = SkillFolder::open(path)?;
@@ -80,8 +83,9 @@ impl Foundations {
                     path.display()
                 );
             }
-            let (model, _) = folder.load(&saved)?;
-            prior = prior_for(experiment, model.as_ref())?;
+            let model;
+            (model, weights) = folder.load(&saved)?;
+            prior = model.policy_prior().ok();
             decoder = model.into_skills();
             model_config = Some(saved.model);
         }
@@ -95,11 +99,15 @@ impl Foundations {
             prior,
             folder: skills,
             model: model_config,
+            weights,
         })
     }
 
     /// A learner that stands on this.
     pub fn learner(&self, experiment: &Experiment, seed: u64) -> Result<Sac, RunError> {
+        if experiment.learner.needs_prior() && self.model.is_some() && self.prior.is_none() {
+            return Err(not_gaussian());
+        }
         let dims = SacDims {
             observation: self.skills.dims().state,
             action: self.skills.space().width(),
@@ -112,15 +120,35 @@ impl Foundations {
             &mut rng,
         )?)
     }
+
+    /// Refuses a learner whose checkpoint stands on another skill model: what it has learned means nothing to this one.
+    /// `way_out` is what the user can do. Checkpoints of earlier versions do not say what they stand on.
+    pub(super) fn expect_same(
+        &self,
+        saved: Option<&FixedSettings>,
+        learner: &Path,
+        way_out: &str,
+    ) -> Result<(), RunError> {
+        if saved.is_none_or(|saved| saved.skill_model == self.weights) {
+            return Ok(());
+        }
+        let model = match &self.folder {
+            Some(folder) => format!("another skill model than {}", folder.display()),
+            None => "a skill model, and there is none now".into(),
+        };
+        Err(RunError::Experiment(format!(
+            "{}: this learner stands on {model}; {way_out}",
+            learner.display()
+        )))
+    }
 }
 
-/// The model's prior; `None` if it has none that a policy could start from, and the learner does without.
-fn prior_for(experiment: &Experiment, model: &dyn Pretrain) -> Result<Option<GaussianNetwork>, RunError> {
-    match model.policy_prior() {
-        Ok(prior) => Ok(Some(prior)),
-        Err(error) if experiment.learner.needs_prior() => Err(error.into()),
-        Err(_) => Ok(None),
-    }
+fn not_gaussian() -> RunError {
+    RunError::Experiment(
+        "this learner starts from the prior or stays close to it, and only a Gaussian prior can be used as a policy \
+         (skill_model.prior: Gauss)"
+            .into(),
+    )
 }
 
 /// The scene of an experiment, compiled.
@@ -140,21 +168,20 @@ pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
 }
 
 /// Refuses changes of settings that a learner's checkpoint has fixed.
-fn check_unchanged(experiment: &Experiment, folder: &RunFolder) -> Result<(), RunError> {
-    let before = Experiment::load(&folder.experiment_file().display().to_string(), &[])?.value;
-    let (then, now) = (&before.training, &experiment.training);
-    let same = [
-        ("training.replay_capacity", then.replay_capacity == now.replay_capacity),
-        ("training.warmup", then.warmup == now.warmup),
-        ("training.transitions", then.transitions == now.transitions),
-        (
-            "learner.temperature",
-            before.learner.temperature == experiment.learner.temperature,
-        ),
-    ];
-    match same.into_iter().find(|(_, same)| !same) {
-        Some((name, _)) => Err(RunError::Experiment(format!(
-            "{name} cannot change while a run goes on; begin another one for that"
+fn check_unchanged(then: &FixedSettings, now: &FixedSettings) -> Result<(), RunError> {
+    let shown = |fixed: &FixedSettings| {
+        [
+            ("scene", fixed.scene.clone()),
+            ("training.replay_capacity", fixed.replay_capacity.to_string()),
+            ("training.warmup", fixed.warmup.to_string()),
+            ("training.transitions", format!("{:?}", fixed.transitions)),
+            ("learner.temperature", format!("{:?}", fixed.temperature)),
+        ]
+    };
+    let mut both = shown(then).into_iter().zip(shown(now));
+    match both.find(|(then, now)| then != now) {
+        Some(((name, then), (_, now))) => Err(RunError::Experiment(format!(
+            "{name} cannot change while a run goes on, here from {then} to {now}; begin another one for that"
         ))),
         None => Ok(()),
     }
@@ -162,11 +189,7 @@ fn check_unchanged(experiment: &Experiment, folder: &RunFolder) -> Result<(), Ru
 
 /// The checkpoints of the learner with this seed.
 pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &TrainingConfig) -> Checkpoints {
-    Checkpoints::new(
-        folder.seed(seed).join("checkpoints"),
-        "learner",
-        config.keep_checkpoints,
-    )
+    RunFolder::learner_checkpoints(&folder.seed(seed), config.keep_checkpoints)
 }
 
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
@@ -174,6 +197,9 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     let scene = check(experiment)?;
     let (task, elements) = element_names(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
+    if let Some(skills) = &plan.skills {
+        plan.folder.expect_skills(skills)?;
+    }
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
@@ -233,8 +259,13 @@ pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
     Ok(scene)
 }
 
-/// Finds out whether the experiment's skill model can be made and serves its learner.
+/// Finds out whether the experiment's skill model can be made and trained, and serves its learner.
 fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), RunError> {
+    if experiment.acts_in == ActionSpace::Actions && experiment.training.transitions == TransitionRule::Original {
+        let message = "training.transitions: Original is a rule for skills, and would store single actions (acts_in: \
+                       Actions) with states they were not taken in; expected Aligned";
+        return Err(RunError::Experiment(message.into()));
+    }
     if let SkillModelConfig::Spirl(config) = &experiment.skill_model
         && config.freeze_embedding
     {
@@ -254,7 +285,10 @@ fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), Run
             ActionSpace::Skills => Err(no_skills()),
         };
     };
-    prior_for(experiment, model.as_ref())?;
+    check_batch(&experiment.skill_model, experiment.pretraining.batch)?;
+    if experiment.learner.needs_prior() && model.policy_prior().is_err() {
+        return Err(not_gaussian());
+    }
     if experiment.acts_in == ActionSpace::Actions && matches!(experiment.skill_model, SkillModelConfig::Spirl(_)) {
         let message = "acts_in: Actions needs a model of actions (skill_model: Bc) or none; found Spirl";
         return Err(RunError::Experiment(message.into()));
@@ -263,6 +297,34 @@ fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), Run
         return Err(no_skills());
     }
     Ok(())
+}
+
+/// Finds out whether every network of the skill model sees enough of a batch to learn from it.
+fn check_batch(model: &SkillModelConfig, batch: usize) -> Result<(), RunError> {
+    let (norm, members) = match model {
+        SkillModelConfig::None => return Ok(()),
+        SkillModelConfig::Spirl(config) => (config.norm, config.prior_members.max(1)),
+        SkillModelConfig::Bc(config) => (config.norm, 1),
+    };
+    let least = if norm == Norm::Batch { 2 } else { 1 };
+    // As `Spirl::pass` cuts a batch: all parts but the last are equal.
+    let part = batch.div_ceil(members);
+    let last = batch.saturating_sub(part.saturating_mul(members - 1));
+    if last >= least {
+        return Ok(());
+    }
+    Err(RunError::Experiment(if members == 1 {
+        format!(
+            "pretraining.batch: expected at least {least}, because batch normalisation (skill_model.norm) needs means \
+             over a batch; found {batch}"
+        )
+    } else {
+        format!(
+            "pretraining.batch: {batch} sequences cannot be shared out so that each of {members} priors \
+             (skill_model.prior_members) gets at least {least}; {} can",
+            part.max(least).saturating_mul(members)
+        )
+    }))
 }
 
 fn no_skills() -> RunError {
@@ -288,18 +350,22 @@ fn spawn_learner(
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
     let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
-    let (mut evaluations, mut evaluating, mut agents) = (0, false, Vec::new());
+    let fixed = FixedSettings::new(experiment, foundations.weights);
+    let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
     let mut saved_at = None;
     if plan.resume
         && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
     {
-        check_unchanged(experiment, plan.folder)?;
+        let saved = checkpoint.state.fixed.as_ref();
+        saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
+        foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
         sac.import(checkpoint.file("learner")?)?;
         buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
         practice = checkpoint.state.practice.with_rates(config);
         SavedPractice {
             evaluations,
             evaluating,
+            next_evaluation,
             agents,
             ..
         } = checkpoint.state;
@@ -324,6 +390,8 @@ fn spawn_learner(
         .add(&format!("seed {seed}"), steps, config.steps, "steps");
     let replay = world.spawn(buffer).id();
     let every = experiment.evaluation.every;
+    // One that had to wait for the one under way is still due, unless they were switched off since.
+    let overdue = every > 0 && next_evaluation.is_some_and(|next| next <= steps);
     let learner = world
         .spawn((
             Name::new(format!("learner, seed {seed}")),
@@ -333,6 +401,7 @@ fn spawn_learner(
                 practice,
                 Replays(replay),
                 SkillDecoder(foundations.skills.clone()),
+                fixed,
             ),
             (
                 RecentEpisodes::default(),
@@ -343,7 +412,8 @@ fn spawn_learner(
                 scene,
                 episodes: experiment.evaluation.episodes,
                 every,
-                next: if evaluating { steps } else { next_multiple(steps, every) },
+                next: if overdue { steps } else { next_multiple(steps, every) },
+                again: evaluating && every > 0,
                 begun: evaluations,
             },
             LearnerCheckpoints {

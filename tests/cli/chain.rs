@@ -68,6 +68,7 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
         "practice/completed",
         "practice/elements/kettle",
         "evaluation/completed",
+        "evaluation/faults",
         "learner/policy_loss",
         "learner/temperature",
         "rate/steps_per_second",
@@ -87,6 +88,21 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
         again.stderr
     );
     assert!(before == files(&run), "the second time changed something");
+
+    // Demonstrations serve only what is not made yet: a picture that is missing is drawn if they are there.
+    let picture = place.read("run/skills/latent.svg");
+    std::fs::remove_file(place.path("run/skills/latent.svg")).unwrap();
+    place.succeeds(&command);
+    assert!(place.read("run/skills/latent.svg") == picture);
+    assert!(before == files(&run), "the picture came with something else");
+    let experiment = place.read("run/experiment.ron");
+    place.write(
+        "run/experiment.ron",
+        &experiment.replace(&demonstrations().display().to_string(), "none.hdf5"),
+    );
+    place.succeeds(&format!("{command} dataset.path=none.hdf5"));
+    assert!(!place.path("none.hdf5").exists());
+    place.write("run/experiment.ron", &experiment);
 
     place.fails(
         &command.replace("training.steps=800", "training.steps=700"),
@@ -110,7 +126,12 @@ fn learning_leaves_a_complete_run_folder_and_does_nothing_twice() {
     assert!(before == files(&run), "a refused command changed something");
     let out = place.succeeds("evaluate run --episodes 1 --sampled-only scene=kitchen_mis_aligned");
     assert!(out.contains("slide cabinet") && !out.contains("most likely"), "{out}");
-    assert!(place.read("run/evaluation.json").contains("kitchen_mis_aligned"));
+    assert!(
+        place
+            .read("run/evaluation_with_overrides.json")
+            .contains("kitchen_mis_aligned")
+    );
+    assert!(!place.read("run/evaluation.json").contains("kitchen_mis_aligned"));
     place.succeeds("plot tiny=run --tag evaluation/completed --out curve.svg");
     assert!(place.read("curve.svg").contains("tiny"));
     place.fails(

@@ -57,12 +57,44 @@ fn wrong_settings_are_named() {
             &["at least one environment and one seed"],
         ),
         (
+            "train kitchen/sac training.transitions=Original --out out",
+            &[
+                "training.transitions: Original is a rule for skills",
+                "expected Aligned",
+            ],
+        ),
+        (
+            "pretrain kitchen/flat_prior pretraining.batch=1 --out out",
+            &["pretraining.batch: expected at least 2", "found 1"],
+        ),
+        (
+            "learn kitchen/spirl_cl pretraining.batch=64 skill_model.prior_members=40 --out out",
+            &["pretraining.batch: 64 sequences", "each of 40 priors", "80 can"],
+        ),
+        (
             "train kitchen/sac acts_in=Skills --out out",
             &["acts_in: Skills", "skill_model: Spirl"],
         ),
         (
             "train kitchen/sac --threads 0 --out out",
-            &["--threads: expected at least 1, found 0"],
+            &["--threads: expected 1 to 1024, found 0"],
+        ),
+        (
+            "bench --threads 18446744073709551615",
+            &["--threads: expected 1 to 1024"],
+        ),
+        (
+            "train kitchen/sac evaluation.final_episodes=18446744073709551615 --out out",
+            &["evaluation.final_episodes: expected 1 to 100000"],
+        ),
+        // What looks like a comment is part of a name.
+        (
+            "train kitchen/sac scene=kitchen//all --out out",
+            &["no scene `kitchen//all`"],
+        ),
+        (
+            "train kitchen/sac seeds=[0]//1 --out out",
+            &["expected one value without comments, found more than `[0]`"],
         ),
         (
             "pretrain kitchen/sac --out out",
@@ -227,6 +259,54 @@ fn models_that_do_not_fit_are_refused() {
         &["is no run folder"],
     );
     assert!(before == files(&place.path("out")), "{:?}", names(&place.path("out")));
+}
+
+#[test]
+fn neither_odd_paths_nor_deaf_terminals_stop_a_run() {
+    let place = Place::new();
+    // A path that is no valid Unicode, then a warning (that the run has more steps already) which nobody can read.
+    let script = "\"$0\" train kitchen/sac training.steps=4 training.warmup=8 environments=1 --out $'x\\xff' && \
+                  \"$0\" train kitchen/sac training.steps=1 --resume --out $'x\\xff' 2> /dev/full";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_apprentice")])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_run_belongs_to_one_process_and_one_experiment() {
+    let place = Place::new();
+    let train = "train kitchen/sac training.steps=1000000 environments=1 --out run";
+    let ran = place.start(train).interrupt_when(|log| {
+        let begun = log.contains("seed 0: ");
+        if begun {
+            for command in ["train kitchen/sac --resume --out run", "learn kitchen/sac --out run"] {
+                place.fails(command, &["run is in use: another process works in this run"]);
+            }
+            place.fails(train, &["run holds a run already"]);
+        }
+        begun
+    });
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
+
+    let learn = "learn kitchen/sac environments=1 --out run";
+    let differs = "training.steps: 1000000 in the file, 100000 in the experiment";
+    place.fails(learn, &["another experiment or with other overrides", differs, "--out"]);
+    // An earlier version may have had fewer settings and other words: the run is still the same.
+    let older = place
+        .read("run/experiment.ron")
+        .replace("description: \"", "description: \"Earlier: ")
+        .replace("keep_checkpoints: 2,", "")
+        .replace("steps: 1000000,", "steps: 100000,");
+    assert!(
+        older.contains("Earlier: ") && !older.contains("keep_checkpoints"),
+        "{older}"
+    );
+    place.write("run/experiment.ron", &older);
+    let ran = place.start(learn).interrupt_when(|log| log.contains("seed 0: "));
+    assert_eq!(ran.status.code(), Some(130), "{}", ran.stderr);
 }
 
 #[test]

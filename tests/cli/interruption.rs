@@ -1,6 +1,8 @@
 //! Ctrl-C, power cuts, damaged checkpoints and full disks.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
 
 use apprentice::checkpoint::Checkpoints;
 use apprentice::data::Dataset;
@@ -84,7 +86,19 @@ fn stages_without_checkpoints_end_when_asked() {
         tiny(),
         skills().display()
     );
-    begins(place.start(&rollout), "evaluation: ");
+    begins(place.start(&rollout), "sampled: ");
+}
+
+#[test]
+fn commands_with_nothing_to_save_end_at_once() {
+    let place = Place::new();
+    let begun = Instant::now();
+    // Time enough for the program to begin.
+    let ran = place
+        .start("bench simulation --seconds 60")
+        .signal_when("TERM", |_| begun.elapsed() > Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!(ran.status.signal(), Some(15), "{}", ran.stderr);
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod errors;
 mod experiments;
 mod interruption;
 mod program;
+mod resuming;
 mod same_bits;

@@ -120,7 +120,7 @@ fn demonstrations_depend_on_the_seed_alone() {
     let place = Place::new();
     place.succeeds("collect kitchen --episodes 4 --out four.hdf5 --threads 2");
     let options = ReadOptions {
-        infos: true,
+        infos: vec!["qpos".to_owned()],
         ..ReadOptions::default()
     };
     let [one, two] = [demonstrations().to_path_buf(), place.path("four.hdf5")]

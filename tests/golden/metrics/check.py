@@ -17,9 +17,9 @@ here = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__
 # Raw records: framing and checksums (the loader raises on a wrong one).
 (path,) = here.glob("events.out.tfevents.*")
 events = list(event_file_loader.RawEventFileLoader(str(path)).Load())
-assert len(events) == 8, len(events)
+assert len(events) == 6, len(events)
 
-run = EventAccumulator(str(here), size_guidance={"scalars": 0, "tensors": 0, "images": 0, "histograms": 0})
+run = EventAccumulator(str(here), size_guidance={"scalars": 0, "tensors": 0, "images": 0})
 run.Reload()
 assert run.file_version == 2.0, run.file_version
 assert run.FirstEventTimestamp() == 1_700_000_000.5
@@ -32,20 +32,9 @@ for tag, value in (("train/return", lambda s: s / 7), ('train/loss, "total"', la
     assert all(math.isclose(v, value(s), rel_tol=1e-6) for s, v in found), found
 assert math.isnan(run.Scalars("odd")[0].value)
 
-(text,) = run.Tensors("config")
-assert text.tensor_proto.string_val == [b"(discount: 0.99)"]
-assert run.SummaryMetadata("config").plugin_data.plugin_name == "text"
-
 (image,) = run.Images("latent")
 assert (image.step, image.width, image.height) == (20, 2, 1)
 assert image.encoded_image_string.startswith(b"\x89PNG\r\n")
-
-(histogram,) = run.Histograms("actions")
-value = histogram.histogram_value
-numbers = [(i / 100) ** 2 for i in range(100)]
-assert value.num == 100 and value.min == 0 and math.isclose(value.max, 0.9801, rel_tol=1e-6)
-assert math.isclose(value.sum, sum(numbers), rel_tol=1e-5)
-assert sum(value.bucket) == 100 and len(value.bucket) == len(value.bucket_limit) == 30
 
 rows = list(csv.DictReader(open(here / "metrics.csv")))
 assert [r["step"] for r in rows] == ["10", "10", "20", "20", "30", "30", "30"]

@@ -1,0 +1,86 @@
+//! Files that are whole or not there: written under another name, synced, then renamed.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Puts `bytes` in the place of a file: either the old or the new content is there, whatever happens.
+///
+/// # Errors
+/// What the system answered; an older file is untouched then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = temporary_beside(path)?;
+    // Not through the temporary file itself: its errors name a path that means nothing to the user.
+    file.as_file().write_all(bytes)?;
+    put_in_place(file, path)?;
+    Ok(())
+}
+
+/// An empty file in the folder of `path` that removes itself, with the permissions of an ordinary new file.
+pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".apprentice-").suffix(".part");
+    #[cfg(unix)]
+    let builder = {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666))
+    };
+    builder.tempfile_in(folder_of(path))
+}
+
+/// Syncs a finished temporary file and gives it its name, in the place of an older one.
+pub(crate) fn put_in_place(file: NamedTempFile, path: &Path) -> io::Result<File> {
+    file.as_file().sync_all()?;
+    let file = file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder_of(path));
+    Ok(file)
+}
+
+/// Makes new names in a folder outlast a power cut. Not every file system can; there nothing better can be done.
+pub(crate) fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_and_can_be_read_by_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        fs::write(&path, "old").unwrap();
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // What the umask leaves of 0666, as for any new file.
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+            let plain = folder.path().join("plain");
+            fs::write(&plain, "").unwrap();
+            assert_eq!(mode(&path), mode(&plain));
+        }
+        // A folder is never replaced, and nothing is left of the attempt.
+        let before = fs::read_dir(folder.path()).unwrap().count();
+        assert!(write_whole(folder.path(), b"new").is_err());
+        assert!(write_whole(&path.join("below a file"), b"new").is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
+    }
+}
