@@ -291,21 +291,34 @@ type Learning<'a> = (
     &'a Replays,
 );
 
+type LearningItem<'a> = (
+    &'a Seed,
+    Mut<'a, Sac>,
+    Mut<'a, Practice>,
+    Mut<'a, RecentUpdates>,
+    &'a Replays,
+);
+
 /// Every learner takes the updates that are due, one thread each.
 pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
+    let updates = |(seed, mut sac, practice, mut recent, replays): LearningItem| {
+        let Ok(buffer) = buffers.get(replays.0) else { return };
+        let practice = practice.into_inner();
+        for _ in 0..practice.take_due() {
+            match update(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
+                Ok(metrics) => recent.0.push(metrics),
+                Err(error) => return faults.report(seed.failed()(error)),
+            }
+        }
+    };
+    // The task of a single learner would wait behind those of the environments.
+    if let Ok(only) = learners.single_mut() {
+        return updates(only);
+    }
     learners
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(|(seed, mut sac, mut practice, mut recent, replays)| {
-            let Ok(buffer) = buffers.get(replays.0) else { return };
-            let practice = &mut *practice;
-            for _ in 0..practice.take_due() {
-                match update(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
-                    Ok(metrics) => recent.0.push(metrics),
-                    Err(error) => return faults.report(seed.failed()(error)),
-                }
-            }
-        });
+        .for_each(updates);
 }
 
 /// A whole update of a learner: a batch from its replay buffer, drawn with `batches`; random numbers, drawn with

@@ -151,6 +151,9 @@ impl Default for AutoBeta {
     }
 }
 
+/// Most actions of a skill: beyond, a slip of the pen is likelier than a wish.
+const LONGEST: usize = 10_000;
+
 impl SpirlConfig {
     /// Refuses settings that are impossible, alone or together; those of the optimiser are checked with it.
     pub(super) fn check(&self, dims: SkillDims) -> Result<()> {
@@ -169,6 +172,9 @@ impl SpirlConfig {
         ];
         if sizes.contains(&0) {
             return fail("sizes of a skill model must be at least 1");
+        }
+        if self.length > LONGEST {
+            return fail(&format!("`length` must be at most {LONGEST} actions, not {}", self.length));
         }
         if self.conditioned_start && self.decoder == DecoderKind::ClosedLoop {
             return fail("`conditioned_start` is for open-loop decoders; a closed-loop one sees every state");
