@@ -49,7 +49,7 @@ use crate::run::{self, RunError, RunFolder, Settings};
   apprentice pretrain kitchen/spirl_cl --out runs/skills
   apprentice train kitchen/spirl_cl 'seeds=[0,1,2]' --skills runs/skills --out runs/practice
   apprentice evaluate runs/practice --episodes 50
-  apprentice train kitchen/sac 'seeds=[0,1,2]' --out runs/sac
+  apprentice train kitchen/sac 'seeds=[0,1,2]' training.updates_per_transition=0.1 --out runs/sac
   apprentice plot ours=runs/practice sac=runs/sac --out learning.svg
 
 Experiments are RON files in configs/, scenes are RON files in scenes/. Any value of an experiment can be

@@ -1,5 +1,6 @@
 //! `apprentice plot`: learning curves.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +33,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Some((label, folder)) => (label.to_owned(), PathBuf::from(folder)),
         None => (run.clone(), PathBuf::from(run)),
     });
-    let picture = run::learning_curves(&runs.collect::<Vec<_>>(), &arguments.tag)?;
+    let runs: Vec<_> = runs.collect();
+    let mut labels = BTreeSet::new();
+    if let Some((label, _)) = runs.iter().find(|(label, _)| !labels.insert(label)) {
+        return Err(format!("two runs are called `{label}`; expected different labels (LABEL=FOLDER)").into());
+    }
+    let picture = run::learning_curves(&runs, &arguments.tag)?;
     run::write_whole(&arguments.out, &picture)?;
     print(format_args!("{}", arguments.out.display()))?;
     Ok(ExitCode::SUCCESS)

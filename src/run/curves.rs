@@ -34,7 +34,8 @@ fn seeds(run: &RunFolder, tag: &str) -> Result<Vec<Vec<(f64, f64)>>, RunError> {
             Some(curve) => curves.push(curve),
             None => {
                 let names: Vec<&str> = found.keys().copied().collect();
-                let practised = "metrics of episodes are there once one has ended";
+                let practised = "metrics of episodes are there once one has ended, those of evaluations only with \
+                                 evaluation.every above 0";
                 return Err(RunError::Experiment(format!(
                     "{}: no metric `{tag}` ({practised}); there are: {}",
                     folder.display(),

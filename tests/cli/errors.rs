@@ -196,6 +196,10 @@ fn wrong_files_are_named() {
         ("evaluate out".into(), &["out is no run folder"]),
         ("plot run --out p.png".into(), &["p.png: pictures are SVG", ".svg"]),
         ("plot file --out p.svg".into(), &["file is no run folder"]),
+        (
+            "plot a=one a=two --out p.svg".into(),
+            &["two runs are called `a`", "LABEL=FOLDER"],
+        ),
         ("import none.pth --out out".into(), &["none.pth"]),
         (
             "import text.hdf5 --out out".into(),

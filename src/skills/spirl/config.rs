@@ -174,7 +174,10 @@ impl SpirlConfig {
             return fail("sizes of a skill model must be at least 1");
         }
         if self.length > LONGEST {
-            return fail(&format!("`length` must be at most {LONGEST} actions, not {}", self.length));
+            return fail(&format!(
+                "`length` must be at most {LONGEST} actions, not {}",
+                self.length
+            ));
         }
         if self.conditioned_start && self.decoder == DecoderKind::ClosedLoop {
             return fail("`conditioned_start` is for open-loop decoders; a closed-loop one sees every state");
