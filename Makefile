@@ -1,11 +1,11 @@
 # Everything starts here: `make kitchen` runs the main job, `make test` the tests. Both set up what is missing first.
-# The headless build (--no-default-features) is all they need; it leaves out the window and its renderer.
+# HEADLESS=1 leaves out the window and its renderer, which halves the first build: for machines that only train.
 
 CARGO ?= cargo
-HEADLESS := --no-default-features
+FEATURES := $(if $(HEADLESS),--no-default-features)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build kitchen test
+.PHONY: help setup build kitchen watch test
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,14 +13,17 @@ help: ## this list
 setup: ## fetch MuJoCo, the robot models and, if missing, CMake into .deps
 	@./setup
 
-build: setup ## build the headless program
-	$(CARGO) build --locked $(HEADLESS)
+build: setup ## build the program; HEADLESS=1 without its window
+	$(CARGO) build --locked $(FEATURES)
 
 kitchen: build ## learn the kitchen from demonstrations to the finished agent; QUICK=1 for a three-minute run
-	$(CARGO) run --locked --quiet $(HEADLESS) -- learn kitchen/spirl_cl $(if $(QUICK),--quick)
+	$(CARGO) run --locked --quiet $(FEATURES) -- learn kitchen/spirl_cl $(if $(QUICK),--quick)
+
+watch: build ## see the agents of `make kitchen` act, in a window
+	$(CARGO) run --locked --quiet $(FEATURES) -- watch runs/kitchen_spirl_cl$(if $(QUICK),_quick) --evaluate
 
 test: setup ## formatting, lints, documentation and all tests
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked $(HEADLESS) --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked $(HEADLESS) --no-deps
-	$(CARGO) test --locked $(HEADLESS)
+	$(CARGO) clippy --locked $(FEATURES) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked $(FEATURES) --no-deps
+	$(CARGO) test --locked $(FEATURES)

@@ -29,6 +29,11 @@ impl StopRequest {
         Ok(request)
     }
 
+    /// Asks for the end, as Ctrl-C does.
+    pub fn make(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the end was asked for.
     pub fn is_made(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -52,10 +57,9 @@ pub enum Ended {
     Stopped,
 }
 
-/// A world without window or renderer, with `threads` worker threads and the [`Tick`] schedule.
-///
-/// Bevy's task pools belong to the process: the first app decides their size.
-pub fn headless(threads: usize, stop: StopRequest) -> App {
+/// Bevy's task pools with `threads` worker threads. They belong to the process: whoever makes them first decides their
+/// size.
+pub fn task_pools(threads: usize) -> TaskPoolOptions {
     let all = |threads| TaskPoolThreadAssignmentPolicy {
         min_threads: threads,
         max_threads: threads,
@@ -63,17 +67,29 @@ pub fn headless(threads: usize, stop: StopRequest) -> App {
         on_thread_spawn: None,
         on_thread_destroy: None,
     };
-    let options = TaskPoolOptions {
+    TaskPoolOptions {
         min_total_threads: threads + 2,
         max_total_threads: threads + 2,
         io: all(1),
         async_compute: all(1),
         compute: all(threads.max(1)),
-    };
+    }
+}
+
+/// Threads that a window's systems need besides those of the world it shows.
+const WINDOW_THREADS: usize = 2;
+
+/// Makes the task pools for a world of `threads` worker threads and a window beside it. Comes before any app.
+pub fn make_room_for_window(threads: usize) {
+    task_pools(threads.max(2) + WINDOW_THREADS).create_default_pools();
+}
+
+/// A world without window or renderer, with `threads` worker threads ([`task_pools`]) and the [`Tick`] schedule.
+pub fn headless(threads: usize, stop: StopRequest) -> App {
     let mut app = App::new();
     app.add_plugins((
         TaskPoolPlugin {
-            task_pool_options: options,
+            task_pool_options: task_pools(threads),
         },
         TickPlugin,
     ));

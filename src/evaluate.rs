@@ -70,6 +70,14 @@ pub struct Evaluates;
 /// Slots of evaluation environments start here, so that their random streams are nobody else's.
 const FIRST_SLOT: usize = 1 << 32;
 
+/// The most environments of one evaluation.
+const SLOTS: usize = 1 << 20;
+
+/// Number of the episode within its evaluation, from the slot of its environment.
+pub fn evaluation_episode(slot: usize) -> usize {
+    slot % SLOTS
+}
+
 /// Spawns `episodes` environments and agents for one evaluation of `learner`. `number` counts the learner's
 /// evaluations: another number draws other noise.
 pub fn begin_evaluation(
@@ -82,7 +90,7 @@ pub fn begin_evaluation(
 ) -> Result<(), SimError> {
     let seed = world.get::<Seed>(learner).map_or(0, |seed| seed.0);
     for episode in 0..episodes {
-        let slot = FIRST_SLOT + number * (1 << 20) + episode;
+        let slot = FIRST_SLOT + number * SLOTS + episode;
         let environment = spawn_environment(world, scene, slot, seed)?;
         let stream = stream(seed, Purpose::Evaluation, number as u64, episode as u64);
         world.spawn((

@@ -28,6 +28,8 @@ pub mod files;
 pub mod learners;
 pub mod metrics;
 pub mod nn;
+#[cfg(feature = "window")]
+pub mod panel;
 pub mod plot;
 pub mod practice;
 pub mod pretraining;
@@ -39,3 +41,6 @@ pub mod scene;
 pub mod sim;
 pub mod skills;
 pub mod tick;
+#[cfg(feature = "window")]
+pub mod view;
+pub mod watch;

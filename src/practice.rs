@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +21,7 @@ use crate::replay::{ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickCount, TickSystems, stop_on_error};
+use crate::tick::{Faults, Tick, TickCount, TickSystems, spread, stop_on_error};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -315,10 +314,7 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, fault
     if let Ok(only) = learners.single_mut() {
         return updates(only);
     }
-    learners
-        .par_iter_mut()
-        .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(updates);
+    spread(learners.iter_mut(), updates);
 }
 
 /// A whole update of a learner: a batch from its replay buffer, drawn with `batches`; random numbers, drawn with

@@ -11,6 +11,7 @@
 use bevy::ecs::schedule::{LogLevel, MultiThreadedExecutor, ScheduleBuildSettings, ScheduleLabel};
 use bevy::prelude::*;
 use crossbeam::channel::{self, Receiver, Sender};
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
 /// Runs once per control step. Its sets are [`TickSystems`].
 #[derive(ScheduleLabel, Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,6 +88,14 @@ pub fn stop_on_error<E: std::fmt::Display>(In(result): In<Result<(), E>>, faults
     if let Err(error) = result {
         faults.report(error);
     }
+}
+
+/// Spreads heavy work over rayon's threads, one item after another to whoever is free.
+///
+/// Not over Bevy's own threads: the systems of a window share those, and each would wait behind a whole tick of work.
+pub(crate) fn spread<I: Send>(items: impl Iterator<Item = I>, work: impl Fn(I) + Send + Sync) {
+    let items: Vec<I> = items.collect();
+    items.into_par_iter().with_max_len(1).for_each(work);
 }
 
 /// Adds the [`Tick`] schedule with its sets in order. Ambiguous system order is an error.

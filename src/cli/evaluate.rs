@@ -1,10 +1,13 @@
 //! `apprentice evaluate`: episodes of a trained agent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{Failure, print, table};
-use crate::run::{self, EvaluationPlan, RunFolder, Settings};
+use crate::experiment::Experiment;
+use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, Settings};
+#[cfg(feature = "window")]
+use crate::run::{FilmError, Filming, RunError};
 
 /// Evaluate the newest checkpoints of a run: completed elements per episode, with interval, per element.
 #[derive(clap::Args, Debug)]
@@ -20,7 +23,18 @@ pub(super) struct Arguments {
     /// Leave out the evaluation with most likely skills.
     #[arg(long)]
     sampled_only: bool,
+    /// Make a video of the first sampled episodes of the first seed, at their real speed [default file: evaluation.mp4 in
+    /// the folder of the run].
+    #[arg(long, value_name = "FILE.mp4", num_args = 0..=1)]
+    video: Option<Option<PathBuf>>,
+    /// Episodes in the video [default: 4, or all if there are fewer].
+    #[arg(long, value_name = "N", requires = "video")]
+    video_episodes: Option<usize>,
 }
+
+/// Episodes in a video if nothing else is asked for.
+#[cfg(feature = "window")]
+const VIDEO_EPISODES: usize = 4;
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let folder = RunFolder::open(&arguments.run)?;
@@ -30,16 +44,73 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         episodes: arguments.episodes.unwrap_or(experiment.evaluation.final_episodes),
         most_likely: !arguments.sampled_only,
         overrides: arguments.overrides.clone(),
+        watch: None,
     };
-    let results = run::evaluate_run(&experiment, &folder, &plan, settings)?;
+    match &arguments.video {
+        None => write_results(
+            &folder,
+            &plan.overrides,
+            &run::evaluate_run(&experiment, &folder, &plan, settings)?,
+        )?,
+        Some(file) => film(arguments, file.as_deref(), &experiment, &folder, plan, settings)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_results(folder: &RunFolder, overrides: &[String], results: &[Evaluated]) -> Result<(), Failure> {
     // First, so that a full disk does not take the results.
-    print(format_args!("{}", table::evaluation(&results)))?;
-    let name = if plan.overrides.is_empty() {
+    print(format_args!("{}", table::evaluation(results)))?;
+    let name = if overrides.is_empty() {
         "evaluation.json"
     } else {
         "evaluation_with_overrides.json"
     };
-    let file = folder.write(name, &serde_json::to_string_pretty(&results)?)?;
-    print(format_args!("written to {}", file.display()))?;
-    Ok(ExitCode::SUCCESS)
+    let file = folder.write(name, &serde_json::to_string_pretty(results)?)?;
+    print(format_args!("written to {}", file.display()))
+}
+
+/// Evaluates, then films some of the episodes.
+#[cfg(feature = "window")]
+fn film(
+    arguments: &Arguments,
+    file: Option<&Path>,
+    experiment: &Experiment,
+    folder: &RunFolder,
+    plan: EvaluationPlan,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let overrides = plan.overrides.clone();
+    let own = run::default_video(folder.root(), !overrides.is_empty());
+    let episodes = arguments.video_episodes.unwrap_or(VIDEO_EPISODES.min(plan.episodes));
+    let filming = Filming::prepare(experiment, file.unwrap_or(&own), episodes, plan.episodes, settings)?;
+    let (results, recording) = filming.record(|link| {
+        // Of its own, so that the link goes with it.
+        let plan = EvaluationPlan {
+            watch: Some(link),
+            ..plan
+        };
+        run::evaluate_run(experiment, folder, &plan, settings)
+    });
+    write_results(folder, &overrides, &results?)?;
+    let video = filming.film(&recording, settings).map_err(|error| match error {
+        // So that it is taken for one.
+        FilmError::Run(RunError::Interrupted) => Failure::from(RunError::Interrupted),
+        error => error.into(),
+    })?;
+    print(format_args!("video of {episodes} episodes in {}", video.path.display()))
+}
+
+#[cfg(not(feature = "window"))]
+fn film(
+    _arguments: &Arguments,
+    _file: Option<&Path>,
+    _experiment: &Experiment,
+    _folder: &RunFolder,
+    _plan: EvaluationPlan,
+    _settings: &Settings,
+) -> Result<(), Failure> {
+    Err(
+        "--video: this build has no renderer; build it with the feature `window` (without --no-default-features)"
+            .into(),
+    )
 }

@@ -137,6 +137,7 @@ fn chain(
                     episodes,
                     most_likely: true,
                     overrides: Vec::new(),
+                    watch: None,
                 };
                 let prior = run::evaluate_prior(experiment, &plan, settings)?;
                 if let Some(prior) = &prior {
@@ -157,6 +158,7 @@ fn chain(
         skills: skills.clone(),
         folder,
         resume: true,
+        watch: None,
     };
     if run::train(experiment, &plan, settings)? == Ended::Stopped {
         return Ok(Ended::Stopped);
@@ -188,6 +190,7 @@ fn chain(
                 episodes,
                 most_likely: true,
                 overrides: Vec::new(),
+                watch: None,
             };
             let results = run::evaluate_run(experiment, folder, &plan, settings)?;
             folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;

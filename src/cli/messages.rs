@@ -4,9 +4,12 @@ use std::fmt::{self, Arguments};
 use std::io::{ErrorKind, Write};
 
 use bevy::log::tracing::{Event, Subscriber};
+use bevy::log::tracing_subscriber::filter::Targets;
 use bevy::log::tracing_subscriber::fmt::format::Writer;
 use bevy::log::tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use bevy::log::tracing_subscriber::layer::SubscriberExt;
 use bevy::log::tracing_subscriber::registry::LookupSpan;
+use bevy::log::tracing_subscriber::util::SubscriberInitExt;
 use bevy::log::{Level, tracing_subscriber};
 
 use super::Failure;
@@ -21,15 +24,27 @@ pub(super) fn print(text: Arguments) -> Result<(), Failure> {
 
 /// From now on, warnings and errors that any part of the program logs appear on standard error, one plain line each.
 pub(super) fn show_warnings() {
-    // It fails only where something else listens already, and then nothing is lost.
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(Level::WARN)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // Otherwise it would report a closed standard error on standard error, and panic.
         .log_internal_errors(false)
-        .event_format(Plain)
-        .try_init();
+        .event_format(Plain);
+    // What a window's libraries find missing in a display or a driver, they do without; the window says what matters.
+    let quiet = [
+        "winit",
+        "wgpu",
+        "wgpu_core",
+        "wgpu_hal",
+        "bevy_render",
+        "bevy_egui",
+        "bevy_winit",
+    ];
+    let levels = Targets::new()
+        .with_default(Level::WARN)
+        .with_targets(quiet.map(|target| (target, Level::ERROR)));
+    // It fails only where something else listens already, and then nothing is lost.
+    let _ = tracing_subscriber::registry().with(lines).with(levels).try_init();
 }
 
 /// `warning: what happened`, without time and place.

@@ -9,6 +9,7 @@
 //! | `rollout` | judge a skill model by sampling its prior, without learning |
 //! | `train` | practice in skill space (or in actions) |
 //! | `evaluate` | episodes of a trained agent |
+//! | `watch` | practice, trained agents or demonstrations in a window |
 //! | `import` | a published PyTorch or safetensors checkpoint into a skill-model folder |
 //! | `plot` | learning curves of several runs in one picture |
 //! | `bench` | how fast this machine simulates and learns |
@@ -27,6 +28,7 @@ mod pretrain;
 mod rollout;
 mod table;
 mod train;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,7 @@ use crate::run::{self, RunError, RunFolder, Settings};
   apprentice pretrain kitchen/spirl_cl --out runs/skills
   apprentice train kitchen/spirl_cl 'seeds=[0,1,2]' --skills runs/skills --out runs/practice
   apprentice evaluate runs/practice --episodes 50
+  apprentice watch runs/practice
   apprentice train kitchen/sac 'seeds=[0,1,2]' training.updates_per_transition=0.1 --out runs/sac
   apprentice plot ours=runs/practice sac=runs/sac --out learning.svg
 
@@ -71,6 +74,7 @@ enum Command {
     Rollout(rollout::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Watch(watch::Arguments),
     Import(import::Arguments),
     Plot(plot::Arguments),
     Bench(bench::Arguments),
@@ -231,6 +235,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if !(1..=MOST_THREADS).contains(&threads) {
         return Err(format!("--threads: expected 1 to {MOST_THREADS}, found {threads}").into());
     }
+    // Before anything uses it; it would take all processors otherwise.
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     // Only for commands that look at the request: the others, as any program, end at the first Ctrl-C.
     let settings = || StopRequest::on_signals().map(|stop| Settings { threads, stop });
     match arguments.command {
@@ -240,6 +246,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Rollout(arguments) => rollout::run(&arguments, &settings()?),
         Command::Train(arguments) => train::run(&arguments, &settings()?),
         Command::Evaluate(arguments) => evaluate::run(&arguments, &settings()?),
+        Command::Watch(arguments) => watch::run(&arguments, &settings()?),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),

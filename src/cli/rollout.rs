@@ -34,6 +34,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         episodes: arguments.episodes,
         most_likely: true,
         overrides: arguments.overrides.clone(),
+        watch: None,
     };
     let Some(result) = run::evaluate_prior(&loaded.value, &plan, settings)? else {
         return Err("the prior of this model is not Gaussian; nothing can be rolled out".into());

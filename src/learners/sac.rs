@@ -341,6 +341,11 @@ impl Sac {
         &self.policy
     }
 
+    /// The prior that the policy is held to, if it is held to one.
+    pub fn prior(&self) -> Option<&GaussianNetwork> {
+        self.prior.as_ref()
+    }
+
     /// Both critics.
     pub fn critics(&self) -> &[Mlp; 2] {
         &self.critics

@@ -20,6 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crossbeam::channel::Sender;
+
 pub use progress::{BarId, Figure, Progress};
 pub use scalars::{Row, read_scalars, series};
 
@@ -77,6 +79,7 @@ pub struct MetricsWriter {
     scalars: ScalarFile,
     flushed: Instant,
     clock: Clock,
+    listener: Option<(u64, Sender<(u64, Row)>)>,
 }
 
 /// Wall time; tests hold it still.
@@ -153,9 +156,16 @@ impl MetricsWriter {
             scalars: ScalarFile::open(folder)?,
             flushed: Instant::now(),
             clock,
+            listener: None,
         };
         writer.flush()?;
         Ok(writer)
+    }
+
+    /// Sends every number that is stored from now on to `listener` as well, with the learner's `seed`, until nobody
+    /// listens any more.
+    pub fn tell(&mut self, seed: u64, listener: Sender<(u64, Row)>) {
+        self.listener = Some((seed, listener));
     }
 
     fn unix(&self) -> f64 {
@@ -181,12 +191,18 @@ impl MetricsWriter {
         self.events.scalars(self.unix(), step, values);
         let wall = self.clock.before + self.clock.elapsed();
         for &(tag, value) in values {
-            self.scalars.push(&Row {
+            let row = Row {
                 step,
                 tag: tag.to_owned(),
                 value,
                 wall_s: wall,
-            })?;
+            };
+            self.scalars.push(&row)?;
+            if let Some((seed, listener)) = &self.listener
+                && listener.send((*seed, row)).is_err()
+            {
+                self.listener = None;
+            }
         }
         self.flush_if_due()
     }

@@ -1,7 +1,7 @@
 //! Episodes of trained agents, and of priors nobody has trained on yet.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,14 @@ use super::train::{Foundations, check, element_names, learner_checkpoints, load_
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
+use crate::checkpoint::Checkpoint;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
 use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
 use crate::practice::{Practice, SavedPractice, Seed};
 use crate::sim::SimPlugin;
+use crate::watch::{WatchPlugin, WorldLink};
 
 /// What to evaluate.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct EvaluationPlan {
     pub most_likely: bool,
     /// Overrides with which the experiment was loaded, to be kept with the results.
     pub overrides: Vec<String>,
+    /// The link to whoever watches.
+    pub watch: Option<WorldLink>,
 }
 
 /// Results of one learner.
@@ -49,6 +53,64 @@ pub struct Evaluated {
     pub most_likely: Option<EvaluationSummary>,
 }
 
+/// A learner as one of its checkpoints has it.
+pub(super) struct Trained {
+    /// Its seed.
+    pub seed: u64,
+    /// How far it had practised.
+    pub practice: Practice,
+    /// The learner itself.
+    pub sac: Sac,
+}
+
+impl Trained {
+    /// The learner with this seed from its newest checkpoint; `None` before the first one.
+    pub fn newest(
+        experiment: &Experiment,
+        foundations: &Foundations,
+        folder: &RunFolder,
+        seed: u64,
+    ) -> Result<Option<Self>, RunError> {
+        let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
+        latest::<SavedPractice>(&checkpoints)?
+            .map(|checkpoint| Self::of(experiment, foundations, &folder.seed(seed), seed, checkpoint))
+            .transpose()
+    }
+
+    /// The learner with this seed, whose folder is `learner`, from one of its checkpoints.
+    pub fn of(
+        experiment: &Experiment,
+        foundations: &Foundations,
+        learner: &Path,
+        seed: u64,
+        checkpoint: Checkpoint<SavedPractice>,
+    ) -> Result<Self, RunError> {
+        let saved = checkpoint.state.fixed.as_ref();
+        foundations.expect_same(saved, learner, "it can act with that one only")?;
+        let mut sac = foundations.learner(experiment, seed)?;
+        sac.import(checkpoint.file("learner")?)?;
+        Ok(Self {
+            seed,
+            practice: checkpoint.state.practice,
+            sac,
+        })
+    }
+}
+
+/// Spawns a learner whose agents act and learn nothing; `practice` holds counters only.
+pub(super) fn spawn_actor(
+    world: &mut World,
+    foundations: &Foundations,
+    practice: Practice,
+    seed: u64,
+    sac: Sac,
+) -> Entity {
+    let decoder = SkillDecoder(foundations.skills.clone());
+    world
+        .spawn((Seed(seed), sac, practice, decoder, Evaluation::default()))
+        .id()
+}
+
 /// Evaluates the newest checkpoint of every seed of a run. The settings are checked as for practice.
 pub fn evaluate_run(
     experiment: &Experiment,
@@ -60,20 +122,20 @@ pub fn evaluate_run(
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
-        let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
-        let Some(checkpoint) = latest::<SavedPractice>(&checkpoints)? else {
-            return Err(RunError::Experiment(format!(
-                "{}: the learner with seed {seed} has no checkpoint yet",
-                folder.seed(seed).display()
-            )));
+        let Some(trained) = Trained::newest(experiment, &foundations, folder, seed)? else {
+            return Err(no_checkpoint(folder, seed));
         };
-        let saved = checkpoint.state.fixed.as_ref();
-        foundations.expect_same(saved, &folder.seed(seed), "it can be evaluated with that one only")?;
-        let mut sac = foundations.learner(experiment, seed)?;
-        sac.import(checkpoint.file("learner")?)?;
-        learners.push((seed, checkpoint.step, sac));
+        learners.push((seed, trained.practice.steps, trained.sac));
     }
     evaluate(experiment, &foundations, learners, plan, settings)
+}
+
+/// The learner with this seed cannot act yet.
+pub(super) fn no_checkpoint(folder: &RunFolder, seed: u64) -> RunError {
+    RunError::Experiment(format!(
+        "{}: the learner with seed {seed} has no checkpoint yet",
+        folder.seed(seed).display()
+    ))
 }
 
 /// Rolls out the prior of a skill model without any learning: how good is the model before practice? `None` if the
@@ -121,14 +183,14 @@ fn evaluate(
     let (task, elements) = element_names(&scene);
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, EvaluationPlugin));
+    if let Some(link) = &plan.watch {
+        app.add_plugins(WatchPlugin { link: link.clone() });
+    }
     let world = app.world_mut();
     let scene = world.spawn(scene).id();
     let mut entities = Vec::new();
     for (seed, practised, sac) in learners {
-        let decoder = SkillDecoder(foundations.skills.clone());
-        let learner = world
-            .spawn((Seed(seed), sac, Practice::none(seed), decoder, Evaluation::default()))
-            .id();
+        let learner = spawn_actor(world, foundations, Practice::none(seed), seed, sac);
         entities.push((learner, seed, practised));
     }
 

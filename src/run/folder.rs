@@ -23,6 +23,8 @@ const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
 /// How the folders of learners begin.
 const SEED: &str = "seed_";
+/// In the folder of a learner, its checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
 /// How the line of [`VERSION`] begins that names the experiment.
 const EXPERIMENT_LINE: &str = "experiment ";
 /// In runs of earlier versions, names the folder of a skill model that lies elsewhere.
@@ -128,6 +130,9 @@ enum Made {
 }
 
 impl RunFolder {
+    /// What checkpoints of learners hold, as their manifests say.
+    pub(super) const LEARNER: &str = "learner";
+
     /// Makes the folder of a new run of the experiment `name`, locks it and stores the resolved experiment in it. A
     /// folder that is there must be empty.
     pub fn create(root: &Path, name: &str, resolved_experiment: &str) -> Result<Self, RunFolderError> {
@@ -211,18 +216,38 @@ impl RunFolder {
         }
     }
 
+    /// The experiment that the run was begun with, as it was named then. Runs of earlier versions do not say.
+    pub fn experiment_name(&self) -> Option<String> {
+        let version = self.read(VERSION).ok()?;
+        let found = version.lines().find_map(|line| line.strip_prefix(EXPERIMENT_LINE));
+        found.map(str::to_owned)
+    }
+
     /// Refuses a run that was begun with another experiment than the one named. Runs of earlier versions do not say.
     pub fn expect_experiment(&self, name: &str) -> Result<(), RunFolderError> {
-        let version = self.read(VERSION).unwrap_or_default();
-        let found = version.lines().find_map(|line| line.strip_prefix(EXPERIMENT_LINE));
-        match found {
-            Some(found) if default_name(found) != default_name(name) => Err(RunFolderError::OtherExperiment {
+        match self.experiment_name() {
+            Some(found) if default_name(&found) != default_name(name) => Err(RunFolderError::OtherExperiment {
                 path: self.root.clone(),
-                found: found.to_string(),
+                found,
                 wanted: name.to_string(),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The run and the seed that a learner's checkpoint belongs to, from the folder it is in:
+    /// `RUN/seed_N/checkpoints/step_M`. `None` if it lies anywhere else.
+    pub fn of_checkpoint(checkpoint: &Path) -> Option<(Self, u64)> {
+        let of = |checkpoint: &Path| {
+            let checkpoints = checkpoint.parent()?;
+            let learner = checkpoints.parent()?;
+            let seed = learner.file_name()?.to_str()?.strip_prefix(SEED)?.parse().ok()?;
+            let run = learner.parent().filter(|run| *run != Path::new(""))?;
+            let lies_there = checkpoints.file_name()? == CHECKPOINTS;
+            lies_there.then(|| Self::open(run).ok())?.map(|run| (run, seed))
+        };
+        // As it was named, so that messages name it so; but a path such as `.` does not say where it is.
+        of(checkpoint).or_else(|| of(&resolved(checkpoint)))
     }
 
     /// The default folder for an experiment: `runs/NAME`, or `runs/NAME_2` and so on if that is taken.
@@ -291,7 +316,7 @@ impl RunFolder {
 
     /// The checkpoints of the learner with this folder, of which the last `keep` stay.
     pub(super) fn learner_checkpoints(learner: &Path, keep: usize) -> Checkpoints {
-        Checkpoints::new(learner.join("checkpoints"), "learner", keep)
+        Checkpoints::new(learner.join(CHECKPOINTS), Self::LEARNER, keep)
     }
 
     /// Whether a learner of the run has a checkpoint.

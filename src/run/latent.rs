@@ -1,4 +1,6 @@
-//! Pictures of a skill model's latent space, coloured by what the demonstrator was at.
+//! Maps and pictures of a skill model's latent space, coloured by what the demonstrator was at.
+
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -8,7 +10,7 @@ use crate::metrics::MetricsWriter;
 use crate::plot::{Group, ScatterPlot, scatter_png, scatter_svg};
 use crate::pretraining::Pretrain;
 use crate::rng::{Purpose, stream};
-use crate::skills::latent::latent_map;
+use crate::skills::latent::{LatentMap, latent_map};
 
 /// The side array that says what the demonstrator was at.
 pub(super) const ELEMENT: &str = "element";
@@ -19,15 +21,9 @@ const WINDOWS: usize = 1_500;
 /// Pixels of the picture in TensorBoard.
 const PIXELS: (u32, u32) = (480, 420);
 
-/// Draws posterior means of random windows along their two principal axes: `latent.svg` in the skill folder and an
-/// image in TensorBoard, with the number of updates, if there are metrics to write. Models without a latent space have no
-/// picture.
-pub(super) fn draw_latent_space(
-    model: &dyn Pretrain,
-    dataset: &std::sync::Arc<Dataset>,
-    folder: &SkillFolder,
-    metrics: Option<(&mut MetricsWriter, u64)>,
-) -> Result<(), RunError> {
+/// Posterior means of random windows of the demonstrations along their two principal axes, labelled with what the
+/// demonstrator was at; `None` for models without a latent space.
+pub(super) fn latent_space(model: &dyn Pretrain, dataset: &Arc<Dataset>) -> Result<Option<LatentMap>, RunError> {
     let ranges = dataset.sequences();
     let mut sampler = WindowSampler::new(
         dataset.clone(),
@@ -41,7 +37,7 @@ pub(super) fn draw_latent_space(
     let states = Tensor::from_slice(states, (WINDOWS, length, state), &Device::Cpu)?;
     let actions = Tensor::from_slice(actions, (WINDOWS, length - 1, action), &Device::Cpu)?;
     let Some(latents) = model.embed(states, actions)? else {
-        return Ok(());
+        return Ok(None);
     };
 
     let names: Vec<&str> = dataset
@@ -63,8 +59,20 @@ pub(super) fn draw_latent_space(
             .get(window.sequence)
             .map_or(0, |range| range.start + window.start)
     });
-    let map = latent_map(&latents, rows.map(label).collect())?;
+    Ok(Some(latent_map(&latents, rows.map(label).collect())?))
+}
 
+/// Draws the [`latent_space`]: `latent.svg` in the skill folder and an image in TensorBoard, with the number of updates,
+/// if there are metrics to write. Models without a latent space have no picture.
+pub(super) fn draw_latent_space(
+    model: &dyn Pretrain,
+    dataset: &Arc<Dataset>,
+    folder: &SkillFolder,
+    metrics: Option<(&mut MetricsWriter, u64)>,
+) -> Result<(), RunError> {
+    let Some(map) = latent_space(model, dataset)? else {
+        return Ok(());
+    };
     let mut groups: Vec<Group> = Vec::new();
     for (label, &[x, y]) in map.labels.iter().zip(&map.points) {
         let point = (f64::from(x), f64::from(y));

@@ -15,6 +15,7 @@ use crate::files;
 use crate::metrics::{Figure, MetricsWriter, Progress};
 use crate::pretraining::{Averages, Batches, Pretrain, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
+use crate::scene::CompiledScene;
 use crate::skills::{SkillDims, Standardiser};
 
 /// Updates between two lines of metrics.
@@ -31,7 +32,7 @@ pub fn pretrain(
 ) -> Result<Ended, RunError> {
     let config = &experiment.pretraining;
     config.validate().map_err(RunError::Experiment)?;
-    check_sizes(experiment, dataset)?;
+    check_sizes(&experiment.scene, &load_scene(experiment)?, dataset)?;
     let saved = SavedModel {
         model: experiment.skill_model.clone(),
         observation: dataset.observation_dim(),
@@ -213,9 +214,8 @@ fn draw(
     }
 }
 
-/// Fails if the demonstrations come from another kind of scene: a model trained on them would be of no use.
-fn check_sizes(experiment: &Experiment, dataset: &Dataset) -> Result<(), RunError> {
-    let scene = load_scene(experiment)?;
+/// Fails if the demonstrations come from another kind of scene than the one with this name.
+pub(super) fn check_sizes(name: &str, scene: &CompiledScene, dataset: &Dataset) -> Result<(), RunError> {
     let (found, expected) = (
         (dataset.observation_dim(), dataset.action_dim()),
         (scene.observation_len(), scene.action_len()),
@@ -224,11 +224,10 @@ fn check_sizes(experiment: &Experiment, dataset: &Dataset) -> Result<(), RunErro
         return Ok(());
     }
     Err(RunError::Experiment(format!(
-        "{}: the demonstrations have {} observed numbers and {} action numbers; scene `{}` has {} and {}",
+        "{}: the demonstrations have {} observed numbers and {} action numbers; scene `{name}` has {} and {}",
         dataset.origin(),
         found.0,
         found.1,
-        experiment.scene,
         expected.0,
         expected.1
     )))

@@ -29,6 +29,7 @@ use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
 use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel, Standardiser};
+use crate::watch::{WatchPlugin, WorldLink};
 
 /// What a learner's policy starts from and acts through.
 #[derive(Clone)]
@@ -53,6 +54,8 @@ pub struct TrainPlan<'a> {
     pub folder: &'a RunFolder,
     /// Whether learners go on from their checkpoints.
     pub resume: bool,
+    /// The link to whoever watches.
+    pub watch: Option<WorldLink>,
 }
 
 impl Foundations {
@@ -203,6 +206,9 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
+    if let Some(link) = &plan.watch {
+        app.add_plugins(WatchPlugin { link: link.clone() });
+    }
     let world = app.world_mut();
     world.insert_resource(ElementNames { task, scene: elements });
     let scene = world.spawn(scene).id();
@@ -379,11 +385,14 @@ fn spawn_learner(
         return Ok(None);
     }
     // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
-    let writer = if plan.resume {
+    let mut writer = if plan.resume {
         MetricsWriter::resume(&root, steps)?
     } else {
         MetricsWriter::create(&root)?
     };
+    if let Some(link) = &plan.watch {
+        writer.tell(seed, link.metrics.clone());
+    }
 
     let bar = world
         .resource_mut::<Bars>()

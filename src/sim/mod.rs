@@ -51,7 +51,6 @@ pub use state::EnvironmentState;
 
 use std::sync::Arc;
 
-use bevy::ecs::batching::BatchingStrategy;
 use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 use mujoco_rs::error::MjDataError;
@@ -61,7 +60,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rng::{Purpose, Stream, stream};
 use crate::scene::CompiledScene;
-use crate::tick::{Tick, TickSystems};
+use crate::tick::{Tick, TickSystems, spread};
 
 /// State of the physics. The model behind it is shared.
 #[derive(Component, Debug, Deref, DerefMut)]
@@ -265,18 +264,32 @@ pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledSce
     if !environments.iter().any(|(.., parts)| parts.outcome.ended()) {
         return;
     }
-    environments
-        .par_iter_mut()
-        .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(|(scene, slot, mut physics, mut parts)| {
-            if !parts.outcome.ended() {
-                return;
-            }
-            let Ok(scene) = scenes.get(scene.0) else { return };
-            let next = Episode::new(parts.episode.seed, parts.episode.index + 1);
-            step::reset(scene, &mut physics);
-            parts.parts().begin(scene, &physics, *slot, next);
-        });
+    spread(environments.iter_mut(), |(scene, slot, mut physics, mut parts)| {
+        if !parts.outcome.ended() {
+            return;
+        }
+        let Ok(scene) = scenes.get(scene.0) else { return };
+        let next = Episode::new(parts.episode.seed, parts.episode.index + 1);
+        step::reset(scene, &mut physics);
+        parts.parts().begin(scene, &physics, *slot, next);
+    });
+}
+
+/// Breaks off the running episode of one environment between two ticks, and begins the one with this number, or the
+/// next one. Returns the number of the new one; `None` for what is no environment.
+///
+/// No step of the tick before is taken back, but nothing ends either: whoever records the episode has to forget it.
+pub fn restart_episode(
+    In((environment, index)): In<(Entity, Option<u64>)>,
+    mut environments: Query<Begin>,
+    scenes: Query<&CompiledScene>,
+) -> Option<u64> {
+    let (scene, slot, mut physics, mut parts) = environments.get_mut(environment).ok()?;
+    let scene = scenes.get(scene.0).ok()?;
+    let next = Episode::new(parts.episode.seed, index.unwrap_or(parts.episode.index + 1));
+    step::reset(scene, &mut physics);
+    parts.parts().begin(scene, &physics, *slot, next);
+    Some(next.index)
 }
 
 /// Makes the observation after the last step the one that agents decide on.
@@ -294,16 +307,15 @@ type Simulate<'a> = (
     &'a mut Outcome,
 );
 
-/// Advances the physics of every environment by one control step, spread over the compute threads.
+/// Advances the physics of every environment by one control step, spread over the worker threads.
 pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>) {
-    // A control step takes about a millisecond, a task about a microsecond: one environment per task balances best.
-    environments
-        .par_iter_mut()
-        .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(|(scene, action, measurement, mut physics, mut outcome)| {
+    spread(
+        environments.iter_mut(),
+        |(scene, action, measurement, mut physics, mut outcome)| {
             let Ok(scene) = scenes.get(scene.0) else { return };
             *outcome = step::advance(scene, measurement, action, &mut physics);
-        });
+        },
+    );
 }
 
 type Score<'a> = (&'a InstanceOf, &'a Physics, &'a Observation, PartsQuery);

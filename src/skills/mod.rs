@@ -199,6 +199,16 @@ impl ActiveSkill {
         self.elapsed = 0;
     }
 
+    /// Ticks of the skill that are done.
+    pub fn elapsed(&self) -> usize {
+        self.elapsed
+    }
+
+    /// Ticks of the skill in all; 0 if none was begun.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// The skill, empty before the first one has begun.
     pub fn skill(&self) -> &[f32] {
         &self.skill

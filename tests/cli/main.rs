@@ -9,3 +9,4 @@ mod interruption;
 mod program;
 mod resuming;
 mod same_bits;
+mod watch;

@@ -98,6 +98,15 @@ impl Place {
         self.start(arguments).wait()
     }
 
+    /// Runs the program where there is no screen.
+    pub fn run_without_display(&self, arguments: &str) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_apprentice"));
+        for variable in ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"] {
+            command.env_remove(variable);
+        }
+        self.spawn(command.args(arguments.split_whitespace())).wait()
+    }
+
     /// Runs the program where no file may grow beyond `kilobytes`, as on a full disk.
     pub fn run_with_small_files(&self, kilobytes: usize, arguments: &str) -> Ran {
         // In a POSIX shell the unit is 512 bytes, in bash 1024.
