@@ -21,7 +21,7 @@ use crate::replay::{ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickCount, TickSystems, spread, stop_on_error};
+use crate::tick::{Faults, Tick, TickCount, TickSystems, Workers, stop_on_error};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -299,7 +299,7 @@ type LearningItem<'a> = (
 );
 
 /// Every learner takes the updates that are due, one thread each.
-pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, faults: Res<Faults>) {
+pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, workers: Res<Workers>, faults: Res<Faults>) {
     let updates = |(seed, mut sac, practice, mut recent, replays): LearningItem| {
         let Ok(buffer) = buffers.get(replays.0) else { return };
         let practice = practice.into_inner();
@@ -310,11 +310,7 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, fault
             }
         }
     };
-    // The task of a single learner would wait behind those of the environments.
-    if let Ok(only) = learners.single_mut() {
-        return updates(only);
-    }
-    spread(learners.iter_mut(), updates);
+    workers.spread(learners.iter_mut(), updates);
 }
 
 /// A whole update of a learner: a batch from its replay buffer, drawn with `batches`; random numbers, drawn with

@@ -10,6 +10,7 @@
 
 use bevy::ecs::schedule::{LogLevel, MultiThreadedExecutor, ScheduleBuildSettings, ScheduleLabel};
 use bevy::prelude::*;
+use bevy::tasks::ComputeTaskPool;
 use crossbeam::channel::{self, Receiver, Sender};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
@@ -90,12 +91,40 @@ pub fn stop_on_error<E: std::fmt::Display>(In(result): In<Result<(), E>>, faults
     }
 }
 
-/// Spreads heavy work over rayon's threads, one item after another to whoever is free.
-///
-/// Not over Bevy's own threads: the systems of a window share those, and each would wait behind a whole tick of work.
-pub(crate) fn spread<I: Send>(items: impl Iterator<Item = I>, work: impl Fn(I) + Send + Sync) {
-    let items: Vec<I> = items.collect();
-    items.into_par_iter().with_max_len(1).for_each(work);
+/// The threads that the heavy work of a tick, physics and learning, is spread over.
+#[derive(Resource, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Workers {
+    /// Bevy's, on which the systems run as well: a learner has a thread to itself while the others simulate.
+    #[default]
+    Systems,
+    /// rayon's. The systems of a window share Bevy's threads, and each of them would wait behind a whole tick of work.
+    Apart,
+}
+
+impl Workers {
+    /// Does `work` for every item, one after another by whoever is free.
+    pub(crate) fn spread<I: Send>(self, items: impl Iterator<Item = I>, work: impl Fn(I) + Send + Sync) {
+        match self {
+            Self::Apart => {
+                let items: Vec<I> = items.collect();
+                items.into_par_iter().with_max_len(1).for_each(work);
+            }
+            Self::Systems => {
+                let work = &work;
+                let mut items = items.peekable();
+                let Some(first) = items.next() else { return };
+                // The task of a single learner would wait behind those of the environments.
+                if items.peek().is_none() {
+                    return work(first);
+                }
+                ComputeTaskPool::get().scope(|scope| {
+                    for item in std::iter::once(first).chain(items) {
+                        scope.spawn(async move { work(item) });
+                    }
+                });
+            }
+        }
+    }
 }
 
 /// Adds the [`Tick`] schedule with its sets in order. Ambiguous system order is an error.
@@ -103,7 +132,9 @@ pub struct TickPlugin;
 
 impl Plugin for TickPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<TickCount>().init_resource::<Faults>();
+        app.init_resource::<TickCount>()
+            .init_resource::<Faults>()
+            .init_resource::<Workers>();
         app.edit_schedule(Tick, |schedule| {
             use TickSystems::*;
             schedule

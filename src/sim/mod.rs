@@ -60,7 +60,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rng::{Purpose, Stream, stream};
 use crate::scene::CompiledScene;
-use crate::tick::{Tick, TickSystems, spread};
+use crate::tick::{Tick, TickSystems, Workers};
 
 /// State of the physics. The model behind it is shared.
 #[derive(Component, Debug, Deref, DerefMut)]
@@ -260,11 +260,11 @@ impl PartsQueryItem<'_, '_> {
 type Begin<'a> = (&'a InstanceOf, &'a Slot, &'a mut Physics, PartsQuery);
 
 /// Starts the next episode of every environment whose last one has ended.
-pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledScene>) {
+pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledScene>, workers: Res<Workers>) {
     if !environments.iter().any(|(.., parts)| parts.outcome.ended()) {
         return;
     }
-    spread(environments.iter_mut(), |(scene, slot, mut physics, mut parts)| {
+    workers.spread(environments.iter_mut(), |(scene, slot, mut physics, mut parts)| {
         if !parts.outcome.ended() {
             return;
         }
@@ -308,8 +308,8 @@ type Simulate<'a> = (
 );
 
 /// Advances the physics of every environment by one control step, spread over the worker threads.
-pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>) {
-    spread(
+pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>, workers: Res<Workers>) {
+    workers.spread(
         environments.iter_mut(),
         |(scene, action, measurement, mut physics, mut outcome)| {
             let Ok(scene) = scenes.get(scene.0) else { return };

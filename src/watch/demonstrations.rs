@@ -25,7 +25,7 @@ use crate::sim::{
     Action, Episode, InstanceOf, Measurement, NextObservation, Observation, Outcome, Physics, SimError, TaskProgress,
     spawn_environment, step,
 };
-use crate::tick::{Tick, TickSystems, spread};
+use crate::tick::{Tick, TickSystems, Workers};
 
 /// Plays demonstrations in the environments of [`spawn_demonstrations`], one row in a [`Tick`]. Takes the place of
 /// [`SimPlugin`](crate::sim::SimPlugin).
@@ -133,9 +133,10 @@ pub fn show_rows(
     demonstrations: Res<Demonstrations>,
     mut environments: Query<Shown, With<Plays>>,
     scenes: Query<&CompiledScene>,
+    workers: Res<Workers>,
 ) {
     let dataset = &*demonstrations.dataset;
-    spread(
+    workers.spread(
         environments.iter_mut(),
         |(scene, mut physics, seen, (mut episode, mut progress, mut outcome))| {
             let (Ok(scene), Some(rows)) = (scenes.get(scene.0), demonstrations.rows(&episode)) else {

@@ -25,7 +25,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use mujoco_rs::wrappers::mj_model::MjModel;
 
 use crate::metrics::Row;
-use crate::tick::{Tick, TickSystems};
+use crate::tick::{Tick, TickSystems, Workers};
 
 /// Adds the systems that publish snapshots and follow requests.
 pub struct WatchPlugin {
@@ -36,6 +36,7 @@ pub struct WatchPlugin {
 impl Plugin for WatchPlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(self.link.clone())
+            .insert_resource(Workers::Apart)
             .init_resource::<hold::Clock>()
             .init_resource::<inspect::Inspection>()
             .init_resource::<publish::RecentSkills>()
