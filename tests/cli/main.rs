@@ -5,6 +5,7 @@
 mod chain;
 mod errors;
 mod experiments;
+mod film;
 mod interruption;
 mod program;
 mod resuming;
