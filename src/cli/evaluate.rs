@@ -11,6 +11,7 @@ use crate::run::{FilmError, Filming, RunError};
 
 /// Evaluate the newest checkpoints of a run: completed elements per episode, with interval, per element.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "apprentice evaluate <RUN> [PATH=VALUE]... [OPTIONS]")]
 pub(super) struct Arguments {
     /// Folder of the run.
     run: PathBuf,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::watch::Speed;
-use super::{Begun, Failure, TrainingArguments, ended, skills_for};
+use super::{Begun, Failure, TrainingArguments, ended, print, skills_for};
 use crate::app::Ended;
 use crate::run::{self, Settings, TrainPlan};
 
@@ -50,6 +50,7 @@ fn practise(run: &Begun, arguments: &Arguments, speed: Speed, settings: &Setting
     if !arguments.window {
         return Ok(run::train(&run.experiment, &plan(None), settings)?);
     }
+    print(format_args!("practising in {}", run.folder.root().display()))?;
     let subject = run::subject_of_run(&run.experiment, &run.folder, skills.as_deref(), &scene, true);
     let session = run::in_window(subject, speed.pace(scene.period()), settings, |link| {
         run::train(&run.experiment, &plan(Some(link)), settings)

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     /// [default: fast for practice, else real].
     #[arg(long, value_name = "SPEED", value_parser = Speed::parse)]
     pace: Option<Speed>,
-    /// Begin with a pause.
+    /// Begin with a pause, after the first tick.
     #[arg(long, conflicts_with = "pace")]
     paused: bool,
     /// Scene in which demonstrations are played [default: the one the file names, else kitchen].
@@ -315,11 +315,7 @@ fn act(
     let environments = arguments.environments.map_or(experiment.environments, usize::from);
     let scene = actors.scene();
     let pace = arguments.speed(Speed::Times(1.0)).pace(scene.period());
-    let mut subject = run::subject_of_run(experiment, folder, skills, scene, false);
-    let practised = actors
-        .practised()
-        .map(|(seed, steps)| format!("seed {seed} after {steps} steps"));
-    subject.title = format!("{} ({})", subject.title, practised.collect::<Vec<_>>().join(", "));
+    let subject = run::subject_of_run(experiment, folder, skills, scene, false);
     let session = run::in_window(subject, pace, settings, |link| {
         actors.act(environments, behaviour, link, settings)
     })?;

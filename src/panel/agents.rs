@@ -147,18 +147,17 @@ fn learners(ui: &mut Ui, learners: &[LearnerView]) {
 fn learner(ui: &mut Ui, learner: &LearnerView) {
     ui.horizontal(|ui| {
         ui.label(RichText::new(format!("⏺ seed {}", learner.seed)).color(of_seed(learner.seed)));
-        let (share, text) = match learner.budget {
-            Some(budget) => {
-                let text = format!("{} / {} steps", counted(learner.steps), counted(budget));
-                (learner.steps as f32 / budget.max(1) as f32, text)
-            }
-            None => (0.0, format!("{} steps", counted(learner.steps))),
+        let explained = "Environment steps that the learner has practised, of its budget.";
+        let Some(budget) = learner.budget else {
+            figure(ui, &counted(learner.steps), "steps", explained);
+            return;
         };
-        let bar = ProgressBar::new(share)
+        let text = format!("{} / {} steps", counted(learner.steps), counted(budget));
+        let bar = ProgressBar::new(learner.steps as f32 / budget.max(1) as f32)
             .text(RichText::new(text).small())
+            .corner_radius(2.0)
             .desired_height(14.0);
-        ui.add(bar)
-            .on_hover_text("Environment steps that the learner has practised, of its budget.");
+        ui.add(bar).on_hover_text(explained);
     });
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 10.0;

@@ -269,10 +269,8 @@ fn arrange(mut commands: Commands, mut crowd: ResMut<Crowd>, instances: Query<&I
     }
     let lasting = environments.iter().filter(|view| !view.evaluates).count();
     if crowd.columns == 0 {
-        // As wide as a picture of 3 to 2 is, seen from halfway up.
-        let half = crowd.half_extents();
-        let shape = (half.z + 0.5 * GAP) / (half.x + 0.5 * GAP);
-        crowd.columns = ((lasting.max(1) as f32 * 1.9 * shape).sqrt().round() as usize).clamp(1, lasting.max(1));
+        // A little wider than deep, as pictures are.
+        crowd.columns = ((1.3 * lasting as f32).sqrt().round() as usize).clamp(1, lasting.max(1));
         crowd.first_free_row = lasting.div_ceil(crowd.columns);
     }
     for view in environments {

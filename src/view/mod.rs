@@ -70,7 +70,11 @@ impl Plugin for PicturePlugin {
             ended: None,
         })
         .insert_resource(curves)
-        .init_resource::<ViewState>()
+        .insert_resource(ViewState {
+            learning: self.subject.trains || !self.subject.metrics.is_empty(),
+            skill_map: self.subject.skill_map.is_some(),
+            ..ViewState::default()
+        })
         .configure_sets(Update, (Receive, Arrange, Pose, Camera).chain())
         .add_plugins((crowd::CrowdPlugin, stage::StagePlugin, camera::CameraPlugin));
     }

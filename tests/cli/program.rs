@@ -100,10 +100,16 @@ impl Place {
 
     /// Runs the program where there is no screen.
     pub fn run_without_display(&self, arguments: &str) -> Ran {
+        self.run_at_display(None, arguments)
+    }
+
+    /// Runs the program with this display and no other.
+    pub fn run_at_display(&self, display: Option<&str>, arguments: &str) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_apprentice"));
         for variable in ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET"] {
             command.env_remove(variable);
         }
+        command.envs(display.map(|display| ("DISPLAY", display)));
         self.spawn(command.args(arguments.split_whitespace())).wait()
     }
 

@@ -161,6 +161,11 @@ fn without_a_screen_nothing_is_begun() {
             "{arguments}"
         );
     }
+    for nobody in ["nonsense", ":x", ":61234"].iter().filter(|_| cfg!(feature = "window")) {
+        let ran = place.run_at_display(Some(*nobody), "watch kitchen/sac --out out");
+        ran.fails_with(nobody, &[&format!("no window can be opened: DISPLAY={nobody}: ")]);
+        assert!(!place.path("out").exists());
+    }
 }
 
 #[test]

@@ -181,14 +181,14 @@ fn draw_labels(
             continue;
         }
         let done = environment.completed();
-        let mut text = format!("{}", environment.slot);
+        let mut text = format!("#{}", environment.slot);
         if watched.current.learners.len() > 1 {
-            text = format!("{}.{text}", environment.seed);
+            text = format!("seed {} {text}", environment.seed);
         }
         if environment.evaluates {
             text = format!("evaluation {}", environment.slot);
         }
-        text += &format!("  {:.0}", environment.return_);
+        text += &format!("  return {:.0}", environment.return_);
         if !environment.done.is_empty() {
             text += &format!("  {done}/{}", environment.done.len());
         }
