@@ -250,6 +250,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_drag_turns_and_shifts() {
+        let mut orbit = Orbit::default();
+        let before = orbit.wanted;
+        orbit.turn(Vec2::new(100.0, -50.0));
+        assert!((orbit.wanted.yaw - (before.yaw - 0.6)).abs() < 1e-6);
+        assert!((orbit.wanted.pitch - (before.pitch - 0.3)).abs() < 1e-6);
+        orbit.turn(Vec2::new(0.0, 1e6));
+        assert!(orbit.wanted.pitch < std::f32::consts::FRAC_PI_2, "never over the top");
+        let focus = orbit.wanted.focus;
+        orbit.shift(Vec2::new(10.0, 0.0), 720.0);
+        let moved = orbit.wanted.focus - focus;
+        let right = orbit.wanted.transform().right().as_vec3();
+        assert!(moved.dot(right) < 0.0, "the picture follows the pointer");
+        orbit.approach(3.0);
+        assert!(orbit.wanted.distance < before.distance && orbit.steered);
+    }
+
+    #[test]
     fn a_box_that_fits_is_inside_the_picture() {
         let (half, field, aspect) = (Vec3::new(8.0, 1.5, 6.0), 0.8, 1.6);
         for (yaw, pitch) in [(0.0, 0.6), (0.7, 1.2), (-2.0, 0.2)] {
