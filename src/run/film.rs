@@ -15,10 +15,11 @@ use crate::app;
 use crate::experiment::Experiment;
 use crate::metrics::Progress;
 use crate::scene::CompiledScene;
+use crate::view::crowd;
 use crate::view::offscreen::Viewpoint;
 use crate::view::video::{Video, VideoError, VideoWriter};
 use crate::view::{Offscreen, ViewError};
-use crate::watch::{EnvironmentView, Pace, Pose, Snapshot, Subject, WatcherLink, WorldLink, link, moving_bodies};
+use crate::watch::{EnvironmentView, Pace, Snapshot, Subject, WatcherLink, WorldLink, link, moving_bodies};
 
 /// Height of the pictures, pixels. They are as wide as the scene's first camera says.
 const HEIGHT: u32 = 480;
@@ -241,17 +242,10 @@ fn alone(snapshot: &Snapshot, index: usize, view: &EnvironmentView, moving: usiz
 
 /// What is to be seen between two ticks.
 fn between(from: &Snapshot, to: &Snapshot, progress: f32) -> Snapshot {
-    let pose = |(from, to): (&Pose, &Pose)| {
-        let quat = |[w, x, y, z]: [f32; 4]| Quat::from_xyzw(x, y, z, w);
-        let rotation = quat(from.rotation).lerp(quat(to.rotation), progress);
-        let position = Vec3::from(from.position).lerp(Vec3::from(to.position), progress);
-        Pose {
-            position: position.to_array(),
-            rotation: [rotation.w, rotation.x, rotation.y, rotation.z],
-        }
-    };
     Snapshot {
-        poses: from.poses.iter().zip(&to.poses).map(pose).collect(),
+        poses: (from.poses.iter().zip(&to.poses))
+            .map(|(from, to)| crowd::between(from, to, progress))
+            .collect(),
         ..from.clone()
     }
 }
@@ -267,6 +261,7 @@ pub fn default_video(run: &Path, overridden: bool) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Pose;
 
     #[test]
     fn ticks_far_apart_get_pictures_in_between() {

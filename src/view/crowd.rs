@@ -474,7 +474,8 @@ fn transform_of(pose: &Pose) -> Transform {
     }
 }
 
-fn between(from: &Pose, to: &Pose, progress: f32) -> Pose {
+/// The pose between two, 0 to 1 of the way.
+pub(crate) fn between(from: &Pose, to: &Pose, progress: f32) -> Pose {
     let quat = |[w, x, y, z]: [f32; 4]| Quat::from_xyzw(x, y, z, w);
     let rotation = quat(from.rotation).slerp(quat(to.rotation), progress);
     Pose {
