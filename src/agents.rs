@@ -22,8 +22,8 @@ use crate::learners::skill_recorder::{SkillRecorder, TransitionRule};
 use crate::practice::{LearnerFailed, Practice, Replays, Seed};
 use crate::replay::{End, ReplayBuffer, ReplayError, Transition};
 use crate::rng::Stream;
-use crate::sim::{Action, EnvironmentState, NextObservation, Observation, Outcome, SimError};
-use crate::skills::{ActiveSkill, Decoding, SkillError, SkillModel};
+use crate::sim::{Action, EnvironmentState, NextObservation, NextPixels, Observation, Outcome, Pixels, SimError};
+use crate::skills::{ActiveSkill, Decoding, Sees, SkillError, SkillModel, extend_with_brightness};
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
 /// The environment an agent acts in.
@@ -89,9 +89,11 @@ pub struct Completed(Vec<OwnedTransition>);
 #[derive(Debug, Clone)]
 struct OwnedTransition {
     observation: Vec<f32>,
+    pixels: Option<Vec<u8>>,
     action: Vec<f32>,
     reward: f32,
     next_observation: Vec<f32>,
+    next_pixels: Option<Vec<u8>>,
     steps: u32,
     end: End,
 }
@@ -100,9 +102,11 @@ impl Completed {
     fn keep(&mut self, transition: Transition<'_>) {
         self.0.push(OwnedTransition {
             observation: transition.observation.to_vec(),
+            pixels: transition.pixels.map(<[u8]>::to_vec),
             action: transition.action.to_vec(),
             reward: transition.reward,
             next_observation: transition.next_observation.to_vec(),
+            next_pixels: transition.next_pixels.map(<[u8]>::to_vec),
             steps: transition.steps,
             end: transition.end,
         });
@@ -176,7 +180,51 @@ pub enum AgentError {
     /// A tensor could not be made.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// A network sees pictures, and the environment has none.
+    #[error("the policy or the skill model sees pictures, and the scene has none (`observation.pixels`)")]
+    NoPictures,
 }
+
+/// What a network looks at in several environments, one row for each.
+struct Views {
+    sees: Sees,
+    rows: Vec<f32>,
+    count: usize,
+}
+
+impl Views {
+    fn new(sees: Sees) -> Self {
+        Self {
+            sees,
+            rows: Vec::new(),
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, observation: &Observation, pixels: Option<&Pixels>) -> Result<(), AgentError> {
+        match self.sees {
+            Sees::Numbers => self.rows.extend_from_slice(observation),
+            Sees::Pixels(_) => extend_with_brightness(&mut self.rows, pixels.ok_or(AgentError::NoPictures)?),
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// `[B, S]`, or `[B, 3 * frames, size, size]`.
+    fn into_tensor(self) -> candle_core::Result<Tensor> {
+        let Self { sees, rows, count } = self;
+        match sees {
+            Sees::Numbers => {
+                let width = rows.len().checked_div(count).unwrap_or(0);
+                Tensor::from_vec(rows, (count, width), &Device::Cpu)
+            }
+            Sees::Pixels(dims) => Tensor::from_vec(rows, dims.shape(count), &Device::Cpu),
+        }
+    }
+}
+
+/// What agents see.
+type Seen<'a> = (&'a Observation, Option<&'a Pixels>);
 
 /// Everything an agent starts with.
 pub fn agent_bundle(
@@ -212,7 +260,7 @@ type Deciding<'a> = (
 pub fn choose_skills(
     mut learners: Query<(&Seed, &Sac, &SkillDecoder, &mut Practice, &Agents)>,
     mut agents: Query<Deciding>,
-    observations: Query<&Observation>,
+    observations: Query<Seen>,
 ) -> Result<(), LearnerFailed<AgentError>> {
     for (seed, sac, decoder, mut practice, members) in &mut learners {
         for practising in [true, false] {
@@ -238,24 +286,31 @@ fn choose(
     members: &Agents,
     practising: bool,
     agents: &mut Query<Deciding>,
-    observations: &Query<&Observation>,
+    observations: &Query<Seen>,
 ) -> Result<(), AgentError> {
     let width = decoder.0.space().width();
     let length = decoder.0.lengths().first().copied().unwrap_or(1);
     let mut due = Vec::new();
-    let (mut rows, mut noise) = (Vec::new(), Vec::new());
+    let mut noise = Vec::new();
+    let plans = decoder.0.decoding() == Decoding::Plan;
+    let mut views = Views::new(sac.sees());
+    // A policy may see numbers where the skill model sees pictures.
+    let mut begun = (plans && decoder.0.sees() != sac.sees()).then(|| Views::new(decoder.0.sees()));
     for member in members.iter() {
         let Ok((acts_in, behaviour, skill, mut stream, ..)) = agents.get_mut(member) else {
             continue;
         };
-        let Ok(observation) = observations.get(acts_in.0) else {
+        let Ok((observation, pixels)) = observations.get(acts_in.0) else {
             continue;
         };
         if behaviour.practises() != practising || !skill.active.is_over() {
             continue;
         }
         due.push(member);
-        rows.extend_from_slice(observation);
+        views.add(observation, pixels)?;
+        if let Some(begun) = &mut begun {
+            begun.add(observation, pixels)?;
+        }
         let start = noise.len();
         noise.resize(start + width, 0.0);
         if *behaviour != Behaviour::MostLikely {
@@ -265,7 +320,7 @@ fn choose(
     if due.is_empty() {
         return Ok(());
     }
-    let observed = Tensor::from_vec(rows, (due.len(), decoder.0.dims().state), &Device::Cpu)?;
+    let observed = views.into_tensor()?;
     let skills = if practising && practice.warms_up() {
         sac.act_at_random(&observed, &mut practice.exploration)?
     } else {
@@ -273,22 +328,24 @@ fn choose(
         sac.act(&observed, Pick::Sample(&noise))?
     };
     let skills = skills.to_vec2::<f32>()?;
-    let plans = match decoder.0.decoding() {
-        Decoding::React => None,
-        Decoding::Plan => {
-            let flat: Vec<f32> = skills.iter().flatten().copied().collect();
-            let skills = Tensor::from_vec(flat, (due.len(), width), &Device::Cpu)?;
-            Some(decoder.0.plan(&observed, &skills, length)?.to_vec3::<f32>()?)
-        }
+    let plans = if plans {
+        let begun = begun.map_or(Ok(observed), Views::into_tensor)?;
+        let flat: Vec<f32> = skills.iter().flatten().copied().collect();
+        let skills = Tensor::from_vec(flat, (due.len(), width), &Device::Cpu)?;
+        Some(decoder.0.plan(&begun, &skills, length)?.to_vec3::<f32>()?)
+    } else {
+        None
     };
+    let records_pixels = sac.pixels().is_some();
     for (row, (&member, chosen)) in due.iter().zip(&skills).enumerate() {
         let Ok((acts_in, _, mut skill, _, mut recorder, mut completed)) = agents.get_mut(member) else {
             continue;
         };
-        let Ok(observation) = observations.get(acts_in.0) else {
+        let Ok((observation, pixels)) = observations.get(acts_in.0) else {
             continue;
         };
-        if practising && let Some(transition) = recorder.decide(observation, chosen) {
+        let pixels = pixels.filter(|_| records_pixels).map(|pixels| pixels.as_slice());
+        if practising && let Some(transition) = recorder.decide(observation, pixels, chosen) {
             completed.keep(transition);
         }
         skill.active.begin(chosen, length);
@@ -305,7 +362,7 @@ fn choose(
 pub fn decode_actions(
     learners: Query<(&Seed, &SkillDecoder, &Agents)>,
     mut agents: Query<(&ActsIn, &Behaviour, &mut CurrentSkill)>,
-    mut environments: Query<(&Observation, &mut Action)>,
+    mut environments: Query<(Seen, &mut Action)>,
 ) -> Result<(), LearnerFailed<AgentError>> {
     for (seed, decoder, members) in &learners {
         for practising in [true, false] {
@@ -320,10 +377,11 @@ fn decode(
     members: &Agents,
     practising: bool,
     agents: &mut Query<(&ActsIn, &Behaviour, &mut CurrentSkill)>,
-    environments: &mut Query<(&Observation, &mut Action)>,
+    environments: &mut Query<(Seen, &mut Action)>,
 ) -> Result<(), AgentError> {
     let mut acting = Vec::new();
-    let (mut observed, mut skills) = (Vec::new(), Vec::new());
+    let mut skills = Vec::new();
+    let mut views = Views::new(decoder.0.sees());
     for member in members.iter() {
         let Ok((acts_in, behaviour, mut skill)) = agents.get_mut(member) else {
             continue;
@@ -331,7 +389,7 @@ fn decode(
         if behaviour.practises() != practising {
             continue;
         }
-        let Ok((observation, mut action)) = environments.get_mut(acts_in.0) else {
+        let Ok(((observation, pixels), mut action)) = environments.get_mut(acts_in.0) else {
             continue;
         };
         skill.active.advance();
@@ -340,14 +398,14 @@ fn decode(
             continue;
         }
         acting.push(acts_in.0);
-        observed.extend_from_slice(observation);
+        views.add(observation, pixels)?;
         skills.extend_from_slice(skill.active.skill());
     }
     if acting.is_empty() {
         return Ok(());
     }
     let rows = acting.len();
-    let observed = Tensor::from_vec(observed, (rows, decoder.0.dims().state), &Device::Cpu)?;
+    let observed = views.into_tensor()?;
     let skills = Tensor::from_vec(skills, (rows, decoder.0.space().width()), &Device::Cpu)?;
     let actions = decoder.0.act(&observed, &skills)?.to_vec2::<f32>()?;
     for (environment, values) in acting.into_iter().zip(actions) {
@@ -360,17 +418,19 @@ fn decode(
 
 /// Adds the step just taken to the transition each agent is in; the skill of an ended episode is dropped.
 pub fn record_steps(
+    learners: Query<&Sac>,
     mut agents: Query<(
         &ActsIn,
+        &LearnsWith,
         &Behaviour,
         &mut CurrentSkill,
         &mut SkillRecorder,
         &mut Completed,
     )>,
-    environments: Query<(&Outcome, &NextObservation)>,
+    environments: Query<(&Outcome, &NextObservation, Option<&NextPixels>)>,
 ) {
-    for (acts_in, behaviour, mut skill, mut recorder, mut completed) in &mut agents {
-        let Ok((outcome, next)) = environments.get(acts_in.0) else {
+    for (acts_in, learner, behaviour, mut skill, mut recorder, mut completed) in &mut agents {
+        let Ok((outcome, next, pixels)) = environments.get(acts_in.0) else {
             continue;
         };
         if outcome.ended() {
@@ -389,7 +449,9 @@ pub fn record_steps(
             Outcome { truncated: true, .. } => End::TimedOut,
             _ => End::Continues,
         };
-        if let Some(transition) = recorder.step(outcome.reward, next, end) {
+        let records_pixels = learners.get(learner.0).is_ok_and(|sac| sac.pixels().is_some());
+        let pixels = pixels.filter(|_| records_pixels).map(|pixels| pixels.as_slice());
+        if let Some(transition) = recorder.step(outcome.reward, next, pixels, end) {
             completed.keep(transition);
         }
     }
@@ -412,9 +474,11 @@ pub fn store_transitions(
             for transition in completed.0.drain(..) {
                 let stored = buffer.push(Transition {
                     observation: &transition.observation,
+                    pixels: transition.pixels.as_deref(),
                     action: &transition.action,
                     reward: transition.reward,
                     next_observation: &transition.next_observation,
+                    next_pixels: transition.next_pixels.as_deref(),
                     steps: transition.steps,
                     end: transition.end,
                 });

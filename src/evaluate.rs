@@ -12,6 +12,7 @@ use crate::metrics::statistics::{self, Interval, Statistic};
 use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed};
 use crate::reports::next_multiple;
 use crate::rng::{Purpose, stream};
+use crate::scene::{CompiledReward, CompiledScene};
 use crate::sim::{Episode, Outcome, SimError, TaskProgress, spawn_environment};
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
@@ -179,6 +180,102 @@ pub fn gather_results(
     }
 }
 
+/// What episodes of a scene are measured by: the names of what is reported of them.
+#[derive(Resource, Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Elements of the task, in its order.
+    pub task: Vec<String>,
+    /// Elements of the scene, in its order.
+    pub scene: Vec<String>,
+    /// What terms of the reward report.
+    pub figures: Vec<String>,
+    /// Elements of the scene that terms of the reward are about; reaching all of them is success where the task has no
+    /// elements.
+    pub goals: Vec<usize>,
+}
+
+/// The one number of an episode that says most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Headline {
+    /// Completed elements of the task.
+    Completed,
+    /// Whether the goals were reached.
+    Success,
+    /// A figure that the reward reports, by its place.
+    Figure(usize),
+    /// Sum of the rewards.
+    Return,
+}
+
+impl Measures {
+    /// Those of a scene.
+    pub fn of(scene: &CompiledScene) -> Self {
+        let names: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
+        let goals = scene.rewards().iter().filter_map(|reward| match reward {
+            CompiledReward::Near { element, .. } => Some(*element),
+            CompiledReward::Stack { .. } => None,
+        });
+        Self {
+            task: (scene.task().iter())
+                .filter_map(|&index| names.get(index).cloned())
+                .collect(),
+            figures: scene.figures().to_vec(),
+            goals: goals.collect(),
+            scene: names,
+        }
+    }
+
+    /// What says most: completed elements where the task has any, else the goals of the reward, else its first figure.
+    pub fn headline(&self) -> Headline {
+        match self {
+            Self { task, .. } if !task.is_empty() => Headline::Completed,
+            Self { goals, .. } if !goals.is_empty() => Headline::Success,
+            Self { figures, .. } if !figures.is_empty() => Headline::Figure(0),
+            _ => Headline::Return,
+        }
+    }
+
+    /// Name of the headline, as in the tags of metrics (`practice/NAME`).
+    pub fn headline_name(&self) -> String {
+        match self.headline() {
+            Headline::Completed => "completed".into(),
+            Headline::Success => "success".into(),
+            Headline::Figure(index) => format!("figures/{}", self.figures.get(index).map_or("", String::as_str)),
+            Headline::Return => "return".into(),
+        }
+    }
+
+    /// The same in a word, for people.
+    pub fn headline_label(&self) -> &str {
+        match self.headline() {
+            Headline::Completed => "completed",
+            Headline::Success => "success",
+            Headline::Figure(index) => self.figures.get(index).map_or("", String::as_str),
+            Headline::Return => "return",
+        }
+    }
+
+    /// The headline of one episode.
+    pub fn value(&self, result: &EpisodeResult) -> f64 {
+        match self.headline() {
+            Headline::Completed => result.completed() as f64,
+            Headline::Success => f64::from(u8::from(self.succeeded(result))),
+            Headline::Figure(index) => result.figures.get(index).copied().unwrap_or(0.0),
+            Headline::Return => f64::from(result.return_),
+        }
+    }
+
+    /// Whether an episode did all that was asked for; never where nothing is.
+    fn succeeded(&self, result: &EpisodeResult) -> bool {
+        let reached = |index: &usize| result.reached.get(*index).copied().unwrap_or(false);
+        match self.headline() {
+            Headline::Completed => result.completed() == self.task.len(),
+            Headline::Success => self.goals.iter().all(reached),
+            Headline::Figure(_) | Headline::Return => false,
+        }
+    }
+}
+
 /// What an evaluation says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationSummary {
@@ -189,11 +286,24 @@ pub struct EvaluationSummary {
     pub faults: usize,
     /// Completed elements of the task per episode, mean.
     pub completed: f64,
+    /// What says most in this scene ([`Measures::headline_name`]); empty in results of older versions, which are all of
+    /// completed elements.
+    #[serde(default)]
+    pub headline: String,
+    /// Its mean over the episodes.
+    #[serde(default)]
+    pub value: f64,
     /// Its 95 % bootstrap interval over episodes.
     pub interval: (f64, f64),
+    /// Sum of the rewards of an episode, mean.
+    #[serde(default, rename = "return")]
+    pub return_: f64,
+    /// What terms of the reward reported at the end: name and mean.
+    #[serde(default)]
+    pub figures: Vec<(String, f64)>,
     /// Elements of the task.
     pub task_elements: usize,
-    /// Share of episodes that completed the whole task.
+    /// Share of episodes that completed the whole task, or reached the goals of the reward where the task has no elements.
     pub success: f64,
     /// Mean control steps per episode.
     pub steps: f64,
@@ -204,9 +314,12 @@ pub struct EvaluationSummary {
 }
 
 impl EvaluationSummary {
-    /// Summarises results; `task` and `scene` are the names of the elements.
-    pub fn of(results: &[EpisodeResult], task: &[String], scene: &[String], seed: u64) -> Self {
-        let completed: Vec<f64> = results.iter().map(|result| result.completed() as f64).collect();
+    /// Summarises results of episodes that are measured by `measures`.
+    pub fn of(results: &[EpisodeResult], measures: &Measures, seed: u64) -> Self {
+        let values: Vec<f64> = results.iter().map(|result| measures.value(result)).collect();
+        let mean = |value: &dyn Fn(&EpisodeResult) -> f64| {
+            statistics::mean(&results.iter().map(value).collect::<Vec<_>>()).unwrap_or(0.0)
+        };
         let share = |holds: &dyn Fn(&EpisodeResult) -> bool| {
             results.iter().filter(|result| holds(result)).count() as f64 / results.len().max(1) as f64
         };
@@ -223,19 +336,27 @@ impl EvaluationSummary {
                 .collect()
         };
         let mut rng = stream(seed, Purpose::Bootstrap, 0, 0);
-        let Interval { low, high } = statistics::bootstrap_interval(&completed, Statistic::Mean, 0.95, 2_000, &mut rng)
+        let Interval { low, high } = statistics::bootstrap_interval(&values, Statistic::Mean, 0.95, 2_000, &mut rng)
             .unwrap_or(Interval { low: 0.0, high: 0.0 });
         Self {
             episodes: results.len(),
             faults: 0,
-            completed: statistics::mean(&completed).unwrap_or(0.0),
+            completed: mean(&|result| result.completed() as f64),
+            headline: measures.headline_name(),
+            value: mean(&|result| measures.value(result)),
             interval: (low, high),
-            task_elements: task.len(),
-            success: share(&|result| result.completed() == task.len()),
-            steps: statistics::mean(&results.iter().map(|result| f64::from(result.steps)).collect::<Vec<_>>())
-                .unwrap_or(0.0),
-            elements: each(task, |result| &result.done),
-            reached: each(scene, |result| &result.reached),
+            return_: mean(&|result| f64::from(result.return_)),
+            figures: (measures.figures.iter().enumerate())
+                .map(|(index, name)| {
+                    let of = |result: &EpisodeResult| result.figures.get(index).copied().unwrap_or(0.0);
+                    (name.clone(), mean(&of))
+                })
+                .collect(),
+            task_elements: measures.task.len(),
+            success: share(&|result| measures.succeeded(result)),
+            steps: mean(&|result| f64::from(result.steps)),
+            elements: each(&measures.task, |result| &result.done),
+            reached: each(&measures.scene, |result| &result.reached),
         }
     }
 
@@ -315,6 +436,8 @@ mod tests {
                 done: vec![done],
                 reached: vec![done],
                 distance: vec![0.0],
+                memory: Vec::new(),
+                figures: Vec::new(),
             };
             let environment = world.spawn((outcome, Episode::default(), progress)).id();
             world.spawn((ActsIn(environment), LearnsWith(learner), Evaluates));
@@ -322,10 +445,16 @@ mod tests {
         world.run_system_once(gather_results).unwrap();
         let evaluation = world.get::<Evaluation>(learner).unwrap();
         assert!(evaluation.is_finished());
-        let names = ["kettle".to_owned()];
-        let summary = EvaluationSummary::of(&evaluation.results, &names, &names, 0).with_faults(evaluation.faults);
+        let names = vec!["kettle".to_owned()];
+        let measures = Measures {
+            task: names.clone(),
+            scene: names,
+            ..Measures::default()
+        };
+        let summary = EvaluationSummary::of(&evaluation.results, &measures, 0).with_faults(evaluation.faults);
         assert_eq!((summary.episodes, summary.faults, summary.counted()), (3, 1, 2));
         assert_eq!((summary.success, summary.completed), (0.5, 0.5));
+        assert_eq!((summary.headline.as_str(), summary.value), ("completed", 0.5));
         let all_faulted = Evaluation { faults: 2, ..default() };
         assert!(all_faulted.is_finished() && !Evaluation::default().is_finished());
     }

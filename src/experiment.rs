@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Split;
+use crate::data::{ReadOptions, Split};
 use crate::demos::CollectConfig;
 use crate::files::{self, FileError, FileKind, Loaded};
 use crate::learners::sac::SacConfig;
@@ -66,6 +66,13 @@ pub struct DatasetConfig {
     /// The scripted demonstrator that makes it. Absent for human data.
     #[serde(default)]
     pub collect: Option<CollectConfig>,
+    /// Stored pictures are kept in memory up to this many bytes; of more, windows are read from the disk.
+    #[serde(default = "image_memory")]
+    pub image_memory: u64,
+}
+
+fn image_memory() -> u64 {
+    ReadOptions::default().image_memory
 }
 
 /// The model that is learned from demonstrations.
@@ -132,7 +139,7 @@ impl SkillModelConfig {
                 Some(Box::new(model))
             }
             Self::Bc(config) => {
-                let mut model = Bc::new(config.clone(), dims, rng)?;
+                let mut model = Bc::new(config.clone(), dims, rng)?.with_threads(threads);
                 if config.standardise {
                     model.set_standardiser(statistics()?)?;
                 }

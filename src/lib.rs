@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod nn;
 #[cfg(feature = "window")]
 pub mod panel;
+pub mod pixels;
 pub mod plot;
 pub mod practice;
 pub mod pretraining;

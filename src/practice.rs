@@ -192,6 +192,8 @@ pub struct EpisodeResult {
     pub done: Vec<bool>,
     /// For each element of the scene: was at its goal at some time.
     pub reached: Vec<bool>,
+    /// What terms of the reward reported at the end.
+    pub figures: Vec<f64>,
 }
 
 impl EpisodeResult {
@@ -494,6 +496,7 @@ impl EpisodeResult {
             steps: episode.step,
             done: progress.done.clone(),
             reached: progress.reached.clone(),
+            figures: progress.figures.clone(),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::WindowSampler;
 use crate::experiment::PretrainingConfig;
 use crate::rng::{Purpose, Stream, stream};
-use crate::skills::{GaussianNetwork, SkillError, SkillModel};
+use crate::skills::{GaussianNetwork, Sees, SkillError, SkillModel};
 use crate::tick::{Faults, Tick, TickSystems};
 
 /// Updates in a row that may be skipped because of numbers that are not finite.
@@ -24,8 +24,14 @@ pub type Numbers = Vec<(&'static str, f32)>;
 
 /// A model that learns from windows of demonstrations. Each skill model implements it in its own file.
 pub trait Pretrain: Send + Sync {
-    /// States in a window; the actions are one fewer.
+    /// States or frames in a window; the actions are one fewer.
     fn window(&self) -> usize;
+
+    /// What the model looks at. Where it is pictures, every `states` below holds frames in their place,
+    /// `[B, window, 3, size, size]` with values in -1 to 1; the model stacks neighbours itself.
+    fn sees(&self) -> Sees {
+        Sees::Numbers
+    }
 
     /// One gradient update from states `[B, window, S]` and actions `[B, window - 1, A]`, with `lr_scale` times the
     /// configured learning rate.
@@ -176,10 +182,9 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
         .for_each(|(mut trainer, mut batches, mut progress, mut averages, settings)| {
             let mut step = || -> Result<Numbers, TrainError> {
                 let progress = &mut *progress;
-                let (states, actions) =
-                    batches
-                        .training
-                        .sample(settings.0.batch, &mut progress.batches, &Device::Cpu)?;
+                let (states, actions) = (batches.training)
+                    .sample_windows(settings.0.batch, &mut progress.batches, &Device::Cpu)?
+                    .seen();
                 let scale = settings.0.lr_scale(progress.updates);
                 let numbers = trainer.0.train(states, actions, &mut progress.noise, scale)?;
                 progress.updates += 1;
@@ -211,7 +216,8 @@ pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
         };
         let mut step = || -> Result<Numbers, TrainError> {
             let progress = &mut *progress;
-            let (states, actions) = windows.sample(config.batch, &mut progress.validation, &Device::Cpu)?;
+            let batch = windows.sample_windows(config.batch, &mut progress.validation, &Device::Cpu)?;
+            let (states, actions) = batch.seen();
             Ok(trainer.0.validate(states, actions, &mut progress.validation)?)
         };
         match step() {

@@ -5,9 +5,13 @@
 //!
 //! **Memory.** One transition of `S` observation and `A` action values takes `8 S + 4 A + 7` bytes: both observations,
 //! the action and the reward as `f32`, the number of control steps as `u16` and how it ended as `u8`. A kitchen buffer
-//! for skills (S = 60, A = 10) of a million transitions is 527 MB when full. Address space for the whole capacity is
-//! reserved at the start, pages are touched only as the buffer fills, and nothing is allocated by
-//! [`push`](ReplayBuffer::push).
+//! for skills (S = 60, A = 10) of a million transitions is 527 MB when full. Pictures are kept as bytes, `3 * frames`
+//! of them for each pixel, so with them a transition takes 12.3 kB more for two frames of 32 x 32, and a hundred thousand
+//! transitions are 1.24 GB. Address space for the whole capacity is reserved at the start, pages are touched only as the
+//! buffer fills, and nothing is allocated by [`push`](ReplayBuffer::push).
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +21,8 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Stream;
+use crate::skills::PixelDims;
+use crate::skills::sees::extend_with_brightness;
 
 /// How a transition ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
@@ -49,12 +55,16 @@ impl End {
 pub struct Transition<'a> {
     /// Observation in which the action (or skill) was chosen, `[S]`.
     pub observation: &'a [f32],
+    /// The picture seen then, `[3 * frames, size, size]`, where pictures are kept.
+    pub pixels: Option<&'a [u8]>,
     /// Action (or skill) as it was executed, `[A]`.
     pub action: &'a [f32],
     /// Sum of the rewards over the control steps of the transition.
     pub reward: f32,
     /// Observation after the last of these control steps, `[S]`.
     pub next_observation: &'a [f32],
+    /// The picture seen then, where pictures are kept.
+    pub next_pixels: Option<&'a [u8]>,
     /// Control steps whose rewards were summed (1 for a plain action). Larger numbers than 65 535 are stored as that.
     pub steps: u32,
     /// How it ended.
@@ -66,12 +76,16 @@ pub struct Transition<'a> {
 pub struct Batch {
     /// `[B, S]`
     pub observation: Tensor,
+    /// Pictures `[B, 3 * frames, size, size]` in -1 to 1, where they are kept.
+    pub pixels: Option<Tensor>,
     /// `[B, A]`
     pub action: Tensor,
     /// `[B]`
     pub reward: Tensor,
     /// `[B, S]`
     pub next_observation: Tensor,
+    /// As `pixels`, for the next observation.
+    pub next_pixels: Option<Tensor>,
     /// Control steps per transition, `[B]`.
     pub steps: Tensor,
     /// 1 where the episode terminated, else 0, `[B]`.
@@ -95,6 +109,9 @@ pub enum ReplayError {
         /// Values per action.
         action: usize,
     },
+    /// Pictures without a frame or a pixel.
+    #[error("pictures need at least one frame and one pixel, got {frames} frames with a side of {size}", frames = .0.frames, size = .0.size)]
+    NoPicture(PixelDims),
     /// The address space for the columns is not to be had.
     #[error("no memory for a replay buffer of {bytes} bytes")]
     OutOfMemory {
@@ -138,6 +155,15 @@ pub struct ReplayBuffer {
     next_observation: Vec<f32>,
     steps: Vec<u16>,
     end: Vec<u8>,
+    pictures: Option<Pictures>,
+}
+
+/// The columns of pictures.
+#[derive(Debug, Clone, PartialEq)]
+struct Pictures {
+    dims: PixelDims,
+    pixels: Vec<u8>,
+    next_pixels: Vec<u8>,
 }
 
 impl ReplayBuffer {
@@ -167,7 +193,38 @@ impl ReplayBuffer {
             next_observation: floats(observation)?,
             steps: reserved(capacity, bytes)?,
             end: reserved(capacity, bytes)?,
+            pictures: None,
         })
+    }
+
+    /// As [`ReplayBuffer::new`], for transitions with pictures of these sizes.
+    ///
+    /// # Errors
+    /// A zero among the sizes, or more memory than the address space has.
+    pub fn with_pixels(
+        capacity: usize,
+        observation: usize,
+        action: usize,
+        dims: PixelDims,
+    ) -> Result<Self, ReplayError> {
+        if dims.picture() == 0 {
+            return Err(ReplayError::NoPicture(dims));
+        }
+        let bytes = capacity.saturating_mul(2 * dims.picture());
+        let column = || reserved(capacity.saturating_mul(dims.picture()), bytes);
+        Ok(Self {
+            pictures: Some(Pictures {
+                dims,
+                pixels: column()?,
+                next_pixels: column()?,
+            }),
+            ..Self::new(capacity, observation, action)?
+        })
+    }
+
+    /// Sizes of the pictures that are kept with every transition.
+    pub fn pixels(&self) -> Option<PixelDims> {
+        self.pictures.as_ref().map(|pictures| pictures.dims)
     }
 
     /// Transitions held at present.
@@ -218,11 +275,18 @@ impl ReplayBuffer {
             next_observation,
             steps,
             end,
+            pixels,
+            next_pixels,
         } = transition;
+        let picture = self.pixels().map_or(0, PixelDims::picture);
+        // A buffer without pictures takes no notice of them.
+        let bytes = |pixels: Option<&[u8]>| if picture == 0 { 0 } else { pixels.map_or(0, <[u8]>::len) };
         for (part, found, expected) in [
             ("an observation", observation.len(), self.observation_size),
             ("an action", action.len(), self.action_size),
             ("a next observation", next_observation.len(), self.observation_size),
+            ("a picture", bytes(pixels), picture),
+            ("a next picture", bytes(next_pixels), picture),
         ] {
             if found != expected {
                 return Err(ReplayError::Size { part, found, expected });
@@ -240,13 +304,25 @@ impl ReplayBuffer {
         write_row(&mut self.next_observation, row, next_observation);
         write_row(&mut self.steps, row, &[u16::try_from(steps).unwrap_or(u16::MAX)]);
         write_row(&mut self.end, row, &[end as u8]);
+        if let (Some(pictures), Some(pixels), Some(next)) = (&mut self.pictures, pixels, next_pixels) {
+            write_row(&mut pictures.pixels, row, pixels);
+            write_row(&mut pictures.next_pixels, row, next);
+        }
         self.cursor = (row + 1) % self.capacity;
         Ok(true)
     }
 
     /// The transition in `row` (storage order, not age), if there is one.
     pub fn get(&self, row: usize) -> Option<Transition<'_>> {
+        let pictures = self.pictures.as_ref();
+        let read = |column: fn(&Pictures) -> &[u8]| {
+            pictures.map_or(Some(None), |pictures| {
+                read_row(column(pictures), row, pictures.dims.picture()).map(Some)
+            })
+        };
         Some(Transition {
+            pixels: read(|pictures| &pictures.pixels)?,
+            next_pixels: read(|pictures| &pictures.next_pixels)?,
             observation: read_row(&self.observation, row, self.observation_size)?,
             action: read_row(&self.action, row, self.action_size)?,
             reward: *self.reward.get(row)?,
@@ -281,11 +357,15 @@ impl ReplayBuffer {
         let mut observation = Vec::with_capacity(n * s);
         let mut action = Vec::with_capacity(n * a);
         let mut next_observation = Vec::with_capacity(n * s);
+        let picture = self.pixels().map_or(0, PixelDims::picture);
+        let [mut pixels, mut next_pixels] = [(); 2].map(|()| Vec::with_capacity(n * picture));
         let mut scalars: [Vec<f32>; 4] = std::array::from_fn(|_| Vec::with_capacity(n));
         for transition in rows.iter().filter_map(|&row| self.get(row)) {
             observation.extend_from_slice(transition.observation);
             action.extend_from_slice(transition.action);
             next_observation.extend_from_slice(transition.next_observation);
+            extend_with_brightness(&mut pixels, transition.pixels.unwrap_or_default());
+            extend_with_brightness(&mut next_pixels, transition.next_pixels.unwrap_or_default());
             let flag = |end| f32::from(u8::from(transition.end == end));
             let values = [
                 transition.reward,
@@ -298,12 +378,20 @@ impl ReplayBuffer {
             }
         }
         let n = scalars[0].len();
+        let pictures = |values| {
+            let shape = self.pixels().map(|dims| dims.shape(n));
+            shape
+                .map(|shape| Tensor::from_vec(values, shape, &Device::Cpu))
+                .transpose()
+        };
         let [reward, steps, terminated, timed_out] = scalars.map(|column| Tensor::from_vec(column, n, &Device::Cpu));
         Ok(Batch {
             observation: Tensor::from_vec(observation, (n, s), &Device::Cpu)?,
+            pixels: pictures(pixels)?,
             action: Tensor::from_vec(action, (n, a), &Device::Cpu)?,
             reward: reward?,
             next_observation: Tensor::from_vec(next_observation, (n, s), &Device::Cpu)?,
+            next_pixels: pictures(next_pixels)?,
             steps: steps?,
             terminated: terminated?,
             timed_out: timed_out?,
@@ -344,10 +432,24 @@ impl ReplayBuffer {
                 ("end", Tensor::from_slice(&self.end, n, &Device::Cpu)?),
             ]
         };
-        let counters = [("counters", Tensor::new(&counters, &Device::Cpu)?)];
+        let mut more = vec![("counters", Tensor::new(&counters, &Device::Cpu)?)];
+        if let Some(Pictures {
+            dims,
+            pixels,
+            next_pixels,
+        }) = &self.pictures
+        {
+            let sizes = [dims.frames as i64, dims.size as i64];
+            more.push((PICTURES, Tensor::new(&sizes, &Device::Cpu)?));
+            for (name, column) in [("pixels", pixels), ("next_pixels", next_pixels)] {
+                if n > 0 {
+                    more.push((name, Tensor::from_slice(column, (n, dims.picture()), &Device::Cpu)?));
+                }
+            }
+        }
         Ok(columns
             .into_iter()
-            .chain(counters)
+            .chain(more)
             .map(|(name, tensor)| (name.to_owned(), tensor))
             .collect())
     }
@@ -366,7 +468,10 @@ impl ReplayBuffer {
         let Some([capacity, cursor, refused, s, a]) = counters.as_deref() else {
             return Err(ReplayError::Stored("its counters are not five whole numbers".into()));
         };
-        let mut buffer = Self::new(*capacity, *s, *a)?;
+        let mut buffer = match from.get(PICTURES) {
+            None => Self::new(*capacity, *s, *a)?,
+            Some(sizes) => Self::with_pixels(*capacity, *s, *a, picture_dims(sizes)?)?,
+        };
         (buffer.cursor, buffer.refused) = (*cursor, *refused as u64);
         if from.contains_key("observation") {
             let floats = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<f32>()?);
@@ -379,6 +484,11 @@ impl ReplayBuffer {
                 .steps
                 .extend(steps.iter().map(|&steps| u16::try_from(steps).unwrap_or(u16::MAX)));
             buffer.end.extend(column("end")?.to_vec1::<u8>()?);
+            if let Some(pictures) = &mut buffer.pictures {
+                let bytes = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<u8>()?);
+                pictures.pixels.extend(bytes("pixels")?);
+                pictures.next_pixels.extend(bytes("next_pixels")?);
+            }
         }
         let n = buffer.len();
         let sizes = [
@@ -386,9 +496,14 @@ impl ReplayBuffer {
             buffer.action.len() / a,
             buffer.next_observation.len() / s,
         ];
+        let pictures = buffer.pictures.iter().flat_map(|pictures| {
+            let rows = |column: &[u8]| column.len() / pictures.dims.picture();
+            [rows(&pictures.pixels), rows(&pictures.next_pixels)]
+        });
         let rows_agree = [buffer.steps.len(), buffer.end.len()]
             .into_iter()
             .chain(sizes)
+            .chain(pictures)
             .all(|rows| rows == n);
         let cursor_fits = if n < *capacity { *cursor == n } else { cursor < capacity };
         if !rows_agree || n > *capacity || !cursor_fits {
@@ -410,6 +525,19 @@ impl ReplayBuffer {
     }
 }
 
+/// The tensor of a stored buffer that says how large its pictures are; absent from one without.
+const PICTURES: &str = "pictures";
+
+fn picture_dims(sizes: &Tensor) -> Result<PixelDims, ReplayError> {
+    match sizes.to_vec1::<i64>()?.as_slice() {
+        &[frames @ 1..=1024, size @ 1..=65_536] => Ok(PixelDims {
+            frames: frames as usize,
+            size: size as usize,
+        }),
+        other => Err(ReplayError::Stored(format!("it has pictures of sizes {other:?}"))),
+    }
+}
+
 fn reserved<T>(count: usize, bytes: usize) -> Result<Vec<T>, ReplayError> {
     let mut column = Vec::new();
     column
@@ -427,167 +555,7 @@ fn write_row<T: Copy>(column: &mut Vec<T>, row: usize, values: &[T]) {
     }
 }
 
-fn read_row(column: &[f32], row: usize, width: usize) -> Option<&[f32]> {
+fn read_row<T>(column: &[T], row: usize, width: usize) -> Option<&[T]> {
     let start = row.checked_mul(width)?;
     column.get(start..start.checked_add(width)?)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::rng::{Purpose, stream};
-
-    /// A transition all of whose values tell its number.
-    fn numbered(buffer: &mut ReplayBuffer, number: usize) -> bool {
-        let value = number as f32;
-        let observation = vec![value; buffer.observation_size()];
-        let next = vec![value + 0.5; buffer.observation_size()];
-        let action = vec![-value; buffer.action_size()];
-        let end = [End::Continues, End::Terminated, End::TimedOut][number % 3];
-        let transition = Transition {
-            observation: &observation,
-            action: &action,
-            reward: value,
-            next_observation: &next,
-            steps: number as u32,
-            end,
-        };
-        buffer.push(transition).expect("sizes fit")
-    }
-
-    proptest! {
-        /// Whatever was pushed, the buffer holds exactly the last `capacity` transitions, each one whole.
-        #[test]
-        fn holds_the_newest_whole(capacity in 1_usize..20, pushed in 0_usize..70, s in 1_usize..4, a in 1_usize..4) {
-            let mut buffer = ReplayBuffer::new(capacity, s, a).unwrap();
-            for number in 0..pushed {
-                prop_assert!(numbered(&mut buffer, number));
-            }
-            prop_assert_eq!(buffer.len(), pushed.min(capacity));
-            let mut numbers: Vec<usize> = Vec::new();
-            for row in 0..buffer.len() {
-                let t = buffer.get(row).unwrap();
-                prop_assert!(t.observation.iter().all(|&v| v == t.reward));
-                prop_assert!(t.next_observation.iter().all(|&v| v == t.reward + 0.5));
-                prop_assert!(t.action.iter().all(|&v| v == -t.reward));
-                prop_assert_eq!(t.steps as f32, t.reward);
-                prop_assert_eq!(t.end as usize, t.steps as usize % 3);
-                numbers.push(t.steps as usize);
-            }
-            numbers.sort_unstable();
-            let expected: Vec<usize> = (pushed.saturating_sub(capacity)..pushed).collect();
-            prop_assert_eq!(numbers, expected);
-            prop_assert!(buffer.get(buffer.len()).is_none());
-        }
-
-        /// A stored and loaded buffer is the same buffer and goes on in the same way.
-        #[test]
-        fn survives_a_checkpoint(capacity in 1_usize..9, pushed in 0_usize..20) {
-            let mut first = ReplayBuffer::new(capacity, 2, 3).unwrap();
-            for number in 0..pushed {
-                numbered(&mut first, number);
-            }
-            let mut second = ReplayBuffer::import(&first.export().unwrap()).unwrap();
-            prop_assert_eq!(&first, &second);
-            numbered(&mut first, 99);
-            numbered(&mut second, 99);
-            prop_assert_eq!(first, second);
-        }
-    }
-
-    #[test]
-    fn batches_are_whole_transitions_and_repeat_with_the_stream() {
-        let mut buffer = ReplayBuffer::new(7, 2, 1).unwrap();
-        let mut draws = stream(3, Purpose::Replay, 0, 0);
-        assert!(matches!(buffer.sample(&mut draws, 4), Err(ReplayError::NothingStored)));
-        for number in 0..10 {
-            numbered(&mut buffer, number);
-        }
-        let mut again = draws.clone();
-        let batch = buffer.sample(&mut draws, 500).unwrap();
-        let reward: Vec<f32> = batch.reward.to_vec1().unwrap();
-        assert_eq!(
-            reward,
-            buffer.sample(&mut again, 500).unwrap().reward.to_vec1::<f32>().unwrap()
-        );
-        for value in 3..10 {
-            assert!(reward.contains(&(value as f32)), "uniform sampling reaches every row");
-        }
-        let observation: Vec<Vec<f32>> = batch.observation.to_vec2().unwrap();
-        let terminated: Vec<f32> = batch.terminated.to_vec1().unwrap();
-        let timed_out: Vec<f32> = batch.timed_out.to_vec1().unwrap();
-        for row in 0..500 {
-            assert_eq!(observation[row], vec![reward[row]; 2]);
-            assert_eq!(terminated[row] == 1.0, reward[row] as u32 % 3 == 1);
-            assert_eq!(timed_out[row] == 1.0, reward[row] as u32 % 3 == 2);
-        }
-    }
-
-    #[test]
-    fn refuses_and_counts_what_is_not_finite() {
-        let mut buffer = ReplayBuffer::new(4, 2, 1).unwrap();
-        let good = Transition {
-            observation: &[0.0, 1.0],
-            action: &[0.0],
-            reward: 0.0,
-            next_observation: &[1.0, 2.0],
-            steps: 1,
-            end: End::Continues,
-        };
-        assert!(buffer.push(good).unwrap());
-        assert!(
-            !buffer
-                .push(Transition {
-                    reward: f32::NAN,
-                    ..good
-                })
-                .unwrap()
-        );
-        assert!(
-            !buffer
-                .push(Transition {
-                    action: &[f32::INFINITY],
-                    ..good
-                })
-                .unwrap()
-        );
-        assert!(
-            !buffer
-                .push(Transition {
-                    next_observation: &[f32::NAN, 0.0],
-                    ..good
-                })
-                .unwrap()
-        );
-        assert_eq!((buffer.len(), buffer.refused()), (1, 3));
-        assert!(matches!(
-            buffer.push(Transition {
-                action: &[0.0, 0.0],
-                ..good
-            }),
-            Err(ReplayError::Size { .. })
-        ));
-    }
-
-    #[test]
-    fn columns_that_do_not_fit_together_are_an_error() {
-        let mut buffer = ReplayBuffer::new(4, 2, 1).unwrap();
-        numbered(&mut buffer, 1);
-        let whole = buffer.export().unwrap();
-        for name in whole.keys() {
-            let mut damaged = whole.clone();
-            damaged.remove(name);
-            assert!(
-                matches!(ReplayBuffer::import(&damaged), Err(ReplayError::Stored(_))),
-                "{name}"
-            );
-        }
-        let mut poisoned = whole;
-        poisoned.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());
-        assert!(matches!(ReplayBuffer::import(&poisoned), Err(ReplayError::Stored(_))));
-    }
 }

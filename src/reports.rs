@@ -5,7 +5,7 @@ use std::time::Instant;
 use bevy::ecs::query::QueryData;
 use bevy::prelude::*;
 
-use crate::evaluate::{Evaluation, EvaluationSummary};
+use crate::evaluate::{Evaluation, EvaluationSummary, Measures};
 use crate::learners::sac::{Sac, UpdateMetrics};
 use crate::metrics::{BarId, Figure, MetricsError, MetricsWriter, Progress};
 use crate::practice::{Budget, LearnerCheckpoints, Practice, RecentEpisodes, RecentUpdates, Replays};
@@ -16,15 +16,6 @@ use crate::tick::{Tick, TickSystems, stop_on_error};
 #[derive(Resource, Default, Deref, DerefMut)]
 pub struct Bars(pub Progress);
 
-/// Names of the elements that results are reported for.
-#[derive(Resource, Debug, Clone, Default)]
-pub struct ElementNames {
-    /// Elements of the task, in its order.
-    pub task: Vec<String>,
-    /// Elements of the scene, in its order.
-    pub scene: Vec<String>,
-}
-
 /// Metrics and progress bar of one learner.
 #[derive(Component)]
 pub struct Reporter {
@@ -34,8 +25,8 @@ pub struct Reporter {
     next: u64,
     since: Instant,
     steps_then: u64,
-    /// Completed elements per episode in the last report that had an episode.
-    completed: Option<f64>,
+    /// What says most of an episode, in the last report that had one.
+    headline: Option<f64>,
 }
 
 impl Reporter {
@@ -49,7 +40,7 @@ impl Reporter {
             next,
             since: Instant::now(),
             steps_then: steps,
-            completed: None,
+            headline: None,
         }
     }
 
@@ -62,13 +53,20 @@ impl Reporter {
         if summary.counted() == 0 {
             return Ok(());
         }
+        if summary.task_elements > 0 {
+            self.writer
+                .scalar(step, &format!("{prefix}/completed"), summary.completed)?;
+        }
         for (name, value) in [
-            ("completed", summary.completed),
+            ("return", summary.return_),
             ("success", summary.success),
             ("episode_length", summary.steps),
             ("episodes", summary.counted() as f64),
         ] {
             self.writer.scalar(step, &format!("{prefix}/{name}"), value)?;
+        }
+        for (name, value) in &summary.figures {
+            self.writer.scalar(step, &format!("{prefix}/figures/{name}"), *value)?;
         }
         for (name, share) in &summary.elements {
             self.writer.scalar(step, &format!("{prefix}/elements/{name}"), *share)?;
@@ -123,7 +121,7 @@ pub struct ReportPlugin;
 
 impl Plugin for ReportPlugin {
     fn build(&self, app: &mut App) {
-        app.init_resource::<Bars>().init_resource::<ElementNames>().add_systems(
+        app.init_resource::<Bars>().init_resource::<Measures>().add_systems(
             Tick,
             (
                 report_practice.pipe(stop_on_error),
@@ -149,12 +147,12 @@ type Reporting<'a> = (
 pub fn report_practice(
     mut learners: Query<(Reporting, &LearnerCheckpoints, &Budget)>,
     buffers: Query<&ReplayBuffer>,
-    names: Res<ElementNames>,
+    measures: Res<Measures>,
 ) -> Result<(), MetricsError> {
     for (learner, checkpoints, budget) in &mut learners {
         let (practice, _, reporter, ..) = &learner;
         if practice.steps >= reporter.next || checkpoints.are_due(practice, *budget) {
-            report(learner, &buffers, &names)?;
+            report(learner, &buffers, &measures)?;
         }
     }
     Ok(())
@@ -164,17 +162,17 @@ pub fn report_practice(
 pub fn report_all_practice(
     mut learners: Query<Reporting>,
     buffers: Query<&ReplayBuffer>,
-    names: Res<ElementNames>,
+    measures: Res<Measures>,
 ) -> Result<(), MetricsError> {
     learners
         .iter_mut()
-        .try_for_each(|learner| report(learner, &buffers, &names))
+        .try_for_each(|learner| report(learner, &buffers, &measures))
 }
 
 fn report(
     (practice, replays, mut reporter, mut episodes, mut updates): <Reporting as QueryData>::Item<'_, '_>,
     buffers: &Query<&ReplayBuffer>,
-    names: &ElementNames,
+    measures: &Measures,
 ) -> Result<(), MetricsError> {
     let steps = practice.steps;
     if steps <= reporter.steps_then {
@@ -182,7 +180,7 @@ fn report(
     }
     let episodes = std::mem::take(&mut episodes.0);
     let updates = std::mem::take(&mut updates.0);
-    let summary = EvaluationSummary::of(&episodes, &names.task, &names.scene, 0);
+    let summary = EvaluationSummary::of(&episodes, measures, 0);
     let rate = (steps - reporter.steps_then) as f64 / reporter.since.elapsed().as_secs_f64().max(1e-9);
     reporter.write(steps, "practice", &summary)?;
     reporter.write_updates(steps, &updates)?;
@@ -198,13 +196,14 @@ fn report(
     (reporter.since, reporter.steps_then) = (Instant::now(), steps);
     reporter.next = next_multiple(steps, reporter.every);
     if summary.episodes > 0 {
-        reporter.completed = Some(summary.completed);
+        reporter.headline = Some(summary.value);
     }
     Ok(())
 }
 
 /// Moves the progress bar of every learner.
-pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: ResMut<Bars>) {
+pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, measures: Res<Measures>, mut bars: ResMut<Bars>) {
+    let headline = measures.headline_label();
     for (practice, sac, reporter) in &learners {
         let mut figures = Vec::new();
         if practice.warms_up() {
@@ -213,10 +212,7 @@ pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: Re
                 value: practice.warmup_left() as f64,
             });
         } else {
-            figures.extend(reporter.completed.map(|value| Figure {
-                name: "completed",
-                value,
-            }));
+            figures.extend(reporter.headline.map(|value| Figure { name: headline, value }));
             figures.push(Figure {
                 name: "temperature",
                 value: f64::from(sac.temperature()),
@@ -229,12 +225,12 @@ pub fn show_practice(learners: Query<(&Practice, &Sac, &Reporter)>, mut bars: Re
 /// Writes the results of evaluations that have ended.
 pub fn report_evaluations(
     mut learners: Query<(&Practice, &mut Evaluation, &mut Reporter)>,
-    names: Res<ElementNames>,
+    measures: Res<Measures>,
 ) -> Result<(), MetricsError> {
     for (practice, mut evaluation, mut reporter) in &mut learners {
         if evaluation.is_finished() {
             let Evaluation { results, faults, .. } = std::mem::take(&mut *evaluation);
-            let summary = EvaluationSummary::of(&results, &names.task, &names.scene, 0).with_faults(faults);
+            let summary = EvaluationSummary::of(&results, &measures, 0).with_faults(faults);
             reporter.write(practice.steps, "evaluation", &summary)?;
             reporter
                 .writer

@@ -1,4 +1,4 @@
-//! The kitchen demonstrator: numbers of the reference implementation, success, determinism, the mix of sequences.
+//! Demonstrations: the kitchen demonstrator's numbers, success, mix of sequences; determinism in every kind of scene.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::hash_map::DefaultHasher;
@@ -6,9 +6,10 @@ use std::hash::{Hash, Hasher};
 use std::process::Command;
 
 use apprentice::app::StopRequest;
+use apprentice::data::Values;
 use apprentice::demos::{
-    CollectConfig, Demonstration, DemonstratorConfig, Disturbance, KitchenDemonstrator, KitchenElement, collect,
-    demonstrate, human_sequences, recording_scene,
+    CollectConfig, Demonstration, Demonstrator, DemonstratorSpec, Disturbance, KitchenDemonstrator, KitchenDemos,
+    KitchenElement, Rejection, collect, demonstrate, human_sequences, recording_scene,
 };
 use apprentice::rng::{Purpose, stream};
 use apprentice::scene::{CompiledScene, Control, JudgedOn, Scene, Servo};
@@ -34,13 +35,13 @@ fn run(
     attempt: u64,
 ) -> Done {
     let mut start = scene.start().to_vec();
-    let offsets = demonstrator.begin(vec![element], stream(0, Purpose::Demonstrator, 0, attempt));
+    let offsets = demonstrator.start_on(vec![element], stream(0, Purpose::Demonstrator, 0, attempt));
     for (joint, offset) in start.iter_mut().zip(offsets) {
         *joint += offset;
     }
     environment.begin(scene, attempt, &start);
     let (mut steps, mut completed) = (0, None);
-    while let Some(act) = demonstrator.act(&environment.physics, &environment.measurement) {
+    while let Some(act) = demonstrator.act(scene, &environment.physics, &environment.measurement) {
         if demonstrator.config().disturbance == Disturbance::NONE {
             assert_eq!(act.intended, act.executed);
         }
@@ -64,7 +65,7 @@ fn exact_run(element: KitchenElement) -> (usize, Option<usize>, f64) {
     scene.observation.noise = false;
     let scene = CompiledScene::new(recording_scene(&scene)).unwrap();
     let mut environment = Environment::new(&scene, 0, 0).unwrap();
-    let mut demonstrator = KitchenDemonstrator::new(&scene, DemonstratorConfig::exact()).unwrap();
+    let mut demonstrator = KitchenDemonstrator::new(&scene, KitchenDemos::exact()).unwrap();
     let done = run(&scene, &mut environment, &mut demonstrator, element, 0);
     (done.steps, done.completed, done.distance)
 }
@@ -105,9 +106,9 @@ fn hooked_and_pushed_elements_keep_their_numbers() {
 #[test]
 fn senseless_settings_are_refused() {
     let scene = CompiledScene::new(kitchen()).unwrap();
-    let mut config = DemonstratorConfig {
+    let mut config = KitchenDemos {
         slowdown: 1.0,
-        ..DemonstratorConfig::default()
+        ..KitchenDemos::default()
     };
     let message = KitchenDemonstrator::new(&scene, config.clone())
         .unwrap_err()
@@ -117,7 +118,7 @@ fn senseless_settings_are_refused() {
         "demonstrator.slowdown: expected a number from 0 to below 1, found 1"
     );
     config.slowdown = 0.0;
-    let refused = |change: fn(&mut DemonstratorConfig)| {
+    let refused = |change: fn(&mut KitchenDemos)| {
         let mut config = config.clone();
         change(&mut config);
         config.check().unwrap_err().to_string()
@@ -145,17 +146,19 @@ fn senseless_settings_are_refused() {
 }
 
 /// A scene like the kitchen with other control; the demonstrator's error, or the first action it intends.
-fn first_action(change: fn(&mut f64, &mut Vec<Servo>)) -> Result<[f64; 9], String> {
+fn first_action(change: fn(&mut f64, &mut Vec<Servo>)) -> Result<Vec<f64>, String> {
     let mut scene = kitchen();
-    let Control::VelocityLimitedPosition { speed, servos } = &mut scene.control;
+    let Control::VelocityLimitedPosition { speed, servos } = &mut scene.control else {
+        panic!("the kitchen has servos");
+    };
     change(speed, servos);
     scene.observation.noise = false;
     let scene = CompiledScene::new(recording_scene(&scene)).unwrap();
     let mut demonstrator =
-        KitchenDemonstrator::new(&scene, DemonstratorConfig::exact()).map_err(|error| error.to_string())?;
+        KitchenDemonstrator::new(&scene, KitchenDemos::exact()).map_err(|error| error.to_string())?;
     let environment = Environment::new(&scene, 0, 0).unwrap();
-    demonstrator.begin(vec![KitchenElement::Kettle], stream(0, Purpose::Demonstrator, 0, 0));
-    let act = demonstrator.act(&environment.physics, &environment.measurement);
+    demonstrator.start_on(vec![KitchenElement::Kettle], stream(0, Purpose::Demonstrator, 0, 0));
+    let act = demonstrator.act(&scene, &environment.physics, &environment.measurement);
     Ok(act.unwrap().intended)
 }
 
@@ -207,7 +210,10 @@ fn a_stop_is_seen_before_the_next_tick() {
 fn every_element_succeeds() {
     let config = CollectConfig {
         episodes: 14,
-        sequences: KitchenElement::ALL.map(|element| vec![element]).to_vec(),
+        demonstrator: Some(DemonstratorSpec::Kitchen(KitchenDemos {
+            sequences: KitchenElement::ALL.map(|element| vec![element]).to_vec(),
+            ..KitchenDemos::default()
+        })),
         ..small()
     };
     let report = collect(&config, &kitchen(), StopRequest::default(), |_| Ok(()), |_| ()).unwrap();
@@ -222,10 +228,10 @@ fn kitchen() -> Scene {
 fn success(element: KitchenElement, disturbance: Disturbance, retries: usize) -> (usize, f64) {
     let scene = CompiledScene::new(recording_scene(&kitchen())).unwrap();
     let mut environment = Environment::new(&scene, 0, 0).unwrap();
-    let config = DemonstratorConfig {
+    let config = KitchenDemos {
         disturbance,
         retries,
-        ..DemonstratorConfig::default()
+        ..KitchenDemos::default()
     };
     let mut demonstrator = KitchenDemonstrator::new(&scene, config).unwrap();
     let (mut succeeded, mut steps) = (0, 0);
@@ -250,7 +256,7 @@ fn success_under_disturbance() {
             (Disturbance::noise(0.1), 0),
             (Disturbance::noise(0.2), 0),
             (Disturbance::default(), 0),
-            (Disturbance::default(), DemonstratorConfig::default().retries),
+            (Disturbance::default(), KitchenDemos::default().retries),
         ];
         for (disturbance, retries) in levels {
             let (done, steps) = success(element, disturbance, retries);
@@ -284,7 +290,7 @@ fn six_hundred_demonstrations() {
 #[test]
 fn the_mix_leaves_out_the_downstream_task() {
     use KitchenElement::*;
-    let mut config = CollectConfig::default();
+    let mut config = KitchenDemos::default();
     assert_eq!(config.mix().unwrap().len(), 24);
     config
         .sequences
@@ -300,8 +306,9 @@ fn hash(demonstrations: &[Demonstration]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for demonstration in demonstrations {
         demonstration.attempt.hash(&mut hasher);
-        demonstration.sequence.hash(&mut hasher);
-        demonstration.completed_at.hash(&mut hasher);
+        let account = demonstration.account.kitchen.as_ref().unwrap();
+        account.sequence.hash(&mut hasher);
+        account.completed_at.hash(&mut hasher);
         let episode = &demonstration.episode;
         for values in [&episode.observations, &episode.actions, &episode.rewards] {
             values.iter().for_each(|value| value.to_bits().hash(&mut hasher));
@@ -322,14 +329,26 @@ fn small() -> CollectConfig {
 }
 
 fn gather(config: &CollectConfig) -> Vec<Demonstration> {
+    gather_in(&kitchen(), config)
+}
+
+fn gather_in(scene: &Scene, config: &CollectConfig) -> Vec<Demonstration> {
     let mut demonstrations = Vec::new();
     let keep = |demonstration| {
         demonstrations.push(demonstration);
         Ok(())
     };
-    let report = collect(config, &kitchen(), StopRequest::default(), keep, |_| ()).unwrap();
+    let report = collect(config, scene, StopRequest::default(), keep, |_| ()).unwrap();
     assert!(!report.interrupted);
+    assert_eq!(report.spread.steps.count(), demonstrations.len());
     demonstrations
+}
+
+fn whole_numbers<'a>(demonstration: &'a Demonstration, column: &str) -> &'a [i64] {
+    match &demonstration.episode.infos[column].values {
+        Values::I64(numbers) => numbers,
+        other => panic!("{column}: {other:?}"),
+    }
 }
 
 /// Prints a hash for [`threads_make_no_difference`], which runs it in processes of its own.
@@ -389,7 +408,97 @@ fn environments_make_no_difference_and_recordings_are_whole() {
         assert_eq!(episode.episode_return(), 4.0);
         assert!(episode.actions.iter().all(|action| action.abs() <= 1.0));
         assert_eq!(episode.timeouts.iter().filter(|timeout| **timeout).count(), 1);
-        assert_eq!(demonstration.completed_at.len(), 4);
-        assert!(demonstration.completed_at.is_sorted());
+        let completed_at = &demonstration.account.kitchen.as_ref().unwrap().completed_at;
+        assert_eq!(completed_at.len(), 4);
+        assert!(completed_at.is_sorted());
     }
+}
+
+/// Every attempt has a maze or table of its own; which environment it runs in makes no difference all the same.
+#[test]
+fn attempts_with_scenes_of_their_own_are_the_same_anywhere() {
+    for (name, own, observed) in [("maze_data", "layout", 4), ("blocks_data", "density_seed", 23)] {
+        let scene = Scene::load(name).unwrap();
+        let demonstrations = gather_in(&scene, &small());
+        let config = CollectConfig {
+            environments: 1,
+            ..small()
+        };
+        assert_eq!(demonstrations, gather_in(&scene, &config), "{name}");
+        for demonstration in &demonstrations {
+            let by_hand = demonstrate(&config, &scene, demonstration.attempt).unwrap().unwrap();
+            assert_eq!(*demonstration, by_hand, "{name}");
+            let actions = demonstration.episode.actions.len() / demonstration.episode.len();
+            demonstration.episode.check(observed, actions).unwrap();
+            demonstration.episode.check_end().unwrap();
+            let numbers = whole_numbers(demonstration, own);
+            assert!(numbers.iter().all(|number| *number == numbers[0]), "{name}");
+        }
+        let mut drawn: Vec<_> = demonstrations.iter().map(|it| whole_numbers(it, own)[0]).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
+        assert_eq!(drawn.len(), demonstrations.len(), "{name}");
+    }
+}
+
+/// The point looked at begins at the particle and follows it.
+#[test]
+fn the_gaze_is_recorded_where_pictures_are_seen_from_above() {
+    let mut scene = Scene::load("maze_data").unwrap();
+    scene.observation.pixels = Scene::load("maze_pixels").unwrap().observation.pixels;
+    let demonstrations = gather_in(&scene, &small());
+    for demonstration in &demonstrations {
+        let by_hand = demonstrate(&small(), &scene, demonstration.attempt).unwrap().unwrap();
+        assert_eq!(*demonstration, by_hand);
+        let infos = &demonstration.episode.infos;
+        let (Values::F64(gaze), Values::F64(qpos)) = (&infos["gaze"].values, &infos["qpos"].values) else {
+            panic!("{infos:?}");
+        };
+        assert_eq!((infos["gaze"].width, gaze.len()), (2, qpos.len()));
+        let origin = gaze[0] - qpos[0];
+        for (gaze, qpos) in gaze.iter().zip(qpos) {
+            // With the share of a fifth per picture it is never far behind.
+            assert!((gaze - qpos - origin).abs() < 0.5, "{gaze} {qpos}");
+        }
+        assert!(
+            gaze.iter()
+                .zip(qpos)
+                .any(|(gaze, qpos)| (gaze - qpos - origin).abs() > 0.01)
+        );
+    }
+}
+
+#[test]
+fn scenes_without_a_demonstrator_or_with_a_strange_one_are_refused() {
+    let refused = |scene: &Scene, config: &CollectConfig| demonstrate(config, scene, 0).unwrap_err().to_string();
+    let mut scene = kitchen();
+    scene.demonstrator = None;
+    let message = refused(&scene, &small());
+    for expected in ["has no demonstrator", "kitchen", "maze_data", "blocks_data"] {
+        assert!(message.contains(expected), "{message}");
+    }
+    let maze = Scene::load("maze").unwrap();
+    let config = CollectConfig {
+        demonstrator: kitchen().demonstrator,
+        ..small()
+    };
+    assert_eq!(
+        refused(&maze, &config),
+        "the kitchen demonstrator drives nine servos, this scene has 0"
+    );
+    let config = CollectConfig {
+        demonstrator: maze.demonstrator,
+        ..small()
+    };
+    assert!(refused(&kitchen(), &config).starts_with("the maze demonstrator needs"));
+}
+
+#[test]
+fn longer_demonstrations_than_allowed_are_rejected() {
+    let config = CollectConfig {
+        step_limit: Some(50),
+        ..small()
+    };
+    let rejected = demonstrate(&config, &kitchen(), 0).unwrap().unwrap_err();
+    assert_eq!(rejected, Rejection::TooLong);
 }

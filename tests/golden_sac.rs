@@ -12,7 +12,7 @@ use apprentice::learners::sac::{
     StateNoise, Temperature, UpdateNoise,
 };
 use apprentice::learners::skill_recorder::{SkillRecorder, TransitionRule};
-use apprentice::nn::{Kind, Mlp, MlpSpec, Norm, Params};
+use apprentice::nn::{ConvEncoder, ConvSpec, Kind, Mlp, MlpSpec, Norm, Params};
 use apprentice::replay::{Batch, End, Transition};
 use apprentice::rng::{Purpose, stream};
 use apprentice::skills::GaussianNetwork;
@@ -135,6 +135,32 @@ impl Case {
         }
     }
 
+    /// Bytes of row `index` as pictures, if the fixture has them.
+    fn pictures(&self, name: &str, index: usize) -> Option<Tensor> {
+        let bytes = self.tensors.get(name)?.get(index).unwrap();
+        let bytes = bytes.to_dtype(DType::F32).unwrap();
+        Some(bytes.affine(1.0 / 255.0, 0.0).unwrap().affine(2.0, -1.0).unwrap())
+    }
+
+    /// The policy or prior below `prefix`, behind an encoder if it has one.
+    fn gaussian(&self, prefix: &str) -> GaussianNetwork {
+        let Some(head) = prefix.strip_suffix("3.") else {
+            return GaussianNetwork::new(self.network(prefix), None);
+        };
+        let eye = format!("w0/{head}1.net.net.");
+        let first = self.tensors[&format!("{eye}input.conv.weight")].dims().to_vec();
+        let net = self.network(prefix);
+        let spec = ConvSpec {
+            channels: first[1],
+            resolution: 32,
+            width: first[0],
+            output: net.spec().input,
+        };
+        let encoder = ConvEncoder::new(spec, &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
+        encoder.params().import(&eye, &self.tensors).unwrap();
+        GaussianNetwork::seeing(encoder, net)
+    }
+
     /// Prefix of the network whose first layer's name begins with `start`, if there is one.
     fn prefix(&self, start: &str) -> Option<String> {
         let first = "input.linear.weight";
@@ -183,6 +209,12 @@ fn agent(name: &str, estimate: Estimate) {
     let policy_prefix = case.prefix("policy.net.").unwrap();
     let prior_prefix = case.prefix("policy.prior_net.");
     let (policy, critic) = (case.network(&policy_prefix), case.network("critics.0._net."));
+    let sees_pictures = case.tensors.contains_key("in/observation_images_u8");
+    let (now, later) = if sees_pictures {
+        ("in/observation_state", "in/observation_next_state")
+    } else {
+        ("in/observation", "in/observation_next")
+    };
     let hyper = &case.about["hyper"];
     let number = |value: &Value| value.as_f64().unwrap() as f32;
     let regulariser = match hyper["target_entropy"].as_f64() {
@@ -227,14 +259,18 @@ fn agent(name: &str, estimate: Estimate) {
     };
     let action = policy.spec().output / 2;
     let dims = SacDims {
-        observation: policy.spec().input,
+        observation: case.tensors[now].dims()[2],
         action,
     };
-    let prior = prior_prefix.map_or_else(|| policy.clone(), |prefix| case.network(&prefix));
-    let prior = from_prior.then(|| GaussianNetwork::new(prior, None));
+    let prior = from_prior.then(|| case.gaussian(prior_prefix.as_ref().unwrap_or(&policy_prefix)));
     let mut sac = Sac::new(config, dims, prior.as_ref(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
 
-    let mut networks = vec![(policy_prefix, sac.policy().params().clone())];
+    assert_eq!(sac.pixels().is_some(), sees_pictures);
+    let whole = policy_prefix.strip_suffix("3.").unwrap_or(&policy_prefix);
+    let parts = sac.policy().parts().into_iter();
+    let mut networks: Vec<(String, Params)> = parts
+        .map(|(name, params)| (format!("{whole}{name}"), params.clone()))
+        .collect();
     for index in 0..2 {
         networks.push((format!("critics.{index}._net."), sac.critics()[index].params().clone()));
         networks.push((
@@ -244,9 +280,12 @@ fn agent(name: &str, estimate: Estimate) {
     }
     for (prefix, params) in &networks {
         // Where the targets start equal to the critics they are not stored.
-        let start = case
-            .prefix(prefix)
-            .unwrap_or_else(|| prefix.replace("critic_targets", "critics"));
+        let stored = case.tensors.keys().any(|key| key.starts_with(&format!("w0/{prefix}")));
+        let start = if stored {
+            prefix.clone()
+        } else {
+            prefix.replace("critic_targets", "critics")
+        };
         params.import(&format!("w0/{start}"), &case.tensors).unwrap();
     }
 
@@ -255,10 +294,12 @@ fn agent(name: &str, estimate: Estimate) {
     for update in 0..updates {
         let done = case.row("in/done", update);
         let batch = Batch {
-            observation: case.row("in/observation", update),
+            observation: case.row(now, update),
+            pixels: case.pictures("in/observation_images_u8", update),
             action: case.row("in/action", update),
             reward: case.row("in/reward", update),
-            next_observation: case.row("in/observation_next", update),
+            next_observation: case.row(later, update),
+            next_pixels: case.pictures("in/observation_next_images_u8", update),
             steps: done.ones_like().unwrap(),
             timed_out: done.zeros_like().unwrap(),
             terminated: done,
@@ -388,6 +429,11 @@ fn skill_prior() {
 }
 
 #[test]
+fn skill_prior_that_sees_pictures() {
+    agent("apsac_image_maze_small", SAMPLES);
+}
+
+#[test]
 fn skill_prior_full_size() {
     agent("apsac_hl_kitchen", SAMPLES);
 }
@@ -439,7 +485,7 @@ fn hierarchical_sampler() {
                     rows.extend(transition.next_observation);
                 };
                 if t % interval == 0 {
-                    recorder.decide(&state, &[decision as f32]).map(&mut keep);
+                    recorder.decide(&state, None, &[decision as f32]).map(&mut keep);
                     decision += 1;
                 }
                 let (reward, terminated) = steps[&(episode, t)];
@@ -450,7 +496,9 @@ fn hierarchical_sampler() {
                     (false, true) => End::TimedOut,
                     (false, false) => End::Continues,
                 };
-                recorder.step(reward, &[episode as f32, t as f32], end).map(&mut keep);
+                recorder
+                    .step(reward, &[episode as f32, t as f32], None, end)
+                    .map(&mut keep);
                 if end.is_over() {
                     (episode, t) = ((episode + 1) % episodes, 0);
                 }

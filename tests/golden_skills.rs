@@ -12,7 +12,8 @@ use apprentice::skills::import::{ImportedModel, import_model, infer_spirl, read_
 use apprentice::skills::prior::{ConditionalFlow, MixtureHead, PriorDistribution, PriorKind};
 use apprentice::skills::spirl::{AutoBeta, DecoderKind, PriorTraining, SkillBatch};
 use apprentice::skills::{
-    ActiveSkill, Bc, BcConfig, Decoding, EarlyClip, SkillDims, SkillModel, Spirl, SpirlConfig, Standardiser,
+    ActiveSkill, Bc, BcConfig, Decoding, EarlyClip, PixelDims, Sees, SkillDims, SkillModel, Spirl, SpirlConfig,
+    Standardiser,
 };
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor};
@@ -27,18 +28,27 @@ struct Case {
 
 impl Case {
     fn load(name: &str) -> Self {
-        let path = |extension: &str| {
-            let file = format!("{name}.{extension}");
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/golden/spirl")
-                .join(file)
+        Self::find(name).unwrap_or_else(|| panic!("{name} is not there"))
+    }
+
+    /// A case of the repository, or of the folder that `APPRENTICE_GOLDEN` names; `None`, with a printed line, if it is
+    /// in neither.
+    fn find(name: &str) -> Option<Self> {
+        let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        let outside = std::env::var_os("APPRENTICE_GOLDEN").map(PathBuf::from);
+        let folders = [Some(bundled), outside].into_iter().flatten();
+        let Some(path) = folders
+            .map(|folder| folder.join("spirl").join(format!("{name}.json")))
+            .find(|path| path.exists())
+        else {
+            println!("{name}: skipped, set APPRENTICE_GOLDEN to the folder that holds spirl/{name}.json");
+            return None;
         };
-        let json = std::fs::read_to_string(path("json")).unwrap();
-        let tensors = read_weights(&path("safetensors")).unwrap();
-        Self {
-            tensors,
+        let json = std::fs::read_to_string(&path).unwrap();
+        Some(Self {
+            tensors: read_weights(&path.with_extension("safetensors")).unwrap(),
             json: serde_json::from_str(&json).unwrap(),
-        }
+        })
     }
 
     fn get(&self, name: &str) -> Tensor {
@@ -131,8 +141,31 @@ impl Case {
 
     fn spirl_batch(&self) -> SkillBatch {
         SkillBatch {
-            states: self.get("in/states"),
+            states: self.seen(),
             actions: self.get("in/actions"),
+        }
+    }
+
+    /// Frames `[B, T, 3, R, R]` where the case has them, else states `[B, T, S]`.
+    fn seen(&self) -> Tensor {
+        if self.tensors.contains_key("in/images_u8") {
+            self.get("in/images_u8")
+                .affine(1.0 / 255.0, 0.0)
+                .and_then(|frames| frames.affine(2.0, -1.0))
+                .unwrap()
+        } else {
+            self.get("in/states")
+        }
+    }
+
+    /// What a policy sees at the beginning of every window.
+    fn beginning(&self, dims: SkillDims) -> Tensor {
+        match dims.pixels {
+            None => self.seen().narrow(1, 0, 1).unwrap().squeeze(1).unwrap(),
+            Some(pixels) => {
+                let frames = self.seen().narrow(1, 0, pixels.frames).unwrap().contiguous().unwrap();
+                frames.reshape(pixels.shape(frames.dim(0).unwrap())).unwrap()
+            }
         }
     }
 
@@ -147,6 +180,23 @@ impl Case {
             ImportedModel::Spirl(model) => *model,
             ImportedModel::Bc(_) => panic!("not a skill model"),
         }
+    }
+}
+
+fn numbers(state: usize, action: usize) -> SkillDims {
+    SkillDims {
+        state,
+        action,
+        pixels: None,
+    }
+}
+
+/// Two frames of 32 x 32, as in the original. Weights of networks that see pictures do not tell how many numbers there
+/// are beside.
+fn pictures(action: usize) -> SkillDims {
+    SkillDims {
+        pixels: Some(PixelDims { frames: 2, size: 32 }),
+        ..numbers(0, action)
     }
 }
 
@@ -283,25 +333,31 @@ fn check_evaluation(case: &Case, settings: &SpirlConfig) {
 }
 
 fn check_acting(case: &Case, model: &Spirl) {
-    let (state, latent) = (SkillModel::dims(model).state, model.space().width());
+    let dims = SkillModel::dims(model);
+    let (state, latent) = (dims.state, model.space().width());
     let split = |rows: &Tensor| {
         (
             rows.narrow(1, 0, state).unwrap(),
             rows.narrow(1, state, latent).unwrap(),
         )
     };
-    let first = case.get("in/states").narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
+    let first = case.beginning(dims);
     match model.decoding() {
         Decoding::Plan if case.has("rl") => {
             let skills = case.get("in/rl_z");
             case.check("rl/actions", &model.plan(&first, &skills, 10).unwrap());
+            assert_eq!(SkillModel::sees(model), Sees::Numbers, "it looks at nothing");
             if !model.config().conditioned_start {
                 case.check("rl/actions", &model.decode_open(None, &skills).unwrap());
             }
             assert!(model.act(&first, &skills).is_err());
         }
         Decoding::React => {
-            let (states, skills) = split(&case.get("in/rl_obs"));
+            assert_eq!(SkillModel::sees(model), dims.sees());
+            let (states, skills) = match dims.pixels {
+                None => split(&case.get("in/rl_obs")),
+                Some(_) => (first.clone(), case.get("in/rl_z")),
+            };
             let mean = model.act(&states, &skills).unwrap();
             case.check("rl/mean", &mean);
             assert!(!mean.track_op(), "acting records nothing for differentiation");
@@ -314,7 +370,12 @@ fn check_acting(case: &Case, model: &Spirl) {
             let log_prob = policy.log_prob(&sample).unwrap() - squash::log_det(&sample, 1.0).unwrap();
             case.check("rl/log_prob", &log_prob.unwrap());
 
+            assert!(model.plan(&states, &skills, 10).is_err());
+
             // One observation at a time: the skill of a row counts only when the last one is over.
+            if !case.has("rl_seq") {
+                return;
+            }
             let rows = case.get("in/rl_seq_obs");
             let mut active = ActiveSkill::default();
             let mut means = Vec::new();
@@ -328,7 +389,6 @@ fn check_acting(case: &Case, model: &Spirl) {
                 active.advance();
             }
             case.check("rl_seq/mean", &Tensor::cat(&means, 0).unwrap());
-            assert!(model.plan(&states, &skills, 10).is_err());
         }
         Decoding::Plan => {}
     }
@@ -421,7 +481,7 @@ fn open_loop_kitchen() {
         decoder: DecoderKind::OpenLoop,
         ..settings()
     };
-    assert_eq!((config, dims), (paper, SkillDims { state: 60, action: 9 }));
+    assert_eq!((config, dims), (paper, numbers(60, 9)));
     check_spirl(&case, &settings());
 }
 
@@ -441,6 +501,39 @@ fn closed_loop_kitchen() {
 #[test]
 fn closed_loop_small() {
     check_spirl(&Case::load("cl_kitchen_small"), &settings());
+}
+
+/// Runs a case of a model that sees pictures, whose weights tell everything but the KL weight; the big ones only where
+/// they are at hand.
+fn check_pictures(name: &str, decoder: DecoderKind, action: usize, kl_weight: f32) {
+    let Some(case) = Case::find(name) else { return };
+    let settings = SpirlConfig {
+        kl_weight,
+        ..settings()
+    };
+    let (config, dims) = infer_spirl(&case.weights(), &settings).unwrap();
+    assert_eq!((config.decoder, dims), (decoder, pictures(action)));
+    check_spirl(&case, &settings);
+}
+
+#[test]
+fn open_loop_pictures_of_blocks() {
+    check_pictures("ol_image_blocks_small", DecoderKind::OpenLoop, 3, 1e-2);
+}
+
+#[test]
+fn open_loop_pictures_of_mazes() {
+    check_pictures("ol_image_maze", DecoderKind::OpenLoop, 2, 1e-2);
+}
+
+#[test]
+fn closed_loop_pictures_of_blocks() {
+    check_pictures("cl_image_blocks_small", DecoderKind::ClosedLoop, 3, 1e-4);
+}
+
+#[test]
+fn closed_loop_pictures_of_mazes() {
+    check_pictures("cl_image_maze", DecoderKind::ClosedLoop, 2, 1e-2);
 }
 
 #[test]
@@ -522,16 +615,31 @@ fn automatic_beta_steps_once_by_default() {
 
 #[test]
 fn behaviour_cloning() {
-    let case = Case::load("bc_kitchen");
-    let states = case.get("in/states").narrow(1, 0, 1).unwrap().squeeze(1).unwrap();
-    let actions = case.get("in/actions").squeeze(1).unwrap();
+    check_cloning("bc_kitchen", numbers(60, 9));
+}
+
+#[test]
+fn behaviour_cloning_from_pictures() {
+    check_cloning("bc_image_maze", pictures(2));
+}
+
+fn check_cloning(name: &str, dims: SkillDims) {
+    let case = Case::load(name);
+    let states = case.beginning(dims);
+    // The action that follows the newest frame.
+    let newest = dims.pixels.map_or(1, |pixels| pixels.frames) - 1;
+    let actions = case.get("in/actions").get_on_dim(1, newest).unwrap();
     let fresh = |early_clip| {
         let imported = import_model(&case.weights(), &settings()).unwrap();
         assert!(imported.unused.is_empty());
         let ImportedModel::Bc(model) = imported.model else {
             panic!("not a flat prior")
         };
-        assert_eq!(model.config(), &BcConfig::default());
+        assert_eq!((model.config(), model.dims()), (&BcConfig::default(), dims));
+        assert_eq!(
+            (model.window(), Pretrain::sees(model.as_ref())),
+            (newest + 2, dims.sees())
+        );
         let config = BcConfig {
             early_clip,
             ..model.config().clone()
@@ -560,6 +668,28 @@ fn behaviour_cloning() {
     case.check("eval/pred_mu", &network.mu);
     let grads = model.loss(&states, &actions, Mode::Train).unwrap().backward().unwrap();
     case.check_group("grad", |name| gradient(&model.parts(), &grads, name));
+
+    // Whole windows, as the program gives them.
+    let nll = |numbers: Vec<(&str, f32)>| numbers.iter().find(|(name, _)| *name == "nll").unwrap().1;
+    let noise = &mut stream(0, Purpose::Batches, 0, 0);
+    let validated = fresh(None)
+        .validate(case.seen(), case.get("in/actions"), noise)
+        .unwrap();
+    close(
+        nll(validated),
+        case.get("eval_loss/nll").to_scalar().unwrap(),
+        5e-6,
+        "validation",
+    );
+    let trained = fresh(None)
+        .train(case.seen(), case.get("in/actions"), noise, 1.0)
+        .unwrap();
+    close(
+        nll(trained),
+        case.get("loss/nll").to_scalar().unwrap(),
+        5e-6,
+        "training",
+    );
 
     for (clip, suffix) in [(None, ""), (Some(EarlyClip::default()), "_clip")] {
         let mut model = fresh(clip);
@@ -664,8 +794,8 @@ fn conditional_flow() {
 #[test]
 fn parameter_counts_are_the_published_ones() {
     let mut rng = stream(0, Purpose::Weights, 0, 0);
-    let kitchen = SkillDims { state: 60, action: 9 };
-    let office = SkillDims { state: 97, action: 8 };
+    let kitchen = numbers(60, 9);
+    let office = numbers(97, 8);
     let open = SpirlConfig {
         decoder: DecoderKind::OpenLoop,
         ..SpirlConfig::default()
@@ -674,10 +804,30 @@ fn parameter_counts_are_the_published_ones() {
         encoder_output: 32,
         ..SpirlConfig::default()
     };
+    let picture_config = SpirlConfig {
+        decoder_hidden_layers: 3,
+        ..office_config.clone()
+    };
+    let open_picture_config = SpirlConfig {
+        decoder: DecoderKind::OpenLoop,
+        ..picture_config.clone()
+    };
     for (config, dims, counts) in [
-        (open, kitchen, [152_468, 135_817, 265, 110_228]),
-        (SpirlConfig::default(), kitchen, [160_148, 93_449, 0, 110_228]),
-        (office_config, office, [150_452, 98_056, 0, 114_964]),
+        (open, kitchen, [152_468, 135_817, 265, 110_228, 0]),
+        (SpirlConfig::default(), kitchen, [160_148, 93_449, 0, 110_228, 0]),
+        (office_config, office, [150_452, 98_056, 0, 114_964, 0]),
+        (
+            open_picture_config.clone(),
+            pictures(2),
+            [137_268, 134_018, 258, 134_172, 0],
+        ),
+        (open_picture_config, pictures(3), [137_396, 134_275, 259, 134_172, 0]),
+        (
+            picture_config.clone(),
+            pictures(2),
+            [141_364, 55_682, 0, 134_172, 27_528],
+        ),
+        (picture_config, pictures(3), [141_492, 55_811, 0, 134_172, 27_528]),
     ] {
         let model = Spirl::new(config, dims, &mut rng).unwrap();
         let count = |prefixes: &[&str]| -> usize {
@@ -699,16 +849,15 @@ fn parameter_counts_are_the_published_ones() {
             count(&["decoder."]),
             count(&["decoder_"]),
             count(&["p."]),
+            count(&["img_encoder."]),
         ];
         assert_eq!(mine, counts);
         assert_eq!(model.parameter_count(), counts.iter().sum::<usize>());
     }
-    assert_eq!(
-        Bc::new(BcConfig::default(), kitchen, &mut rng)
-            .unwrap()
-            .parameter_count(),
-        93_330
-    );
+    for (dims, wanted) in [(kitchen, 93_330), (pictures(2), 177_004), (pictures(3), 177_262)] {
+        let model = Bc::new(BcConfig::default(), dims, &mut rng).unwrap();
+        assert_eq!(model.parameter_count(), wanted);
+    }
 }
 
 fn tiny() -> (SpirlConfig, SkillDims) {
@@ -722,7 +871,7 @@ fn tiny() -> (SpirlConfig, SkillDims) {
         prior_hidden_layers: 2,
         ..SpirlConfig::default()
     };
-    (config, SkillDims { state: 6, action: 3 })
+    (config, numbers(6, 3))
 }
 
 fn tiny_batch(seed: u64) -> (SkillBatch, Tensor) {
@@ -732,6 +881,139 @@ fn tiny_batch(seed: u64) -> (SkillBatch, Tensor) {
         actions: rng.normal_tensor((7, 5, 3)).unwrap(),
     };
     (batch, rng.normal_tensor((7, 4)).unwrap())
+}
+
+/// As [`tiny`], for pictures, with `frames` of 16 x 16.
+fn tiny_pictures(frames: usize, decoder: DecoderKind) -> (SpirlConfig, SkillDims) {
+    let (config, dims) = tiny();
+    let config = SpirlConfig {
+        decoder,
+        conv_width: 2,
+        conv_features: 6,
+        ..config
+    };
+    let pixels = Some(PixelDims { frames, size: 16 });
+    (config, SkillDims { pixels, ..dims })
+}
+
+#[test]
+fn any_number_of_frames_is_stacked() {
+    for decoder in [DecoderKind::OpenLoop, DecoderKind::ClosedLoop] {
+        for frames in 1..4 {
+            let (config, dims) = tiny_pictures(frames, decoder);
+            let mut model = Spirl::new(config, dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
+            let mut rng = stream(2, Purpose::Batches, 0, 0);
+            let window = model.window();
+            assert_eq!((window, Pretrain::sees(&model)), (5 + frames, dims.sees()));
+            let states = rng.normal_tensor((7, window, 3, 16, 16)).unwrap();
+            let actions = rng.normal_tensor((7, window - 1, 3)).unwrap();
+            model.train(states.clone(), actions.clone(), &mut rng, 1.0).unwrap();
+            model.validate(states.clone(), actions.clone(), &mut rng).unwrap();
+            let embedded = model.embed(states.clone(), actions.clone()).unwrap().unwrap();
+            assert_eq!(embedded.dims(), &[7, 4]);
+            // What is decoded from the first picture when acting is the first decoded action of a window.
+            let batch = SkillBatch { states, actions };
+            let pass = model.pass(&batch, &embedded.zeros_like().unwrap(), Mode::Eval).unwrap();
+            let picture = batch.states.narrow(1, 0, frames).unwrap().contiguous().unwrap();
+            let picture = picture.reshape((7, 3 * frames, 16, 16)).unwrap();
+            let prior = &pass.priors[0].gauss().unwrap().mu;
+            let mut pairs = vec![(model.prior(&picture).unwrap().mu, prior.clone())];
+            if decoder == DecoderKind::ClosedLoop {
+                let first = pass.actions.get_on_dim(1, 0).unwrap();
+                pairs.push((model.act(&picture, &pass.skills).unwrap(), first));
+            }
+            let network = model.policy_prior().unwrap();
+            assert_eq!((network.sees(), network.observation_dim()), (dims.sees(), None));
+            pairs.push((network.forward(&picture).unwrap().mu, prior.clone()));
+            for (mine, wanted) in pairs {
+                let error = (mine - wanted).unwrap().abs().unwrap().max_all().unwrap();
+                assert!(error.to_scalar::<f32>().unwrap() < 1e-5, "{frames} frames");
+            }
+            let short = SkillBatch {
+                states: batch.states.narrow(1, 0, frames + 3).unwrap(),
+                actions: batch.actions.clone(),
+            };
+            let message = model.pass(&short, &pass.skills, Mode::Eval).err().unwrap().to_string();
+            assert!(
+                message.contains("at least") && message.contains("3, 16, 16"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_model_of_pictures_is_built_again_from_its_weights() {
+    for decoder in [DecoderKind::OpenLoop, DecoderKind::ClosedLoop] {
+        for prior in [PriorKind::Gauss, PriorKind::Gmm { components: 3 }, PriorKind::Flow] {
+            let (config, dims) = tiny_pictures(3, decoder);
+            // What the weights of an open-loop model do not tell.
+            let decoder_hidden_layers = if decoder == DecoderKind::OpenLoop { 5 } else { 2 };
+            let config = SpirlConfig {
+                prior,
+                prior_members: 2,
+                decoder_hidden_layers,
+                mixture_features: if prior == (PriorKind::Gmm { components: 3 }) {
+                    7
+                } else {
+                    128
+                },
+                ..config
+            };
+            let model = Spirl::new(config.clone(), dims, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
+            let settings = SpirlConfig {
+                length: 5,
+                ..SpirlConfig::default()
+            };
+            let imported = import_model(&model.export().unwrap(), &settings).unwrap();
+            let ImportedModel::Spirl(again) = imported.model else {
+                panic!("not a skill model")
+            };
+            assert_eq!((again.config(), imported.unused), (&config, Vec::new()));
+            assert_eq!(SkillModel::dims(again.as_ref()), SkillDims { state: 0, ..dims });
+            assert_eq!(bits(&again.export().unwrap()), bits(&model.export().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn pictures_need_the_settings_of_their_encoders() {
+    let (config, dims) = tiny_pictures(2, DecoderKind::OpenLoop);
+    let mut rng = stream(1, Purpose::Weights, 0, 0);
+    for (wrong, word) in [
+        (
+            SpirlConfig {
+                norm: Norm::None,
+                ..config.clone()
+            },
+            "`norm`",
+        ),
+        (
+            SpirlConfig {
+                standardise: true,
+                ..config.clone()
+            },
+            "`standardise`",
+        ),
+        (
+            SpirlConfig {
+                conditioned_start: true,
+                ..config.clone()
+            },
+            "`conditioned_start`",
+        ),
+    ] {
+        let message = Spirl::new(wrong, dims, &mut rng).err().unwrap().to_string();
+        assert!(message.contains(word), "{message}");
+    }
+    for pixels in [PixelDims { frames: 2, size: 20 }, PixelDims { frames: 0, size: 16 }] {
+        let dims = SkillDims {
+            pixels: Some(pixels),
+            ..dims
+        };
+        assert!(Spirl::new(config.clone(), dims, &mut rng).is_err());
+        assert!(Bc::new(BcConfig::default(), dims, &mut rng).is_err());
+    }
 }
 
 fn bits(weights: &BTreeMap<String, Tensor>) -> Vec<u32> {
@@ -1067,7 +1349,7 @@ fn pytorch_checkpoints_load() {
             panic!("not a skill model")
         };
         assert_eq!(model.config().decoder, DecoderKind::OpenLoop);
-        assert_eq!(model.dims(), SkillDims { state: 3, action: 2 });
+        assert_eq!(model.dims(), numbers(3, 2));
         let skills = Tensor::ones((1, model.config().latent), DType::F32, &Device::Cpu).unwrap();
         assert_eq!(model.decode_open(None, &skills).unwrap().dims(), &[1, 4, 2]);
     }
@@ -1105,8 +1387,27 @@ fn files_that_are_no_weights_say_so() {
 }
 
 #[test]
+fn the_number_of_threads_does_not_change_a_bit_of_pictures() {
+    let train = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut rng = stream(4, Purpose::Weights, 0, 0);
+            let (config, dims) = tiny_pictures(2, DecoderKind::ClosedLoop);
+            let mut model = Spirl::new(config, dims, &mut rng).unwrap().with_threads(threads);
+            for _ in 0..2 {
+                let states = rng.normal_tensor((33, 7, 3, 16, 16)).unwrap();
+                let actions = rng.normal_tensor((33, 6, 3)).unwrap();
+                model.train(states, actions, &mut rng, 1.0).unwrap();
+            }
+            bits(&model.export().unwrap())
+        })
+    };
+    assert!(train(1) == train(2) && train(1) == train(3));
+}
+
+#[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let dims = SkillDims { state: 60, action: 9 };
+    let dims = numbers(60, 9);
     for decoder in [DecoderKind::OpenLoop, DecoderKind::ClosedLoop] {
         let train = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

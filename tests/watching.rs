@@ -120,6 +120,7 @@ fn practice(link: Option<WorldLink>, stop: StopRequest) -> App {
     let dims = SkillDims {
         state: compiled.observation_len(),
         action: compiled.action_len(),
+        pixels: None,
     };
     let config = SpirlConfig {
         latent: 3,

@@ -16,7 +16,11 @@ use crate::skills::spirl::DecoderKind;
 use crate::skills::{GaussianNetwork, SkillDims, SpirlConfig, Standardiser};
 
 /// What the kitchen shows and takes.
-pub(super) const KITCHEN: SkillDims = SkillDims { state: 60, action: 9 };
+pub(super) const KITCHEN: SkillDims = SkillDims {
+    state: 60,
+    action: 9,
+    pixels: None,
+};
 /// Numbers of a skill.
 pub(super) const SKILL: usize = 10;
 /// Sub-sequences in a batch of a skill model.
@@ -137,9 +141,11 @@ pub(super) fn replay(capacity: usize) -> Result<ReplayBuffer, BenchError> {
         random.fill_normal(&mut action);
         buffer.push(Transition {
             observation: &observation,
+            pixels: None,
             action: &action,
             reward: random.random_range(0.0..1.0),
             next_observation: &next_observation,
+            next_pixels: None,
             steps: 10,
             end: End::Continues,
         })?;

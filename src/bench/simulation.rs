@@ -8,7 +8,7 @@ use mujoco_rs::wrappers::mj_data::MjData;
 
 use super::{BenchConfig, BenchError, Measured};
 use crate::app::{self, StopRequest};
-use crate::scene::{CompiledScene, Source};
+use crate::scene::{CompiledControl, CompiledScene, Source};
 use crate::sim::{Action, Physics, SimPlugin, spawn_environment, step};
 use crate::tick::Tick;
 
@@ -145,6 +145,13 @@ fn bare_turn(scene: &CompiledScene, bare: &mut [Physics], turn: &[Step], threads
 }
 
 fn bare_step(scene: &CompiledScene, physics: &mut Physics, action: &[f32]) {
+    if let CompiledControl::Motors { motors, .. } = scene.control() {
+        for (motor, number) in motors.iter().zip(action) {
+            if let Some(control) = physics.ctrl_mut().get_mut(motor.control) {
+                *control = motor.scale * f64::from(*number);
+            }
+        }
+    }
     for (servo, number) in scene.servos().iter().zip(action) {
         let Some(Source::Position(joint)) = scene.channels().get(servo.channel).map(|channel| channel.source) else {
             continue;

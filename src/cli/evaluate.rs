@@ -28,14 +28,10 @@ pub(super) struct Arguments {
     /// the folder of the run].
     #[arg(long, value_name = "FILE.mp4", num_args = 0..=1)]
     video: Option<Option<PathBuf>>,
-    /// Episodes in the video [default: 4, or all if there are fewer].
+    /// Episodes in the video [default: 4, or all if there are fewer; 1 where the processor draws].
     #[arg(long, value_name = "N", requires = "video")]
     video_episodes: Option<usize>,
 }
-
-/// Episodes in a video if nothing else is asked for.
-#[cfg(feature = "window")]
-const VIDEO_EPISODES: usize = 4;
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let folder = RunFolder::open(&arguments.run)?;
@@ -82,8 +78,9 @@ fn film(
 ) -> Result<(), Failure> {
     let overrides = plan.overrides.clone();
     let own = run::default_video(folder.root(), !overrides.is_empty());
-    let episodes = arguments.video_episodes.unwrap_or(VIDEO_EPISODES.min(plan.episodes));
-    let filming = Filming::prepare(experiment, file.unwrap_or(&own), episodes, plan.episodes, settings)?;
+    let file = file.unwrap_or(&own);
+    let filming = Filming::prepare(experiment, file, arguments.video_episodes, plan.episodes, settings)?;
+    let episodes = filming.episodes();
     let (results, recording) = filming.record(|link| {
         // Of its own, so that the link goes with it.
         let plan = EvaluationPlan {

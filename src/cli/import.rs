@@ -38,10 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         print(format_args!("not used: {name}"))?;
     }
     print(format_args!(
-        "{}: skill model for {} observed numbers and {} action numbers",
+        "{}: skill model for {}",
         arguments.out.display(),
-        saved.observation,
-        saved.action
+        saved.in_words()
     ))?;
     Ok(ExitCode::SUCCESS)
 }

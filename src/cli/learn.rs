@@ -205,7 +205,7 @@ fn chain(
     }
     print(format_args!("{:<16} {:>6.1} min", "in all", minutes(start.elapsed())))?;
     let runs = [(arguments.experiment.clone(), folder.root().to_path_buf())];
-    match run::learning_curves(&runs, "practice/completed") {
+    match run::learning_curves(&runs, None) {
         Ok(picture) => {
             print(format_args!(
                 "plot in {}",

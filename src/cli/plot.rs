@@ -13,9 +13,9 @@ pub(super) struct Arguments {
     /// Run folders; `LABEL=FOLDER` names a curve.
     #[arg(required = true, value_name = "[LABEL=]FOLDER")]
     runs: Vec<String>,
-    /// What to draw: a tag of the metrics.
-    #[arg(long, value_name = "TAG", default_value = "practice/completed")]
-    tag: String,
+    /// What to draw: a tag of the metrics [default: what says most of an episode, such as practice/completed].
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
     /// SVG file to write.
     #[arg(long, value_name = "FILE", default_value = "learning.svg")]
     out: PathBuf,
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if let Some((label, _)) = runs.iter().find(|(label, _)| !labels.insert(label)) {
         return Err(format!("two runs are called `{label}`; expected different labels (LABEL=FOLDER)").into());
     }
-    let picture = run::learning_curves(&runs, &arguments.tag)?;
+    let picture = run::learning_curves(&runs, arguments.tag.as_deref())?;
     run::write_whole(&arguments.out, &picture)?;
     print(format_args!("{}", arguments.out.display()))?;
     Ok(ExitCode::SUCCESS)

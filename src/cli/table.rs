@@ -9,15 +9,11 @@ use crate::run::Evaluated;
 /// Evaluation of every seed, with the mean over seeds.
 pub(super) fn evaluation(results: &[Evaluated]) -> String {
     let mut out = String::new();
-    let width = 12;
-    let mut header = format!(
-        "{:<22}{:>10}{:>12}  {:<15}{:>9}",
-        "", "steps", "completed", "95 % interval", "success"
-    );
-    if let Some(first) = results.first() {
-        for (name, _) in &first.sampled.elements {
-            let _ = write!(header, "  {name:>width$}");
-        }
+    let Some(first) = results.first() else { return out };
+    let headline = label(&first.sampled).to_owned();
+    let mut header = format!("{:<22}{:>10}{headline:>12}  {:<15}", "", "steps", "95 % interval");
+    for name in columns(&first.sampled).map(|(name, _)| name) {
+        let _ = write!(header, "  {name:>width$}", width = width(&name));
     }
     let _ = writeln!(out, "{header}");
     for result in results {
@@ -27,16 +23,22 @@ pub(super) fn evaluation(results: &[Evaluated]) -> String {
         }
     }
     if results.len() > 1 {
-        let mean = results.iter().map(|result| result.sampled.completed).sum::<f64>() / results.len() as f64;
+        let mean = results.iter().map(|result| value(&result.sampled)).sum::<f64>() / results.len() as f64;
         let _ = writeln!(out, "{:<22}{:>10}{mean:>12.2}", "mean over seeds", "");
     }
-    if let Some(first) = results.first() {
-        let (episodes, elements) = (first.sampled.episodes, first.sampled.task_elements);
-        let _ = write!(
+    let (episodes, elements) = (first.sampled.episodes, first.sampled.task_elements);
+    let of = match elements {
+        0 => "in the scene's own unit, at the end".to_owned(),
+        elements => format!("elements of {elements}"),
+    };
+    let _ = match headline.as_str() {
+        "success" => write!(out, "success: share of {episodes} episodes that reached the goal"),
+        "return" => write!(
             out,
-            "completed: elements of {elements} per episode, mean of {episodes} episodes"
-        );
-    }
+            "return: sum of the rewards of an episode, mean of {episodes} episodes"
+        ),
+        _ => write!(out, "{headline}: {of} per episode, mean of {episodes} episodes"),
+    };
     for result in results {
         for (what, summary) in rounds(result) {
             if summary.faults > 0 {
@@ -47,22 +49,58 @@ pub(super) fn evaluation(results: &[Evaluated]) -> String {
     out
 }
 
-fn line(out: &mut String, label: &str, practised: u64, summary: &EvaluationSummary) {
-    let EvaluationSummary {
-        completed,
-        interval: (low, high),
-        success,
-        elements,
-        ..
-    } = summary;
-    let interval = format!("{low:.2} to {high:.2}");
-    let _ = write!(
-        out,
-        "{label:<22}{practised:>10}{completed:>12.2}  {interval:<15}{:>8.0}%",
-        100.0 * success
+/// What says most, in a word.
+fn label(summary: &EvaluationSummary) -> &str {
+    match summary.headline.as_str() {
+        "" => "completed",
+        name => name.strip_prefix("figures/").unwrap_or(name),
+    }
+}
+
+fn value(summary: &EvaluationSummary) -> f64 {
+    if summary.headline.is_empty() {
+        summary.completed
+    } else {
+        summary.value
+    }
+}
+
+/// What stands beside the headline: names and values as they are shown.
+fn columns(summary: &EvaluationSummary) -> impl Iterator<Item = (String, String)> {
+    let percent = |share: f64| format!("{:.0}%", 100.0 * share);
+    let mut columns = Vec::new();
+    if label(summary) != "success" && summary.task_elements > 0 {
+        columns.push(("success".to_owned(), percent(summary.success)));
+    }
+    if summary.task_elements == 0 && label(summary) != "return" {
+        columns.push(("return".to_owned(), format!("{:.2}", summary.return_)));
+    }
+    let figures = summary.figures.iter().filter(|(name, _)| name != label(summary));
+    columns.extend(figures.map(|(name, mean)| (name.clone(), format!("{mean:.2}"))));
+    columns.extend(
+        summary
+            .elements
+            .iter()
+            .map(|(name, share)| (name.clone(), percent(*share))),
     );
-    for (name, share) in elements {
-        let _ = write!(out, "  {:>width$.0}%", 100.0 * share, width = name.len().max(12) - 1);
+    columns.into_iter()
+}
+
+/// Width of a column.
+fn width(name: &str) -> usize {
+    match name {
+        "success" => 7,
+        name => name.len().max(12),
+    }
+}
+
+fn line(out: &mut String, label: &str, practised: u64, summary: &EvaluationSummary) {
+    let (low, high) = summary.interval;
+    let interval = format!("{low:.2} to {high:.2}");
+    let value = value(summary);
+    let _ = write!(out, "{label:<22}{practised:>10}{value:>12.2}  {interval:<15}");
+    for (name, shown) in columns(summary) {
+        let _ = write!(out, "  {shown:>width$}", width = width(&name));
     }
     out.push('\n');
 }
@@ -122,10 +160,11 @@ pub(super) fn collection(report: &CollectReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::Measures;
 
     #[test]
     fn faults_are_told_where_there_are_any() {
-        let summary = EvaluationSummary::of(&[], &[], &[], 0);
+        let summary = EvaluationSummary::of(&[], &Measures::default(), 0);
         let mut result = Evaluated {
             scene: "kitchen".to_owned(),
             overrides: Vec::new(),

@@ -155,6 +155,17 @@ fn find(what: &str) -> Result<What, Failure> {
             .into()),
         };
     }
+    // The part of a run that belongs to one learner.
+    if let Some(parent) = path.parent().filter(|parent| RunFolder::open(parent).is_ok())
+        && path.is_dir()
+    {
+        return Err(format!(
+            "{what}: belongs to a run and is none itself; watch the run (`{}`) or a checkpoint in it \
+             (`{what}/checkpoints/step_...`)",
+            parent.display()
+        )
+        .into());
+    }
     let known = files::list(FileKind::Experiment, &files::roots());
     let is_file = ["", ".ron"].iter().any(|ending| {
         let name = format!("{what}{ending}");

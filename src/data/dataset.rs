@@ -1,12 +1,13 @@
 //! Demonstrations in memory: flat arrays, the sequences they are cut into, splits and statistics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Column, DataError, Episode, NonFinite};
+use super::{Column, DataError, Episode, ImageStore, Images, NonFinite};
 use crate::rng::{self, Purpose};
 
 /// The arrays of a file, joined but not cut yet.
@@ -22,6 +23,9 @@ pub(super) struct Flat {
     pub timeouts: Vec<bool>,
     pub index: Option<Vec<i64>>,
     pub infos: BTreeMap<String, Column>,
+    /// Names below `infos/` in the file, read or not.
+    pub info_names: BTreeSet<String>,
+    pub images: Option<Arc<ImageStore>>,
     pub attributes: BTreeMap<String, String>,
     pub notes: Vec<String>,
     pub non_finite: Vec<(String, NonFinite)>,
@@ -80,6 +84,15 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// One sequence per range, for layouts that say themselves where sequences are.
+    pub(super) fn from_sequences(flat: Flat, sequences: Vec<Range<usize>>) -> Self {
+        Self {
+            flat,
+            sequences,
+            unterminated: 0,
+        }
+    }
+
     pub(super) fn from_flat(flat: Flat, rule: &CutRule) -> Self {
         let mut dataset = Self {
             flat,
@@ -99,7 +112,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`DataError::Episode`] for a malformed episode, one without a set terminal or timeout flag in exactly its last
-    /// step, or one whose infos differ in name, width or type from the first one's.
+    /// step, or one whose infos or pictures differ in name, width, type or size from the first one's.
     pub fn from_episodes<'a>(
         observation_dim: usize,
         action_dim: usize,
@@ -111,6 +124,7 @@ impl Dataset {
             action_dim,
             ..Flat::default()
         };
+        let mut images: Option<Images> = None;
         for (number, episode) in episodes.into_iter().enumerate() {
             episode.check(observation_dim, action_dim)?;
             episode.check_end()?;
@@ -124,7 +138,17 @@ impl Dataset {
                 .extend(std::iter::repeat_n(number as i64, episode.len()));
             if number == 0 {
                 flat.infos = episode.infos.clone();
+                flat.info_names = episode.infos.keys().cloned().collect();
+                images = episode.images.clone();
                 continue;
+            }
+            match (&mut images, &episode.images) {
+                (None, None) => {}
+                (Some(first), Some(more)) if first.size() == more.size() => first.bytes.extend_from_slice(&more.bytes),
+                _ => {
+                    let problem = "its pictures are missing, new or of another size than the first episode's";
+                    return Err(DataError::Episode(problem.to_owned()));
+                }
             }
             if !flat.infos.keys().eq(episode.infos.keys()) {
                 return Err(DataError::Episode(
@@ -138,6 +162,7 @@ impl Dataset {
                 }
             }
         }
+        flat.images = images.map(|images| Arc::new(ImageStore::in_memory(images)));
         Ok(Self::from_flat(flat, &CutRule::default()))
     }
 
@@ -223,6 +248,16 @@ impl Dataset {
         &self.flat.infos
     }
 
+    /// Names of all side arrays of the file, read or not.
+    pub fn info_names(&self) -> &BTreeSet<String> {
+        &self.flat.info_names
+    }
+
+    /// The pictures `[N, H, W, 3]`, if there are any.
+    pub fn images(&self) -> Option<&ImageStore> {
+        self.flat.images.as_deref()
+    }
+
     /// The file's attributes as text.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.flat.attributes
@@ -243,7 +278,27 @@ impl Dataset {
         &self.flat.non_finite
     }
 
-    /// Sequence number `number` as an episode of its own.
+    /// Sequence number `number` as an episode of its own, with its pictures, which may have to be read from the file.
+    ///
+    /// # Errors
+    /// As [`ImageStore::read`].
+    pub fn whole_episode(&self, number: usize) -> Result<Option<Episode>, DataError> {
+        let (Some(mut episode), Some(rows)) = (self.episode(number), self.sequences.get(number)) else {
+            return Ok(None);
+        };
+        if let Some(store) = self.images() {
+            let mut bytes = Vec::new();
+            store.read(rows.clone(), &mut bytes)?;
+            episode.images = Some(Images {
+                height: store.height(),
+                width: store.width(),
+                bytes,
+            });
+        }
+        Ok(Some(episode))
+    }
+
+    /// Sequence number `number` as an episode of its own, without pictures; see [`Dataset::whole_episode`].
     pub fn episode(&self, number: usize) -> Option<Episode> {
         let rows = self.sequences.get(number)?.clone();
         let wide = |width: usize| rows.start * width..rows.end * width;
@@ -259,6 +314,7 @@ impl Dataset {
                 .iter()
                 .map(|(name, all)| (name.clone(), all.slice(rows.clone())))
                 .collect(),
+            images: None,
         })
     }
 
@@ -365,6 +421,27 @@ impl Default for Split {
             train: 0.99,
             validation: 0.01,
             order: SplitOrder::File,
+        }
+    }
+}
+
+impl Split {
+    /// SPiRL's maze split: 90 % for training, 10 % for validation, shuffled with seed 1. (Its shuffle gives other
+    /// sequences.)
+    pub fn spirl_maze() -> Self {
+        Self {
+            train: 0.9,
+            validation: 0.1,
+            order: SplitOrder::Shuffled { seed: 1 },
+        }
+    }
+
+    /// SPiRL's block stacking split: 95 % for training, 5 % for validation, shuffled as [`Split::spirl_maze`].
+    pub fn spirl_blocks() -> Self {
+        Self {
+            train: 0.95,
+            validation: 0.05,
+            ..Self::spirl_maze()
         }
     }
 }

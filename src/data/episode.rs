@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{DataError, NonFinite};
+use super::{DataError, Images, NonFinite};
 
 /// One episode of `T` steps: row `t` of every array belongs to the step that starts in `observations[t]`.
 ///
@@ -22,6 +22,8 @@ pub struct Episode {
     pub timeouts: Vec<bool>,
     /// Further arrays of `T` rows by name (`qpos`, `qvel`, ...), stored as `infos/<name>`.
     pub infos: BTreeMap<String, Column>,
+    /// Pictures `[T, H, W, 3]`, taken at the same time as the observation of the same row.
+    pub images: Option<Images>,
 }
 
 impl Episode {
@@ -40,8 +42,8 @@ impl Episode {
         self.rewards.iter().map(|&reward| f64::from(reward)).sum()
     }
 
-    /// Checks that every array has `T` rows, that widths are `observation_dim` and `action_dim`, and that observations,
-    /// actions, rewards and floating-point infos are finite.
+    /// Checks that every array has `T` rows, that widths are `observation_dim` and `action_dim`, that observations,
+    /// actions, rewards and floating-point infos are finite, and that pictures have a possible size.
     ///
     /// # Errors
     /// [`DataError::Episode`] with the first offence.
@@ -83,7 +85,10 @@ impl Episode {
                 Values::I64(_) | Values::U8(_) => {}
             }
         }
-        Ok(())
+        match &self.images {
+            Some(images) => images.check(rows),
+            None => Ok(()),
+        }
     }
 
     /// Checks that the last step, and no other, is marked as terminal or timeout, so that a reader finds the end.

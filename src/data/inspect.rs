@@ -1,21 +1,17 @@
 //! What a user should know about a demonstration file before training on it.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{DataError, Dataset, NonFinite, ReadOptions, Statistics};
+use super::report::ranges;
+use super::{DataError, Dataset, NonFinite, PAINTED_FROM, ReadOptions, Statistics, Values, rollouts};
 
-/// Bars in the histogram of lengths.
-const HISTOGRAM_BARS: usize = 10;
-/// Characters of the longest bar.
-const BAR_WIDTH: usize = 40;
 /// An action this close to its limit of 1 counts as saturated; D4RL clips demonstrated actions to 0.999.
 const SATURATED: f32 = 0.9985;
-/// Orders of completion that are listed.
-const ORDERS_SHOWN: usize = 5;
+/// Side array with the number of the layout.
+const LAYOUT: &str = "layout";
 
 /// A part of a task that is complete while the observation is near a goal.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,8 +50,9 @@ pub fn kitchen_elements() -> Vec<Element> {
 pub struct InspectOptions {
     /// How the file is read and cut. Values that are not finite are always kept and reported.
     pub read: ReadOptions,
-    /// Elements to judge. `None`: if this looks like kitchen data (30 or 60 observations, 9 actions), those of the
-    /// kitchen that the attribute `elements` names, or all seven without that attribute.
+    /// Elements to judge. `None`: if this looks like kitchen data (30 or 60 observations, 9 actions, and no attribute
+    /// `scene` that says otherwise), those of the kitchen that the attribute `elements` names, or all seven without that
+    /// attribute.
     pub elements: Option<Vec<Element>>,
     /// Actions per skill; shorter episodes are reported, since no window can be cut from them.
     pub skill_length: usize,
@@ -108,13 +105,40 @@ pub struct ElementReport {
     pub mean_step: Option<f64>,
 }
 
-/// What is in a file; its `Display` is the report for the terminal.
+/// Pictures of demonstrations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PictureReport {
+    /// They are stored.
+    Stored {
+        /// How many.
+        count: usize,
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
+    /// None are stored, but states are from which the scene can draw them, if it has pixels.
+    Drawable {
+        /// Side arrays that are there for drawing.
+        from: Vec<String>,
+    },
+}
+
+/// What is in a file or folder; its `Display` is the report for the terminal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
-    /// The file.
+    /// The file or folder.
     pub origin: String,
-    /// Size of the file in bytes.
+    /// Number of files.
+    pub files: usize,
+    /// Size of all files together in bytes.
     pub bytes: u64,
+    /// Names of the side arrays.
+    pub infos: BTreeSet<String>,
+    /// Pictures, if there are any or any can be drawn.
+    pub pictures: Option<PictureReport>,
+    /// Different layouts of the scene, by `infos/layout`; 0 if there is none.
+    pub layouts: usize,
     /// The file's attributes.
     pub attributes: BTreeMap<String, String>,
     /// Length of every episode, in steps.
@@ -139,25 +163,31 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Reads and judges a file.
+    /// Reads and judges a file or a folder of roll-outs. Pictures are counted, not read.
     ///
     /// # Errors
     /// As [`Dataset::read`], but values that are not finite are reported in [`Inspection::odd`].
     pub fn of(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let read = ReadOptions {
+        let mut read = ReadOptions {
             keep_non_finite: true,
             ..options.read.clone()
         };
+        read.infos.push(LAYOUT.to_owned());
         let dataset = Dataset::read_with(path, &read)?;
-        let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let files = match path.is_dir() {
+            true => rollouts::files_below(path)?,
+            false => vec![path.to_owned()],
+        };
+        let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(Self {
-            bytes,
+            files: files.len(),
+            bytes: files.iter().map(size).sum(),
             ..Self::of_dataset(&dataset, options)
         })
     }
 
-    /// Judges data that is in memory already ([`Inspection::bytes`] is 0 then).
+    /// Judges data that is in memory already ([`Inspection::files`] and [`Inspection::bytes`] are 0 then).
     pub fn of_dataset(dataset: &Dataset, options: &InspectOptions) -> Self {
         let sequences = dataset.sequences();
         let lengths: Vec<usize> = sequences.iter().map(ExactSizeIterator::len).collect();
@@ -206,7 +236,11 @@ impl Inspection {
             .copied();
         Self {
             origin: dataset.origin().to_owned(),
+            files: 0,
             bytes: 0,
+            infos: dataset.info_names().clone(),
+            pictures: pictures(dataset),
+            layouts: layouts(dataset),
             attributes: dataset.attributes().clone(),
             returns: sequences.iter().map(episode_return).collect(),
             elements: reports,
@@ -237,6 +271,30 @@ impl Inspection {
     }
 }
 
+fn pictures(dataset: &Dataset) -> Option<PictureReport> {
+    if let Some(images) = dataset.images() {
+        return Some(PictureReport::Stored {
+            count: images.len(),
+            height: images.height(),
+            width: images.width(),
+        });
+    }
+    let from = PAINTED_FROM
+        .into_iter()
+        .filter(|name| dataset.info_names().contains(*name));
+    let from: Vec<String> = from.map(str::to_owned).collect();
+    from.iter()
+        .any(|name| name == "qpos")
+        .then_some(PictureReport::Drawable { from })
+}
+
+fn layouts(dataset: &Dataset) -> usize {
+    match dataset.infos().get(LAYOUT).map(|column| &column.values) {
+        Some(Values::I64(values)) => values.iter().collect::<BTreeSet<_>>().len(),
+        _ => 0,
+    }
+}
+
 /// The elements to judge, without those whose columns the observation does not have.
 fn elements_of(dataset: &Dataset, options: &InspectOptions) -> Vec<Element> {
     let plain = |name: &str| {
@@ -245,7 +303,9 @@ fn elements_of(dataset: &Dataset, options: &InspectOptions) -> Vec<Element> {
             .collect::<String>()
             .to_lowercase()
     };
-    let looks_like_kitchen = matches!(dataset.observation_dim(), 30 | 60) && dataset.action_dim() == 9;
+    let elsewhere =
+        (dataset.attributes().get("scene")).is_some_and(|scene| !scene.is_empty() && !scene.contains("kitchen"));
+    let looks_like_kitchen = matches!(dataset.observation_dim(), 30 | 60) && dataset.action_dim() == 9 && !elsewhere;
     let mut elements = match (&options.elements, dataset.attributes().get("elements")) {
         (Some(elements), _) => elements.clone(),
         (None, Some(names)) if looks_like_kitchen => {
@@ -417,167 +477,4 @@ fn frozen(dataset: &Dataset) -> usize {
         .iter()
         .map(|rows| (rows.start + 1..rows.end).filter(|&row| same(row)).count())
         .sum()
-}
-
-/// `0-3, 7` for `[0, 1, 2, 3, 7]`.
-fn ranges(numbers: &[usize]) -> String {
-    let runs = numbers.chunk_by(|first, second| first + 1 == *second);
-    let texts: Vec<String> = runs
-        .filter_map(|run| match (run.first()?, run.last()?) {
-            (first, last) if first == last => Some(first.to_string()),
-            (first, last) => Some(format!("{first}-{last}")),
-        })
-        .collect();
-    texts.join(", ")
-}
-
-/// Groups of three digits, separated by spaces.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Equal-width classes of `lengths` with their counts.
-fn histogram(lengths: &[usize]) -> Vec<(Range<usize>, usize)> {
-    let (Some(&min), Some(&max)) = (lengths.iter().min(), lengths.iter().max()) else {
-        return Vec::new();
-    };
-    let step = (max - min + 1).div_ceil(HISTOGRAM_BARS);
-    let mut bars: Vec<(Range<usize>, usize)> = (min..=max)
-        .step_by(step)
-        .map(|start| (start..start + step, 0))
-        .collect();
-    for length in lengths {
-        bars[(length - min) / step].1 += 1;
-    }
-    bars
-}
-
-impl fmt::Display for Inspection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let steps = self.lengths.iter().sum();
-        writeln!(f, "{}", self.origin)?;
-        write!(
-            f,
-            "  {} episodes, {} steps",
-            grouped(self.lengths.len()),
-            grouped(steps)
-        )?;
-        write!(
-            f,
-            ", observations of {}, actions of {}",
-            self.observations.len(),
-            self.actions.len()
-        )?;
-        match self.bytes {
-            0 => {}
-            1..1_000_000 => write!(f, ", {:.1} kB", self.bytes as f64 / 1e3)?,
-            _ => write!(f, ", {:.1} MB", self.bytes as f64 / 1e6)?,
-        }
-        writeln!(f)?;
-        for (name, value) in self.attributes.iter().filter(|(_, value)| !value.is_empty()) {
-            // A demonstrator's settings may be long; the file keeps them in full.
-            let line: Vec<&str> = value.split_whitespace().collect();
-            let line = line.join(" ");
-            let shown: String = line.chars().take(90).collect();
-            let more = if shown.len() < line.len() { " ..." } else { "" };
-            writeln!(f, "  {name:<14} {shown}{more}")?;
-        }
-
-        let Summary { min, mean, max } = self.length();
-        writeln!(f, "\nLength  min {min:.0}  mean {mean:.1}  max {max:.0} steps")?;
-        let bars = histogram(&self.lengths);
-        let most = bars.iter().map(|(_, count)| *count).max().unwrap_or(1);
-        for (class, count) in bars.iter().filter(|_| min < max) {
-            let mut bar = "#".repeat(count * BAR_WIDTH / most);
-            if *count > 0 && bar.is_empty() {
-                bar.push('.');
-            }
-            writeln!(
-                f,
-                "  {:>6} - {:<6} {bar:<BAR_WIDTH$} {count}",
-                class.start,
-                class.end - 1
-            )?;
-        }
-
-        let Summary { min, mean, max } = self.episode_return();
-        writeln!(f, "\nReturn  min {min:.2}  mean {mean:.2}  max {max:.2}")?;
-
-        if !self.elements.is_empty() {
-            writeln!(
-                f,
-                "\nElement           completed   at the end   at the start   mean first step"
-            )?;
-            for element in &self.elements {
-                let ElementReport {
-                    name,
-                    completed,
-                    at_end,
-                    at_start,
-                    mean_step,
-                } = element;
-                let [completed, at_end, at_start] = [completed, at_end, at_start].map(|share| 100.0 * share);
-                let step = mean_step.map_or_else(|| "-".to_owned(), |step| format!("{step:.0}"));
-                writeln!(
-                    f,
-                    "  {name:<15} {completed:>7.1} %    {at_end:>7.1} %      {at_start:>7.1} %   {step:>15}"
-                )?;
-            }
-            let counts: Vec<String> = self
-                .completed_counts
-                .iter()
-                .rev()
-                .map(|(count, of)| format!("{count} in {of} episodes"))
-                .collect();
-            writeln!(f, "  elements completed: {}", counts.join(", "))?;
-            writeln!(f, "  orders of completion: {} different", self.orders.len())?;
-            for (order, episodes) in self.orders.iter().take(ORDERS_SHOWN) {
-                let order = if order.is_empty() { "(none)" } else { order };
-                writeln!(f, "  {episodes:>7} x {order}")?;
-            }
-        }
-
-        writeln!(f, "\nRanges       min      mean       std       max")?;
-        let rewards: Vec<Statistics> = self.rewards.into_iter().collect();
-        for (name, statistics) in [
-            ("obs", &self.observations),
-            ("act", &self.actions),
-            ("reward", &rewards),
-        ] {
-            for (column, value) in statistics.iter().enumerate().filter(|(_, value)| !value.is_constant()) {
-                let label = if name == "reward" {
-                    name.to_owned()
-                } else {
-                    format!("{name} {column}")
-                };
-                let Statistics {
-                    mean, std, min, max, ..
-                } = value;
-                writeln!(f, "  {label:<7} {min:>9.3} {mean:>9.3} {std:>9.3} {max:>9.3}")?;
-            }
-            let constant: Vec<usize> = (0..statistics.len())
-                .filter(|&at| statistics[at].is_constant())
-                .collect();
-            if !constant.is_empty() && name != "reward" {
-                writeln!(f, "  {name} {} constant", ranges(&constant))?;
-            }
-        }
-
-        if self.odd.is_empty() {
-            return write!(f, "\nNothing odd found.");
-        }
-        write!(f, "\nWorth a look")?;
-        for line in &self.odd {
-            write!(f, "\n  - {line}")?;
-        }
-        Ok(())
-    }
 }

@@ -2,23 +2,38 @@
 //!
 //! | item | duty |
 //! |---|---|
-//! | [`Episode`] | one recorded episode, the unit that demonstrators hand over |
+//! | [`Episode`], [`Images`] | one recorded episode, the unit that demonstrators hand over, and its pictures |
 //! | [`EpisodeWriter`] | a new file in D4RL's HDF5 layout, episode by episode |
-//! | [`Dataset`] | a file in memory: flat arrays, sequences, statistics |
+//! | [`RolloutWriter`] | a new folder in `SPiRL`'s roll-out layout, one file per episode |
+//! | [`LayoutWriter`], [`convert`] | either of them, and from one to the other |
+//! | [`Dataset`] | demonstrations in memory: flat arrays, sequences, statistics |
+//! | [`ImageStore`] | their pictures, in memory or in their files |
 //! | [`Split`] | training and validation sequences |
-//! | [`WindowSampler`] | random sub-sequences as batches |
-//! | [`Inspection`] | what a user should know about a file before training on it |
+//! | [`WindowSampler`] | random sub-sequences as batches, with pictures that are stored or drawn ([`Paint`]) |
+//! | [`Inspection`] | what a user should know about demonstrations before training on them |
 //!
-//! The layout (D4RL, <https://github.com/Farama-Foundation/D4RL>): flat arrays `observations` `[N, S]`, `actions`
-//! `[N, A]`, `rewards`, `terminals` and `timeouts` `[N]` over all episodes, and side arrays `infos/*` with `N` rows.
+//! D4RL's layout (<https://github.com/Farama-Foundation/D4RL>): flat arrays `observations` `[N, S]`, `actions` `[N, A]`,
+//! `rewards`, `terminals` and `timeouts` `[N]` over all episodes, side arrays `infos/*` with `N` rows, and pictures
+//! `images` `[N, H, W, 3]`.
+//!
+//! SPiRL's roll-outs: one file per trajectory at any depth of a folder, with `traj_per_file` and `traj0/states`
+//! `[T, S]`, `actions` `[T, A]`, `pad_mask` `[T]`, `images` `[T, H, W, 3]`.
 
 mod dataset;
 mod episode;
 mod error;
+mod file;
+mod images;
 mod inspect;
+mod layout;
+mod paint;
 mod read;
+mod report;
+mod rollouts;
+mod template;
 mod windows;
 mod write;
+mod write_rollouts;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +41,11 @@ mod tests;
 pub use dataset::{CutRule, Dataset, Partition, Split, SplitOrder, Statistics};
 pub use episode::{Column, Episode, Values};
 pub use error::{DataError, NonFinite};
-pub use inspect::{Element, ElementReport, InspectOptions, Inspection, Summary, kitchen_elements};
+pub use images::{ImageStore, Images};
+pub use inspect::{Element, ElementReport, InspectOptions, Inspection, PictureReport, Summary, kitchen_elements};
+pub use layout::{Layout, LayoutWriter, convert};
+pub use paint::{PAINTED_FROM, Paint};
 pub use read::{Limits, ReadOptions};
-pub use windows::{Starts, Weighting, Window, WindowConfig, WindowSampler, spirl_epoch};
+pub use windows::{Starts, Weighting, Window, WindowBatch, WindowConfig, WindowSampler, spirl_epoch};
 pub use write::{Description, EpisodeWriter, Written};
+pub use write_rollouts::RolloutWriter;

@@ -1,38 +1,23 @@
-//! Reading D4RL's HDF5 layout.
+//! Reading demonstrations: D4RL's flat arrays here, folders of roll-outs in `rollouts.rs`.
 //!
-//! A file is foreign input: links and storage that lead out of it are refused, every size is checked against what the
-//! file can hold and against [`Limits`] before memory is reserved, and the values are checked before anybody trains on
-//! them. The HDF5 library runs under one process-wide lock, so everything is read into memory once.
+//! Values are checked before anybody trains on them. Numbers are read into memory once; pictures stay in the file until
+//! somebody asks for them ([`ImageStore`](super::ImageStore)).
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use hdf5::dataset::Layout;
-use hdf5::types::{FloatSize, IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
-use hdf5::{Group, H5Type, IndexType, IterationOrder, LinkType, LocationType};
+use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 
 use super::dataset::{CutRule, Dataset, Flat};
-use super::error::{explain, explain_open};
+use super::file::{Part, Source, listing, one_per_step};
+use super::images::Pieces;
+use super::rollouts;
 use super::write::SEQUENCE;
-use super::{Column, DataError, NonFinite, Values};
-
-/// Signature at the start of an HDF5 superblock.
-const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
-
-/// Above this claimed size, what a dataset claims is compared with what is stored.
-const PLAUSIBILITY_FROM: u64 = 64 << 20;
-
-/// No deflate stream unpacks to more than 1032 times its size.
-const LARGEST_COMPRESSION: u64 = 1100;
-
-/// Attribute arrays longer than this are left out.
-const LONGEST_ATTRIBUTE: usize = 4096;
+use super::{Column, DataError, Values};
 
 /// What a file may demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory for all arrays together, in bytes.
+    /// Memory for all arrays of numbers together, in bytes. Pictures have a limit of their own.
     pub memory: u64,
     /// Size of one storage chunk, in bytes.
     pub chunk: u64,
@@ -49,26 +34,58 @@ impl Default for Limits {
 }
 
 /// What to read and how strictly.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOptions {
     /// Sizes that are refused.
     pub limits: Limits,
-    /// How the flat arrays are cut into sequences.
+    /// How the flat arrays are cut into sequences. A trajectory of a roll-out file always is one sequence.
     pub cut: CutRule,
     /// Side arrays to read as well: names below `infos/`; those that are not there are left out.
     pub infos: Vec<String>,
+    /// Read every side array but the numbers of the episodes.
+    pub every_info: bool,
     /// Keep NaN and infinite values and list them in [`Dataset::non_finite`] instead of refusing the file.
     pub keep_non_finite: bool,
+    /// Bytes of pictures that are kept in memory once they are needed. If there are more, windows are read from the
+    /// file one by one, which takes longer and gives the same numbers.
+    pub image_memory: u64,
+}
+
+impl Default for ReadOptions {
+    /// No side arrays, 2 GiB of pictures.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            cut: CutRule::default(),
+            infos: Vec::new(),
+            every_info: false,
+            keep_non_finite: false,
+            image_memory: 2 << 30,
+        }
+    }
+}
+
+impl ReadOptions {
+    fn wants(&self, info: &str) -> bool {
+        self.infos.iter().any(|name| name == info) || (self.every_info && info != SEQUENCE)
+    }
 }
 
 impl Dataset {
-    /// Reads a file in D4RL's layout with default [`ReadOptions`].
+    /// Reads demonstrations with default [`ReadOptions`]: a file in D4RL's layout, a file of `SPiRL`'s roll-outs or a
+    /// folder with such files at any depth.
     ///
-    /// Expected datasets, all with `N` rows: `observations` `[N, S]`, `actions` `[N, A]`, `rewards` `[N]` or `[N, 1]`,
+    /// D4RL's layout: all with `N` rows, `observations` `[N, S]`, `actions` `[N, A]`, `rewards` `[N]` or `[N, 1]`,
     /// `terminals` and/or `timeouts` `[N]` (booleans, integers or floats; not zero = set), optionally the number of the
     /// demonstration as `infos/sequence` `[N]` (whole numbers) or `infos` `[N]` (whole numbers that never fall; others
-    /// mean something else and are left out, with a note). Any number type is converted to 32-bit floats. D4RL's
-    /// chunked files (`virtual/<n>/observations`, ...) are joined in numeric order.
+    /// mean something else and are left out, with a note), and pictures as `images` `[N, H, W, 3]` (bytes; anything else
+    /// of that name is left out, with a note). Any number type is converted to 32-bit floats. D4RL's chunked files
+    /// (`virtual/<n>/observations`, ...) are joined in numeric order.
+    ///
+    /// Roll-outs (`SPiRL`, `data_loader.py`): per file `traj_per_file`, and per trajectory of `T` rows `traj<n>/states`
+    /// `[T, S]`, `actions` `[T, A]`, `pad_mask` `[T]` (the last 1 ends the trajectory), optionally `images`
+    /// `[T, H, W, 3]`, `rewards`, `terminals`, `timeouts` `[T]` and side arrays `infos/*`. Files are taken in the order
+    /// of their paths, so that it is always the same; the original's was that of the file system.
     ///
     /// # Errors
     /// [`DataError`] naming file, dataset, expectation and finding.
@@ -76,136 +93,40 @@ impl Dataset {
         Self::read_with(path, &ReadOptions::default())
     }
 
-    /// Reads a file in D4RL's layout, see [`Dataset::read`].
+    /// Reads demonstrations, see [`Dataset::read`].
     ///
     /// # Errors
     /// As [`Dataset::read`].
     pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, DataError> {
         let path = path.as_ref();
-        let (file, file_size) = open(path)?;
-        let file_number = file
-            .loc_info()
-            .map_err(|error| explain_open(&error, path, file_size))?
-            .fileno;
-        let reader = Reader {
-            path,
-            file_size,
-            file_number,
-            limits: options.limits,
-            used: Cell::new(0),
-        };
-        let root = reader.part(String::new(), &file)?;
-        let parts = reader.parts(root)?;
-
+        if path.is_dir() {
+            return rollouts::read(path, &rollouts::files_below(path)?, options);
+        }
+        let source = Source::open(path, options.limits, 0)?;
+        let root = source.root()?;
+        if rollouts::is_rollouts(&root) {
+            drop(source);
+            return rollouts::read(path, &[path.to_owned()], options);
+        }
         let mut flat = Flat {
             origin: path.display().to_string(),
+            attributes: source.attributes()?,
             ..Flat::default()
         };
-        flat.attributes = attributes(&file).map_err(|error| reader.failed("(attributes)", &error))?;
+        let mut images = Pieces::default();
+        let parts = source.parts(root)?;
         for part in &parts {
-            reader.append(part, options, &mut flat)?;
+            source.append(part, options, &mut flat, &mut images)?;
         }
         if flat.rewards.is_empty() {
-            return Err(reader.wrong("observations", "at least one row", "none"));
+            return Err(source.wrong("observations", "at least one row", "none"));
         }
+        flat.images = images.finish(flat.rewards.len(), options);
         Ok(Dataset::from_flat(flat, &options.cut))
     }
 }
 
-/// Opens `path`, with its size in bytes.
-fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
-    let problem = |problem: String| DataError::Open {
-        path: path.to_owned(),
-        problem,
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => problem("there is no such file".to_owned()),
-        _ => problem(error.to_string()),
-    })?;
-    if metadata.is_dir() {
-        return Err(problem("this is a folder, an HDF5 file is expected".to_owned()));
-    }
-    let size = metadata.len();
-    if size == 0 {
-        return Err(problem("the file is empty, an HDF5 file is expected".to_owned()));
-    }
-    if !has_signature(path).map_err(|error| problem(error.to_string()))? {
-        return Err(problem(
-            "this is not an HDF5 file (its signature is missing)".to_owned(),
-        ));
-    }
-    let file = hdf5::File::open(path).map_err(|error| explain_open(&error, path, size))?;
-    Ok((file, size))
-}
-
-/// The superblock may start at byte 0, 512, 1024, 2048, ...
-fn has_signature(path: &Path) -> std::io::Result<bool> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
-    let size = file.metadata()?.len();
-    let mut offset = 0;
-    while offset + SIGNATURE.len() as u64 <= size {
-        let mut found = [0_u8; SIGNATURE.len()];
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(&mut found)?;
-        if found == SIGNATURE {
-            return Ok(true);
-        }
-        offset = if offset == 0 { 512 } else { offset * 2 };
-    }
-    Ok(false)
-}
-
-/// A group that holds the arrays: the file itself or one of the `virtual/<n>`.
-struct Part {
-    prefix: String,
-    group: Group,
-    members: BTreeMap<String, LinkType>,
-}
-
-struct Reader<'a> {
-    path: &'a Path,
-    file_size: u64,
-    /// What HDF5 numbers this file; objects of other files have other numbers.
-    file_number: u64,
-    limits: Limits,
-    /// Bytes reserved so far.
-    used: Cell<u64>,
-}
-
-impl Reader<'_> {
-    fn wrong(&self, dataset: &str, expected: impl Into<String>, found: impl Into<String>) -> DataError {
-        DataError::Dataset {
-            path: self.path.to_owned(),
-            dataset: dataset.to_owned(),
-            expected: expected.into(),
-            found: found.into(),
-        }
-    }
-
-    fn failed(&self, dataset: &str, error: &hdf5::Error) -> DataError {
-        DataError::Read {
-            path: self.path.to_owned(),
-            dataset: dataset.to_owned(),
-            problem: explain(error),
-        }
-    }
-
-    fn part(&self, prefix: String, group: &Group) -> Result<Part, DataError> {
-        let links = group
-            .links(IndexType::Name, IterationOrder::Increasing)
-            .map_err(|error| self.failed(&format!("{prefix}*"), &error))?;
-        let members = links
-            .into_iter()
-            .map(|(name, info)| (valid_text(name.as_bytes()), info.link_type))
-            .collect();
-        Ok(Part {
-            prefix,
-            group: group.clone(),
-            members,
-        })
-    }
-
+impl Source<'_> {
     /// The groups to join: the root, or D4RL's chunks.
     fn parts(&self, root: Part) -> Result<Vec<Part>, DataError> {
         if root.members.contains_key("observations") {
@@ -237,244 +158,28 @@ impl Reader<'_> {
         Ok(parts)
     }
 
-    fn subgroup(&self, part: &Part, name: &str) -> Result<Option<Part>, DataError> {
-        let full = format!("{}{name}", part.prefix);
-        if !self.is(part, name, LocationType::Group)? {
-            return Ok(None);
-        }
-        let group = part.group.group(name).map_err(|error| self.failed(&full, &error))?;
-        self.part(format!("{full}/"), &group).map(Some)
-    }
-
-    /// Whether `name` exists in the part, inside this file, and is of this kind.
-    fn is(&self, part: &Part, name: &str, kind: LocationType) -> Result<bool, DataError> {
-        let full = format!("{}{name}", part.prefix);
-        match part.members.get(name) {
-            None => Ok(false),
-            Some(LinkType::External) => Err(self.wrong(
-                &full,
-                "data inside this file",
-                "a link to another file, which is not followed",
-            )),
-            Some(LinkType::Hard | LinkType::Soft) => {
-                let found = part
-                    .group
-                    .loc_info_by_name(name)
-                    .map_err(|error| self.failed(&full, &error))?;
-                // A soft link may lead through an external one.
-                if found.fileno != self.file_number {
-                    return Err(self.wrong(&full, "data inside this file", "a link that leads to another file"));
-                }
-                Ok(found.loc_type == kind)
-            }
-        }
-    }
-
-    fn find(&self, part: &Part, name: &str) -> Result<Option<hdf5::Dataset>, DataError> {
-        if !self.is(part, name, LocationType::Dataset)? {
-            return Ok(None);
-        }
-        let full = format!("{}{name}", part.prefix);
-        part.group
-            .dataset(name)
-            .map(Some)
-            .map_err(|error| self.failed(&full, &error))
-    }
-
-    fn require(&self, part: &Part, name: &str) -> Result<hdf5::Dataset, DataError> {
-        self.find(part, name)?.ok_or_else(|| self.missing(part, name))
-    }
-
-    /// The dataset does not exist: say which name comes nearest, and recognise other common layouts.
-    fn missing(&self, part: &Part, name: &str) -> DataError {
-        let known = |start: &str| part.members.keys().any(|member| member.starts_with(start));
-        let nearest = part
-            .members
-            .keys()
-            .map(|member| (strsim::jaro_winkler(member, name), member))
-            .filter(|(similarity, _)| *similarity > 0.75)
-            .max_by(|first, second| first.0.total_cmp(&second.0));
-        let mut found = match nearest {
-            Some((_, member)) => format!("no such dataset; the nearest name is `{}{member}`", part.prefix),
-            None => "no such dataset".to_owned(),
-        };
-        if nearest.is_none() {
-            found.push_str(&format!(" ({})", listing(&part.members)));
-        }
-        if known("episode_") {
-            found.push_str("; this looks like a Minari file, not like D4RL's flat arrays");
-        } else if known("traj") {
-            found.push_str("; this looks like a SPiRL roll-out file, not like D4RL's flat arrays");
-        }
-        self.wrong(
-            &format!("{}{name}", part.prefix),
-            "an array with one row per step",
-            found,
-        )
-    }
-
-    /// `[rows, width]` of a dataset; one-dimensional arrays have width 1.
-    fn shape(&self, dataset: &hdf5::Dataset, full: &str, expected: &str) -> Result<[usize; 2], DataError> {
-        let space = dataset.space().map_err(|error| self.failed(full, &error))?;
-        if space.is_null() {
-            return Err(self.wrong(full, expected, "an empty dataspace"));
-        }
-        match *space.shape() {
-            [rows] => Ok([rows, 1]),
-            [rows, width] if width > 0 => Ok([rows, width]),
-            [] => Err(self.wrong(full, expected, "a single value")),
-            ref other => Err(self.wrong(full, expected, format!("shape {other:?}"))),
-        }
-    }
-
-    /// Reads all numbers of a dataset as `T`, after checking size, storage and type.
-    fn numbers<T>(&self, dataset: &hdf5::Dataset, full: &str, [rows, width]: [usize; 2]) -> Result<Vec<T>, DataError>
-    where
-        T: H5Type + Copy + Default,
-    {
-        let dtype = dataset.dtype().map_err(|error| self.failed(full, &error))?;
-        if dtype.conv_to::<T>().is_none() {
-            let found = dtype
-                .to_descriptor()
-                .map_or_else(|error| error.to_string(), |kind| format!("type {kind}"));
-            return Err(self.wrong(full, "numbers", found));
-        }
-        self.check_storage(dataset, full, dtype.size() as u64)?;
-        let claim = |bytes: usize| {
-            let count = (rows as u64).checked_mul(width as u64)?;
-            count.checked_mul(bytes as u64)
-        };
-        let (Some(in_file), Some(in_memory)) = (claim(dtype.size()), claim(size_of::<T>())) else {
-            return Err(self.wrong(full, "an array that fits in memory", format!("{rows} x {width} values")));
-        };
-        let stored = if dataset.layout() == Layout::Virtual {
-            self.file_size
-        } else {
-            dataset.storage_size()
-        };
-        let stored = stored.min(self.file_size);
-        if in_file > PLAUSIBILITY_FROM && in_file / LARGEST_COMPRESSION > stored {
-            let found = format!("a claim of {rows} x {width} values with only {stored} bytes stored");
-            return Err(self.wrong(full, "as many values as its shape says", found));
-        }
-        let used = self.used.get().saturating_add(in_memory);
-        if used > self.limits.memory {
-            let found = format!("{rows} x {width} values, which makes {} MiB so far", used >> 20);
-            return Err(self.wrong(full, format!("at most {} MiB in all", self.limits.memory >> 20), found));
-        }
-        self.used.set(used);
-
-        let mut values = Vec::new();
-        if values.try_reserve_exact(rows * width).is_err() {
-            return Err(self.wrong(full, "an array that fits in memory", format!("{} MiB", in_memory >> 20)));
-        }
-        values.resize(rows * width, T::default());
-        if !values.is_empty() {
-            dataset
-                .read_into_raw(&mut values)
-                .map_err(|error| self.failed(full, &error))?;
-        }
-        Ok(values)
-    }
-
-    /// Refuses storage outside the file, oversized chunks and filters that this build cannot undo.
-    fn check_storage(&self, dataset: &hdf5::Dataset, full: &str, item: u64) -> Result<(), DataError> {
-        let plist = dataset.dcpl().map_err(|error| self.failed(full, &error))?;
-        if plist.layout() == Layout::Virtual {
-            let found = "a virtual dataset, which may lead to other files; `h5repack -l CONTI` makes a plain copy";
-            return Err(self.wrong(full, "values stored in this dataset", found));
-        }
-        let external = plist.get_external().map_err(|error| self.failed(full, &error))?;
-        if let Some(file) = external.first() {
-            return Err(self.wrong(
-                full,
-                "data inside this file",
-                format!("values stored in `{}`", file.name),
-            ));
-        }
-        if let Some(chunk) = plist.chunk() {
-            let bytes = chunk
-                .iter()
-                .try_fold(item, |bytes, &side| bytes.checked_mul(side as u64));
-            if bytes.is_none_or(|bytes| bytes > self.limits.chunk) {
-                let expected = format!("chunks of at most {} MiB", self.limits.chunk >> 20);
-                return Err(self.wrong(full, expected, format!("chunks of {chunk:?} values")));
-            }
-        }
-        let filters = plist.get_filters().map_err(|error| self.failed(full, &error))?;
-        match filters.iter().find(|filter| !filter.is_available()) {
-            None => Ok(()),
-            Some(filter) => {
-                let found = format!("filter {filter:?}; `h5repack -f GZIP=4` makes a readable copy");
-                Err(self.wrong(full, "no compression or gzip", found))
-            }
-        }
-    }
-
-    /// Reads one floating-point array and checks it for NaN and infinities.
-    fn floats(
+    /// Appends one part's arrays.
+    fn append(
         &self,
         part: &Part,
-        name: &str,
-        expected: &str,
         options: &ReadOptions,
         flat: &mut Flat,
-    ) -> Result<([usize; 2], Vec<f32>), DataError> {
-        let full = format!("{}{name}", part.prefix);
-        let dataset = self.require(part, name)?;
-        let shape = self.shape(&dataset, &full, expected)?;
-        let values: Vec<f32> = self.numbers(&dataset, &full, shape)?;
-        if let Some(problem) = NonFinite::find(&values, shape[1]) {
-            if !options.keep_non_finite {
-                return Err(DataError::NonFinite {
-                    path: self.path.to_owned(),
-                    dataset: full,
-                    problem,
-                });
-            }
-            flat.non_finite.push((full, problem));
-        }
-        Ok((shape, values))
-    }
-
-    /// Reads an array with one number per step, if it exists.
-    fn per_step<T>(&self, part: &Part, name: &str, rows: usize) -> Result<Option<Vec<T>>, DataError>
-    where
-        T: H5Type + Copy + Default + Into<f64>,
-    {
-        let Some(dataset) = self.find(part, name)? else {
-            return Ok(None);
+        images: &mut Pieces,
+    ) -> Result<(), DataError> {
+        let name = |name: &str| part.name(name);
+        let mut floats = |name: &str, expected: &str| {
+            let non_finite = options.keep_non_finite.then_some(&mut flat.non_finite);
+            self.floats(part, name, expected, non_finite)
         };
-        let full = format!("{}{name}", part.prefix);
-        let expected = format!("shape [{rows}] or [{rows}, 1], as `observations` has {rows} rows");
-        let shape = self.shape(&dataset, &full, &expected)?;
-        if shape != [rows, 1] {
-            return Err(self.wrong(&full, expected, format!("shape {:?}", dataset.shape())));
-        }
-        let values: Vec<T> = self.numbers(&dataset, &full, shape)?;
-        match NonFinite::find(&values, 1) {
-            Some(problem) => Err(DataError::NonFinite {
-                path: self.path.to_owned(),
-                dataset: full,
-                problem,
-            }),
-            None => Ok(Some(values)),
-        }
-    }
-
-    /// Appends one part's arrays.
-    fn append(&self, part: &Part, options: &ReadOptions, flat: &mut Flat) -> Result<(), DataError> {
-        let name = |name: &str| format!("{}{name}", part.prefix);
-        let (shape, observations) =
-            self.floats(part, "observations", "shape [steps, observation size]", options, flat)?;
+        let (shape, observations) = floats("observations", "shape [steps, observation size]")?;
         let rows = shape[0];
-        let (action_shape, actions) = self.floats(part, "actions", "shape [steps, action size]", options, flat)?;
+        let (action_shape, actions) = floats("actions", "shape [steps, action size]")?;
         if action_shape[0] != rows {
             let expected = format!("{rows} rows, as `observations` has");
             return Err(self.wrong(&name("actions"), expected, format!("{} rows", action_shape[0])));
         }
-        let expected = format!("shape [{rows}] or [{rows}, 1], as `observations` has {rows} rows");
-        let (reward_shape, rewards) = self.floats(part, "rewards", &expected, options, flat)?;
+        let expected = one_per_step(rows, "observations");
+        let (reward_shape, rewards) = floats("rewards", &expected)?;
         if reward_shape != [rows, 1] {
             return Err(self.wrong(&name("rewards"), expected, format!("shape {reward_shape:?}")));
         }
@@ -489,8 +194,8 @@ impl Reader<'_> {
             *known = found;
         }
 
-        let terminals: Option<Vec<f32>> = self.per_step(part, "terminals", rows)?;
-        let timeouts: Option<Vec<f32>> = self.per_step(part, "timeouts", rows)?;
+        let terminals: Option<Vec<f32>> = self.per_step(part, "terminals", rows, "observations")?;
+        let timeouts: Option<Vec<f32>> = self.per_step(part, "timeouts", rows, "observations")?;
         let infos = self.subgroup(part, "infos")?;
         let before = flat.notes.len();
         let index = self.demonstration_numbers(part, infos.as_ref(), rows, flat)?;
@@ -531,8 +236,18 @@ impl Reader<'_> {
                 None
             }
         };
+        // Whoever does not look at pictures can do without them.
+        let added = self.images(part, rows).and_then(|found| {
+            images
+                .add(self.path, &part.prefix, start, rows, found.map(|(_, size)| size))
+                .map_err(|(expected, found)| self.wrong(&name("images"), expected, found))
+        });
+        if let Err(problem) = added {
+            images.give_up();
+            flat.notes.push(format!("pictures were left out: {problem}"));
+        }
         match infos {
-            Some(infos) => self.append_infos(&infos, &options.infos, [start, rows], flat),
+            Some(infos) => self.append_infos(&infos, options, [start, rows, rows], flat),
             None => Ok(()),
         }
     }
@@ -547,16 +262,16 @@ impl Reader<'_> {
         flat: &mut Flat,
     ) -> Result<Option<Vec<i64>>, DataError> {
         if let Some(infos) = infos {
-            return match self.per_step(infos, SEQUENCE, rows)? {
+            return match self.per_step(infos, SEQUENCE, rows, "observations")? {
                 Some(values) => whole_numbers(&values).map(Some).map_err(|found| {
-                    let full = format!("{}{SEQUENCE}", infos.prefix);
+                    let full = infos.name(SEQUENCE);
                     self.wrong(&full, "whole numbers", found)
                 }),
                 None => Ok(None),
             };
         }
-        let full = format!("{}infos", part.prefix);
-        let problem = match self.per_step(part, "infos", rows) {
+        let full = part.name("infos");
+        let problem = match self.per_step(part, "infos", rows, "observations") {
             Ok(Some(values)) => match whole_numbers(&values) {
                 Ok(numbers) if numbers.is_sorted() => return Ok(Some(numbers)),
                 Ok(_) => format!("`{full}` falls, as numbers of demonstrations do not"),
@@ -569,15 +284,17 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    fn append_infos(
+    /// Appends the first `kept` of the `rows` rows of the side arrays that are wanted, at row `start`.
+    pub(super) fn append_infos(
         &self,
         infos: &Part,
-        wanted: &[String],
-        [start, rows]: [usize; 2],
+        options: &ReadOptions,
+        [start, rows, kept]: [usize; 3],
         flat: &mut Flat,
     ) -> Result<(), DataError> {
-        for name in infos.members.keys().filter(|name| wanted.contains(name)) {
-            let full = format!("{}{name}", infos.prefix);
+        flat.info_names.extend(infos.members.keys().cloned());
+        for name in infos.members.keys().filter(|name| options.wants(name)) {
+            let full = infos.name(name);
             let Some(dataset) = self.find(infos, name)? else {
                 flat.notes.push(format!("`{full}` is not an array and was left out"));
                 continue;
@@ -605,10 +322,13 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let column = Column {
+            let mut column = Column {
                 width: shape[1],
                 values,
             };
+            if kept < rows {
+                column = column.slice(0..kept);
+            }
             if start == 0 {
                 flat.infos.insert(name.clone(), column);
             } else if !flat.infos.get_mut(name).is_some_and(|first| first.append(&column)) {
@@ -616,14 +336,14 @@ impl Reader<'_> {
                     .push(format!("`{full}` does not continue the chunks before and was left out"));
             }
         }
-        let complete = start + rows;
+        let complete = start + kept;
         flat.infos.retain(|_, column| column.rows() == complete);
         Ok(())
     }
 }
 
 /// Appends without copying where nothing is there yet.
-fn join(values: &mut Vec<f32>, more: Vec<f32>) {
+pub(super) fn join(values: &mut Vec<f32>, more: Vec<f32>) {
     if values.is_empty() {
         *values = more;
     } else {
@@ -639,68 +359,4 @@ fn whole_numbers(values: &[f64]) -> Result<Vec<i64>, String> {
         Some((row, value)) => Err(format!("{value} at row {row}")),
         None => Ok(values.iter().map(|&value| value as i64).collect()),
     }
-}
-
-/// Attributes of the file as text; what is neither text nor a number is left out.
-fn attributes(file: &hdf5::File) -> hdf5::Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for name in file.attr_names()? {
-        let name = valid_text(name.as_bytes());
-        let attribute = file.attr(&name)?;
-        let length = attribute
-            .shape()
-            .iter()
-            .try_fold(1_usize, |length, &side| length.checked_mul(side));
-        let Ok(kind) = attribute.dtype().and_then(|dtype| dtype.to_descriptor()) else {
-            continue;
-        };
-        if length.is_none_or(|length| length == 0 || length > LONGEST_ATTRIBUTE) {
-            continue;
-        }
-        let values: Vec<String> = match kind {
-            TypeDescriptor::VarLenUnicode => {
-                let texts = attribute.read_raw::<VarLenUnicode>()?;
-                texts.iter().map(|text| valid_text(text.as_bytes())).collect()
-            }
-            TypeDescriptor::VarLenAscii => {
-                let texts = attribute.read_raw::<VarLenAscii>()?;
-                texts.iter().map(|text| valid_text(text.as_bytes())).collect()
-            }
-            TypeDescriptor::Float(_) => attribute
-                .read_raw::<f64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            TypeDescriptor::Unsigned(_) => attribute
-                .read_raw::<u64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            TypeDescriptor::Integer(_) | TypeDescriptor::Boolean => attribute
-                .read_raw::<i64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            _ => continue,
-        };
-        found.insert(name, values.join(", "));
-    }
-    Ok(found)
-}
-
-/// Text from a file, which need not be valid UTF-8.
-fn valid_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn listing(members: &BTreeMap<String, LinkType>) -> String {
-    const SHOWN: usize = 12;
-    if members.is_empty() {
-        return "nothing is there".to_owned();
-    }
-    let mut names: Vec<String> = members.keys().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    if members.len() > SHOWN {
-        names.push(format!("and {} more", members.len() - SHOWN));
-    }
-    format!("present: {}", names.join(", "))
 }

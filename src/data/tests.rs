@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::rng::{self, Purpose};
 
+mod pictures;
+mod rollouts;
+
 const LENGTHS: [usize; 3] = [12, 7, 14];
 
 fn fixture(name: &str) -> PathBuf {
@@ -344,6 +347,7 @@ fn episode(steps: usize, observation_dim: usize, action_dim: usize, number: usiz
             ),
         ]
         .into(),
+        images: None,
     }
 }
 
@@ -516,6 +520,7 @@ fn malformed_episodes_are_refused_and_not_written() {
 fn disk_full_child() {
     let path = PathBuf::from(std::env::var("APPRENTICE_TEST_FILE").unwrap());
     let mut stream = rng::stream(1, Purpose::Batches, 0, 0);
+    let mut stream_of_pictures = rng::stream(2, Purpose::Batches, 0, 0);
     let mut noisy = |steps: usize| {
         let mut episode = episode(steps, 60, 9, 0);
         stream.fill_normal(&mut episode.observations);
@@ -554,6 +559,32 @@ fn disk_full_child() {
     assert!(error.to_string().contains("File too large"));
     drop(cached());
     drop(create());
+    // Roll-outs fail as a whole, too.
+    let folder = path.with_extension("rollouts");
+    for pictures in [false, true] {
+        let mut writer = RolloutWriter::create(&folder, 60, 9, &Description::default()).unwrap();
+        let mut small = |steps: usize| {
+            let mut episode = noisy(steps);
+            episode.images = pictures.then(|| {
+                // The low bits of normal numbers do not compress.
+                let mut noise = vec![0.0_f32; 24 * 24 * 3 * steps];
+                stream_of_pictures.fill_normal(&mut noise);
+                Images {
+                    height: 24,
+                    width: 24,
+                    bytes: noise.iter().map(|value| value.to_bits() as u8).collect(),
+                }
+            });
+            episode
+        };
+        writer.append(&small(5)).unwrap();
+        let error = writer.append(&small(1200)).unwrap_err();
+        assert!(error.to_string().contains("File too large"), "{error}");
+        for error in [writer.append(&small(5)).unwrap_err(), writer.finish().unwrap_err()] {
+            assert!(error.to_string().contains("earlier write failed"), "{error}");
+        }
+        assert!(!folder.exists());
+    }
     // A small file still fits, and the failures before have left nothing behind.
     let mut writer = create();
     writer.append(&noisy(20)).unwrap();

@@ -10,7 +10,8 @@ use candle_core::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Dataset};
+use super::paint::Pictures;
+use super::{DataError, Dataset, Paint};
 use crate::rng::Stream;
 
 /// Which sequence a window comes from.
@@ -77,6 +78,24 @@ pub struct Window {
     pub start: usize,
 }
 
+/// A batch of windows.
+#[derive(Debug, Clone)]
+pub struct WindowBatch {
+    /// States `[B, L, S]`.
+    pub states: Tensor,
+    /// Actions `[B, L - 1, A]`; an action belongs to the state of the same index.
+    pub actions: Tensor,
+    /// Pictures `[B, L, 3, size, size]` at the time of the states, from -1 to 1, if the sampler has any.
+    pub pixels: Option<Tensor>,
+}
+
+impl WindowBatch {
+    /// What a model looks at (pictures if there are any, otherwise states), and the actions.
+    pub fn seen(self) -> (Tensor, Tensor) {
+        (self.pixels.unwrap_or(self.states), self.actions)
+    }
+}
+
 /// Draws windows from a [`Dataset`]; the same stream gives the same windows.
 #[derive(Debug, Clone)]
 pub struct WindowSampler {
@@ -87,6 +106,7 @@ pub struct WindowSampler {
     /// Number of windows in all usable sequences up to and including this one.
     windows_up_to: Vec<usize>,
     skipped: usize,
+    pictures: Option<Pictures>,
     states: Vec<f32>,
     actions: Vec<f32>,
 }
@@ -153,9 +173,28 @@ impl WindowSampler {
             sequences: usable,
             windows_up_to,
             skipped,
+            pictures: None,
             states: Vec::new(),
             actions: Vec::new(),
         })
+    }
+
+    /// Windows with pictures of `size` pixels a side from now on. Stored pictures are taken if there are any, in another
+    /// size if need be (bilinear); otherwise `painter` draws them from the recorded states
+    /// ([`PAINTED_FROM`](super::PAINTED_FROM)). Stored pictures are read into memory here unless they are too many
+    /// ([`ReadOptions::image_memory`](super::ReadOptions::image_memory)). Which windows are drawn does not change.
+    ///
+    /// # Errors
+    /// [`DataError::Settings`] if there is nothing to take pictures from (the message says what to do), if the painter's
+    /// pictures have another size, or together with `pad_front`; other [`DataError`]s if pictures cannot be read.
+    pub fn with_pixels(mut self, size: usize, painter: Option<Box<dyn Paint>>) -> Result<Self, DataError> {
+        if self.config.pad_front > 0 {
+            let problem = "pad_front: expected 0 with pictures, as there is none of the rows in front";
+            let origin = self.dataset.origin();
+            return Err(DataError::Settings(format!("windows of {origin}: {problem}")));
+        }
+        self.pictures = Some(Pictures::new(self.dataset.clone(), size, painter)?);
+        Ok(self)
     }
 
     /// The settings.
@@ -227,15 +266,7 @@ impl WindowSampler {
         states.clear();
         actions.clear();
         for window in windows {
-            // The list is sorted by position, as `new` numbers the sequences itself.
-            let found = sequences.binary_search_by_key(&window.sequence, |(position, _)| *position);
-            let rows = match found {
-                Ok(usable) => sequences[usable].1.clone(),
-                Err(_) => return Err(no_such_window(window)),
-            };
-            if window.start + config.length > rows.len() + config.pad_front {
-                return Err(no_such_window(window));
-            }
+            let rows = sequence_of(sequences, config, window)?;
             let zeros = config.pad_front.saturating_sub(window.start).min(config.length);
             let first = rows.start + (window.start + zeros).saturating_sub(config.pad_front);
             states.resize(states.len() + zeros * kept, 0.0);
@@ -252,6 +283,24 @@ impl WindowSampler {
         Ok((states, actions))
     }
 
+    /// Pictures `[B, L, 3, size, size]` of the given windows, row-major, from -1 to 1 (byte / 255 * 2 - 1); `None` if the
+    /// sampler has none.
+    ///
+    /// # Errors
+    /// [`DataError`] for a window that does not exist, or if pictures cannot be read or drawn.
+    pub fn pixels(&mut self, windows: &[Window]) -> Result<Option<Vec<f32>>, DataError> {
+        let Some(pictures) = &mut self.pictures else {
+            return Ok(None);
+        };
+        let length = self.config.length;
+        let mut rows = Vec::with_capacity(windows.len());
+        for window in windows {
+            let first = sequence_of(&self.sequences, &self.config, window)?.start + window.start;
+            rows.push(first..first + length);
+        }
+        pictures.windows(rows.into_iter(), length).map(Some)
+    }
+
     /// Draws `batch` windows: states `[B, L, S]` and actions `[B, L - 1, A]` as tensors on `device`. (An action belongs
     /// to the state of the same index; the last state's action is not part of a window.)
     ///
@@ -259,11 +308,63 @@ impl WindowSampler {
     /// What candle reports when the tensors cannot be made.
     pub fn sample(&mut self, batch: usize, rng: &mut Stream, device: &Device) -> candle_core::Result<(Tensor, Tensor)> {
         let windows: Vec<Window> = (0..batch).map(|_| self.draw(rng)).collect();
-        let (length, state_dim, action_dim) = (self.config.length, self.state_dim(), self.action_dim());
-        let (states, actions) = self.gather(&windows).map_err(candle_core::Error::wrap)?;
+        let WindowBatch { states, actions, .. } = self.batch(&windows, false, device)?;
+        Ok((states, actions))
+    }
+
+    /// Draws `batch` windows with pictures, if the sampler has any ([`WindowSampler::with_pixels`]). The windows are those
+    /// of [`WindowSampler::sample`].
+    ///
+    /// # Errors
+    /// What candle reports when the tensors cannot be made, and a [`DataError`] in its form if pictures cannot be read or
+    /// drawn.
+    pub fn sample_windows(
+        &mut self,
+        batch: usize,
+        rng: &mut Stream,
+        device: &Device,
+    ) -> candle_core::Result<WindowBatch> {
+        let windows: Vec<Window> = (0..batch).map(|_| self.draw(rng)).collect();
+        self.batch(&windows, true, device)
+    }
+
+    /// The given windows as tensors on `device`, with pictures if the sampler has any and they are wanted.
+    ///
+    /// # Errors
+    /// As [`WindowSampler::sample_windows`].
+    pub fn batch(&mut self, windows: &[Window], pixels: bool, device: &Device) -> candle_core::Result<WindowBatch> {
+        let (batch, length) = (windows.len(), self.config.length);
+        let (state_dim, action_dim) = (self.state_dim(), self.action_dim());
+        let (states, actions) = self.gather(windows).map_err(candle_core::Error::wrap)?;
         let states = Tensor::from_slice(states, (batch, length, state_dim), device)?;
         let actions = Tensor::from_slice(actions, (batch, length - 1, action_dim), device)?;
-        Ok((states, actions))
+        let found = match pixels {
+            true => self.pixels(windows).map_err(candle_core::Error::wrap)?,
+            false => None,
+        };
+        let size = self.pictures.as_ref().map_or(0, Pictures::size);
+        let pixels = found
+            .map(|pixels| Tensor::from_vec(pixels, (batch, length, 3, size, size), device))
+            .transpose()?;
+        Ok(WindowBatch {
+            states,
+            actions,
+            pixels,
+        })
+    }
+}
+
+/// The rows of the sequence of a window that exists.
+fn sequence_of(
+    sequences: &[(usize, Range<usize>)],
+    config: &WindowConfig,
+    window: &Window,
+) -> Result<Range<usize>, DataError> {
+    // The list is sorted by position, as `WindowSampler::new` numbers the sequences itself.
+    let found = sequences.binary_search_by_key(&window.sequence, |(position, _)| *position);
+    match found.ok().and_then(|usable| sequences.get(usable)) {
+        Some((_, rows)) if window.start + config.length <= rows.len() + config.pad_front => Ok(rows.clone()),
+        _ => Err(no_such_window(window)),
     }
 }
 

@@ -9,19 +9,23 @@ use std::path::{Path, PathBuf};
 
 use hdf5::types::VarLenUnicode;
 use hdf5::{Extent, Group, H5Type};
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, ArrayView4};
 use tempfile::NamedTempFile;
 
 use super::error::explain;
-use super::{Column, DataError, Episode, Values};
+use super::template::Template;
+use super::{Column, DataError, Episode, Images, Values};
 use crate::files::{folder_of, put_in_place, temporary_beside};
 
 /// Bytes per chunk before compression; smaller than HDF5's chunk cache, so that a half-filled chunk stays there and is
 /// packed once.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Bytes of pictures per chunk: few, because a window is a few pictures from anywhere.
+const PICTURE_CHUNK_BYTES: usize = 48 << 10;
+
 /// zlib's level, h5py's default.
-const GZIP_LEVEL: u8 = 4;
+pub(super) const GZIP_LEVEL: u8 = 4;
 
 /// Name under `infos/` that holds the number of the episode.
 pub(super) const SEQUENCE: &str = "sequence";
@@ -59,7 +63,6 @@ pub struct Written {
 struct Array {
     dataset: hdf5::Dataset,
     width: usize,
-    kind: std::mem::Discriminant<Values>,
 }
 
 /// The file being written with its arrays.
@@ -68,6 +71,7 @@ struct Open {
     arrays: BTreeMap<String, Array>,
     terminals: hdf5::Dataset,
     timeouts: hdf5::Dataset,
+    images: Option<hdf5::Dataset>,
     file: hdf5::File,
 }
 
@@ -80,6 +84,7 @@ pub struct EpisodeWriter {
     path: PathBuf,
     observation_dim: usize,
     action_dim: usize,
+    template: Option<Template>,
     episodes: usize,
     steps: usize,
 }
@@ -111,7 +116,7 @@ impl EpisodeWriter {
         let temporary = temporary_beside(&path).map_err(|error| failed(error.to_string()))?;
         let file = hdf5::File::create(temporary.path()).map_err(|error| failed(explain(&error)))?;
         let start = || -> hdf5::Result<_> {
-            describe(&file, description)?;
+            describe(&file, description, "D4RL")?;
             let mut arrays = BTreeMap::new();
             for (name, width) in [
                 ("observations", observation_dim),
@@ -140,19 +145,21 @@ impl EpisodeWriter {
                 arrays,
                 terminals,
                 timeouts,
+                images: None,
                 file,
             }),
             temporary: Some(temporary),
             path,
             observation_dim,
             action_dim,
+            template: None,
             episodes: 0,
             steps: 0,
         })
     }
 
-    /// Appends one episode. The first one decides names, widths and types of the `infos`; the number of the episode is
-    /// added as `infos/sequence`.
+    /// Appends one episode. The first one decides names, widths and types of the `infos` and the size of the pictures;
+    /// the number of the episode is added as `infos/sequence`.
     ///
     /// # Errors
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
@@ -160,14 +167,18 @@ impl EpisodeWriter {
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
         episode.check(self.observation_dim, self.action_dim)?;
         episode.check_end()?;
+        let template = Template::of(episode)?;
+        if let Some(first) = &self.template {
+            first.check(&template)?;
+        }
         let (start, number) = (self.steps, self.episodes);
         let Some(open) = &mut self.open else {
             return Err(self.failed("an earlier write failed, so the file cannot be continued"));
         };
-        open.check_infos(episode, number)?;
         if let Err(error) = open.append(episode, start, number) {
             return Err(self.give_up(&error));
         }
+        self.template.get_or_insert(template);
         self.episodes += 1;
         self.steps += episode.len();
         Ok(())
@@ -204,10 +215,11 @@ impl EpisodeWriter {
             arrays,
             terminals,
             timeouts,
+            images,
             file,
         }) = self.open.take()
         {
-            drop((arrays, terminals, timeouts));
+            drop((arrays, terminals, timeouts, images));
             file.close().map_err(|error| self.failed(explain(&error)))?;
         }
         let stored = put_in_place(temporary, &self.path).map_err(|error| self.failed(error))?;
@@ -275,51 +287,6 @@ impl Open {
         self.file.flush()
     }
 
-    fn check_infos(&self, episode: &Episode, number: usize) -> Result<(), DataError> {
-        if episode.infos.contains_key(SEQUENCE) {
-            return Err(DataError::Episode(format!(
-                "`infos/{SEQUENCE}` is reserved for the number of the episode"
-            )));
-        }
-        for (name, column) in &episode.infos {
-            if name.is_empty() || name.contains('/') || name == "." || name.contains('\0') {
-                return Err(DataError::Episode(format!("{name:?} cannot be the name of an info")));
-            }
-            if column.width == 0 {
-                return Err(DataError::Episode(format!("`infos/{name}` has width 0")));
-            }
-        }
-        if number == 0 {
-            return Ok(());
-        }
-        let known = self
-            .arrays
-            .iter()
-            .filter_map(|(full, array)| Some((full.strip_prefix("infos/")?, array)));
-        let mut known: BTreeMap<&str, &Array> = known.collect();
-        known.remove(SEQUENCE);
-        for (name, array) in &known {
-            match episode.infos.get(*name) {
-                None => {
-                    return Err(DataError::Episode(format!(
-                        "`infos/{name}` is missing, the first episode has it"
-                    )));
-                }
-                Some(column) if column.width != array.width || array.kind != std::mem::discriminant(&column.values) => {
-                    let problem = format!("`infos/{name}` has another width or type than in the first episode");
-                    return Err(DataError::Episode(problem));
-                }
-                Some(_) => {}
-            }
-        }
-        match episode.infos.keys().find(|name| !known.contains_key(name.as_str())) {
-            Some(name) => Err(DataError::Episode(format!(
-                "`infos/{name}` was not in the first episode"
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// Appends episode number `number` at row `start`.
     fn append(&mut self, episode: &Episode, start: usize, number: usize) -> hdf5::Result<()> {
         let sequence = Column::i64(1, vec![number as i64; episode.len()]);
@@ -343,6 +310,13 @@ impl Open {
                 append(&array.dataset, start, array.width, values)?;
             }
         }
+        if let Some(images) = &episode.images {
+            let dataset = match &self.images {
+                Some(dataset) => dataset,
+                None => self.images.insert(grow_pictures(&self.file, images.size())?),
+            };
+            append_pictures(dataset, start, images)?;
+        }
         append(&self.terminals, start, 1, &episode.terminals)?;
         append(&self.timeouts, start, 1, &episode.timeouts)
     }
@@ -359,7 +333,6 @@ impl Array {
         Ok(Self {
             dataset,
             width: like.width,
-            kind: std::mem::discriminant(&like.values),
         })
     }
 
@@ -405,10 +378,38 @@ fn append<T: H5Type>(dataset: &hdf5::Dataset, start: usize, width: usize, values
     }
 }
 
+/// Rows, height, width and channels of a chunk of whole pictures.
+pub(super) fn picture_chunk([height, width]: [usize; 2]) -> [usize; 4] {
+    [(PICTURE_CHUNK_BYTES / (height * width * 3)).max(1), height, width, 3]
+}
+
+/// An empty dataset of pictures that can grow.
+fn grow_pictures(file: &hdf5::File, [height, width]: [usize; 2]) -> hdf5::Result<hdf5::Dataset> {
+    let [rows, ..] = picture_chunk([height, width]);
+    file.new_dataset::<u8>()
+        .deflate(GZIP_LEVEL)
+        .chunk((rows, height, width, 3))
+        .shape((
+            Extent::resizable(0),
+            Extent::fixed(height),
+            Extent::fixed(width),
+            Extent::fixed(3),
+        ))
+        .create("images")
+}
+
+fn append_pictures(dataset: &hdf5::Dataset, start: usize, images: &Images) -> hdf5::Result<()> {
+    let Images { height, width, bytes } = images;
+    let rows = bytes.len() / (height * width * 3);
+    dataset.resize((start + rows, *height, *width, 3))?;
+    let pictures = ArrayView4::from_shape((rows, *height, *width, 3), bytes)?;
+    dataset.write_slice(pictures, ndarray::s![start..start + rows, .., .., ..])
+}
+
 /// Writes the attributes of the file.
-fn describe(file: &hdf5::File, description: &Description) -> hdf5::Result<()> {
+pub(super) fn describe(file: &hdf5::File, description: &Description, layout: &str) -> hdf5::Result<()> {
     let mut texts = description.more.clone();
-    texts.insert("layout".to_owned(), "D4RL".to_owned());
+    texts.insert("layout".to_owned(), layout.to_owned());
     texts.insert("scene".to_owned(), description.scene.clone());
     texts.insert("demonstrator".to_owned(), description.demonstrator.clone());
     texts.insert(

@@ -1,68 +1,46 @@
 //! Gathering demonstrations from many environments at once.
 //!
-//! Attempt number `k` depends on the seed and on `k` alone: which environment runs it and how many run beside it makes
-//! no difference. Attempts are judged in the order of their numbers, so the demonstrations kept are the same, in the
+//! Attempt number `k` depends on the seed and on `k` alone: which demonstrator makes it and how many there are beside it
+//! makes no difference. Attempts are judged in the order of their numbers, so the demonstrations kept are the same, in the
 //! same order, with any number of environments and threads.
+//!
+//! ```text
+//! demonstrator ──ActsIn──> environment ──InstanceOf──> scene
+//! ```
+//!
+//! A demonstrator is an entity that stays. Its environment lasts for one attempt, and so does its scene if the attempt
+//! has one of its own; the others share theirs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bevy::ecs::batching::BatchingStrategy;
 use bevy::prelude::*;
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::kitchen::{Attempt, DemonstratorConfig, KitchenDemonstrator, KitchenElement, Recorded};
+use super::DemoError;
+use super::demonstrator::{Account, Demonstrator, DemonstratorSpec, Rejection, Start};
+use super::recording::{Before, Recording};
 use super::spread::Spread;
-use super::{DemoError, kitchen::Act};
+use crate::agents::ActsIn;
 use crate::app::{self, Ended, StopRequest};
 use crate::data;
-use crate::rng::{Purpose, stream};
-use crate::scene::{CompiledScene, JudgedOn, ObservationTerm, Scene, Shown};
+use crate::files::{self, FileKind};
+use crate::pixels::Gaze;
+use crate::scene::{CompiledScene, Eye, JudgedOn, ObservationTerm, Scene, Shown};
 use crate::sim::{
-    Action, Environment, Episode, Fault, InstanceOf, Measurement, Observation, Outcome, PartsQuery, Physics, SimPlugin,
-    Slot, TaskProgress, begin_episodes, spawn_environment, step,
+    Action, Environment, Episode, InstanceOf, Measurement, Observation, Outcome, Physics, Pixels, Sighted, SimPlugin,
+    Slot, TaskProgress, begin_episodes, step,
 };
-use crate::tick::{Tick, TickSystems};
-
-use KitchenElement::{BottomBurner, HingeCabinet, Kettle, LightSwitch, Microwave, SlideCabinet, TopBurner};
-
-/// The 24 sequences of the human data set of relay policy learning (Gupta et al. 2019), without the one that D4RL's
-/// mixed task asks for.
-pub fn human_sequences() -> Vec<Vec<KitchenElement>> {
-    [
-        [Kettle, BottomBurner, HingeCabinet, SlideCabinet],
-        [Kettle, BottomBurner, LightSwitch, SlideCabinet],
-        [Kettle, LightSwitch, HingeCabinet, SlideCabinet],
-        [Kettle, TopBurner, BottomBurner, SlideCabinet],
-        [Kettle, TopBurner, LightSwitch, SlideCabinet],
-        [Microwave, BottomBurner, HingeCabinet, SlideCabinet],
-        [Microwave, BottomBurner, LightSwitch, SlideCabinet],
-        [Microwave, Kettle, BottomBurner, HingeCabinet],
-        [Microwave, Kettle, BottomBurner, SlideCabinet],
-        [Microwave, Kettle, HingeCabinet, SlideCabinet],
-        [Microwave, Kettle, LightSwitch, SlideCabinet],
-        [Microwave, Kettle, TopBurner, HingeCabinet],
-        [Microwave, Kettle, TopBurner, LightSwitch],
-        [Microwave, TopBurner, BottomBurner, HingeCabinet],
-        [Microwave, TopBurner, BottomBurner, SlideCabinet],
-        [TopBurner, BottomBurner, LightSwitch, SlideCabinet],
-        [Kettle, BottomBurner, LightSwitch, HingeCabinet],
-        [Kettle, TopBurner, BottomBurner, HingeCabinet],
-        [Kettle, TopBurner, BottomBurner, LightSwitch],
-        [Microwave, Kettle, LightSwitch, HingeCabinet],
-        [Microwave, LightSwitch, HingeCabinet, SlideCabinet],
-        [Microwave, TopBurner, BottomBurner, LightSwitch],
-        [Microwave, TopBurner, LightSwitch, HingeCabinet],
-        [TopBurner, BottomBurner, HingeCabinet, SlideCabinet],
-    ]
-    .map(Vec::from)
-    .to_vec()
-}
+use crate::tick::{Tick, TickSystems, Workers};
 
 /// What is to be demonstrated, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CollectConfig {
+    /// The scene to demonstrate in: a name below `scenes/` or a path. Without one it is that of the experiment.
+    pub scene: Option<String>,
+    /// Who demonstrates. Without one it is the demonstrator of the scene.
+    pub demonstrator: Option<DemonstratorSpec>,
     /// Successful demonstrations to gather.
     pub episodes: usize,
     /// Master seed.
@@ -71,94 +49,87 @@ pub struct CollectConfig {
     pub environments: usize,
     /// Threads; 0 for all processors.
     pub threads: usize,
-    /// Every demonstration does one of these sequences, drawn at random.
-    pub sequences: Vec<Vec<KitchenElement>>,
-    /// Sequences of just these elements, in any order, are left out: a downstream task must not be in its data.
-    pub without: Vec<Vec<KitchenElement>>,
-    /// Longer demonstrations are rejected, steps.
-    pub step_limit: usize,
-    /// How the demonstrator moves.
-    pub demonstrator: DemonstratorConfig,
+    /// Longer demonstrations are rejected, steps. Without one it is the demonstrator's own limit.
+    pub step_limit: Option<usize>,
+    /// Whether pictures are stored, too; the scene must have some (`observation.pixels`). Those of mazes can be drawn from
+    /// the states when they are needed.
+    pub images: bool,
+    /// One file, or a folder with a file for each demonstration.
+    pub layout: data::Layout,
 }
 
 impl Default for CollectConfig {
     fn default() -> Self {
         Self {
+            scene: None,
+            demonstrator: None,
             episodes: 600,
             seed: 0,
             environments: 0,
             threads: 0,
-            sequences: human_sequences(),
-            without: vec![vec![Microwave, Kettle, BottomBurner, LightSwitch]],
-            step_limit: 500,
-            demonstrator: DemonstratorConfig::default(),
+            step_limit: None,
+            images: false,
+            layout: data::Layout::default(),
         }
     }
 }
 
 impl CollectConfig {
-    /// The sequences that are left.
+    /// Who demonstrates in `scene`.
     ///
     /// # Errors
-    /// [`DemoError::NoSequences`] if none is.
-    pub fn mix(&self) -> Result<Vec<Vec<KitchenElement>>, DemoError> {
-        let set = |sequence: &Vec<KitchenElement>| sequence.iter().copied().collect::<BTreeSet<_>>();
-        let without: BTreeSet<_> = self.without.iter().map(set).collect();
-        let mix: Vec<_> = self
-            .sequences
-            .iter()
-            .filter(|sequence| !sequence.is_empty() && !without.contains(&set(sequence)))
-            .cloned()
-            .collect();
-        if mix.is_empty() {
-            Err(DemoError::NoSequences)
-        } else {
-            Ok(mix)
+    /// [`DemoError::NoDemonstrator`] if neither the settings nor the scene say.
+    pub fn demonstrator(&self, scene: &Scene) -> Result<DemonstratorSpec, DemoError> {
+        let named = self.demonstrator.as_ref().or(scene.demonstrator.as_ref());
+        named.cloned().ok_or_else(|| DemoError::NoDemonstrator {
+            scenes: scenes_with_demonstrator().join(", "),
+        })
+    }
+
+    /// `scene` as it is for recording with these settings: pictures that nobody keeps are not drawn. Those from above are,
+    /// because the point looked at is kept.
+    fn recorded(&self, scene: &Scene) -> Result<CompiledScene, DemoError> {
+        let mut scene = recording_scene(scene);
+        let eye = scene.observation.pixels.as_ref().map(|pixels| &pixels.eye);
+        match (self.images, eye) {
+            (true, None) => return Err(DemoError::NoPictures),
+            (false, Some(Eye::Carried { .. })) => scene.observation.pixels = None,
+            _ => {}
+        }
+        Ok(CompiledScene::new(scene)?)
+    }
+
+    /// Attempts with more steps are rejected.
+    fn limit(&self, demonstrator: &dyn Demonstrator) -> usize {
+        self.step_limit.unwrap_or_else(|| demonstrator.step_limit())
+    }
+}
+
+/// Names of the scenes below `scenes/` that say who demonstrates.
+fn scenes_with_demonstrator() -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, path) in files::list(FileKind::Scene, &files::roots()) {
+        let scene = Scene::load(&path.display().to_string());
+        if scene.is_ok_and(|scene| scene.demonstrator.is_some()) {
+            found.push(name);
         }
     }
+    found
 }
 
 /// One successful demonstration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demonstration {
-    /// The recording: observations `[T, S]`, actions `[T, 9]`, rewards `[T]` (elements of the sequence done for the
-    /// first time in that step), a timeout at its last step (the kitchen goes on), and as infos `qpos`, `qvel` (exact,
-    /// before the action), `executed` `[T, 9]`, `element` (index in the scene of what the demonstrator is at),
-    /// `completed` `[T, 7]` (elements of the scene that have been done by the end of the step), `attempt`.
+    /// The recording: observations `[T, S]`, actions `[T, A]` (those intended), rewards `[T]` (the scene's, and what
+    /// [`Demonstrator::after`] adds), a timeout at its last step (the scene goes on), and as infos `qpos`, `qvel` (exact,
+    /// before the action), `executed` `[T, A]`, `attempt`, in scenes with E elements `completed` `[T, E]` (those that
+    /// have been done by the end of the step), where pictures are seen from above `gaze` `[T, 2]` (the point looked at),
+    /// and the demonstrator's [own](Demonstrator::columns).
     pub episode: data::Episode,
     /// Number of the attempt; with the seed it determines everything.
     pub attempt: u64,
-    /// What was done.
-    pub sequence: Vec<KitchenElement>,
-    /// For each element of the sequence, the step after which it was done for the first time.
-    pub completed_at: Vec<usize>,
-    /// All attempts at single elements, failed ones too.
-    pub attempts: Vec<Attempt>,
-    /// Tool point before each step `[T]`, m.
-    pub tool: Vec<[f64; 3]>,
-    /// Root mean square difference of intended and executed actions of the arm.
-    pub correction: f64,
-}
-
-/// Why a demonstration was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rejection {
-    /// This element was not done at the end.
-    NotDone(KitchenElement),
-    /// It took more steps than allowed.
-    TooLong,
-    /// A step could not be trusted.
-    Fault(Fault),
-}
-
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, to: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Self::NotDone(element) => write!(to, "{} not done", element.name()),
-            Self::TooLong => write!(to, "too long"),
-            Self::Fault(fault) => write!(to, "{fault}"),
-        }
-    }
+    /// What the report says of it.
+    pub account: Account,
 }
 
 /// How far the collection has come.
@@ -185,11 +156,9 @@ pub struct CollectReport {
     pub attempts: usize,
     /// Rejected ones, by reason.
     pub rejected: BTreeMap<Rejection, usize>,
-    /// Kept ones, by sequence.
-    pub sequences: BTreeMap<Vec<KitchenElement>, usize>,
     /// Whether a stop was requested before the last one was kept.
     pub interrupted: bool,
-    /// How varied the kept ones are.
+    /// What the kept ones show, and how varied they are.
     pub spread: Spread,
 }
 
@@ -203,18 +172,41 @@ impl CollectReport {
         }
     }
 
-    fn reasons(&self) -> String {
-        let reasons: Vec<_> = self
-            .rejected
-            .iter()
-            .map(|(reason, count)| format!("{reason}: {count}"))
-            .collect();
-        reasons.join(", ")
+    /// Takes in the next attempt; gives it back if it is kept.
+    fn take(&mut self, judged: Judged) -> Option<Demonstration> {
+        self.attempts += 1;
+        match judged {
+            Ok(demonstration) => {
+                self.episodes += 1;
+                self.steps += demonstration.episode.len();
+                self.spread.add(&demonstration);
+                Some(*demonstration)
+            }
+            Err(reason) => {
+                *self.rejected.entry(reason).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    /// An error if the number asked for is out of reach.
+    fn check(&self, episodes: usize) -> Result<(), DemoError> {
+        if self.episodes >= episodes || self.attempts < 20 || self.episodes * 4 >= self.attempts {
+            return Ok(());
+        }
+        let reasons = self.rejected.iter().map(|(reason, count)| format!("{reason}: {count}"));
+        Err(DemoError::TooManyFailures {
+            attempts: self.attempts,
+            accepted: self.episodes,
+            episodes,
+            reasons: reasons.collect::<Vec<_>>().join(", "),
+        })
     }
 }
 
 /// `scene` for recording: it observes what it did, but neither terminates nor runs out of time, and what is noted as done
-/// is so in the true state, whatever the task is judged on.
+/// is so in the true state, whatever the task is judged on. The elements of the task give no reward, its further terms
+/// do.
 pub fn recording_scene(scene: &Scene) -> Scene {
     let mut scene = scene.clone();
     for term in &mut scene.observation.terms {
@@ -237,7 +229,8 @@ pub fn recording_scene(scene: &Scene) -> Scene {
 /// `threads` has no effect after another app has started.
 ///
 /// # Errors
-/// [`DemoError`] if the scene is no kitchen, fewer than one in four attempts succeeds, or `keep` fails.
+/// [`DemoError`] if the scene has no demonstrator or is none for it, fewer than one in four attempts succeeds, or `keep`
+/// fails.
 pub fn collect(
     config: &CollectConfig,
     scene: &Scene,
@@ -253,25 +246,20 @@ pub fn collect(
         0 => 4 * threads,
         environments => environments,
     };
-    let mut app = app::headless(threads, stop);
     let environments = environments.min(config.episodes.max(1));
-    set_up(&mut app, config, scene, environments)?;
+    let mut app = app::headless(threads, stop);
+    set_up(&mut app, config, scene, environments, threads)?;
     let mut report = CollectReport::default();
     let mut judge = |world: &mut World| -> Result<bool, DemoError> {
-        let mut gathered = world.resource_mut::<Gathered>();
+        let mut attempts = world.resource_mut::<Attempts>();
+        if let Some(failure) = attempts.failure.take() {
+            return Err(failure);
+        }
         while report.episodes < config.episodes
-            && let Some(judged) = gathered.next()
+            && let Some(judged) = attempts.next()
         {
-            report.attempts += 1;
-            match judged {
-                Ok(demonstration) => {
-                    report.episodes += 1;
-                    report.steps += demonstration.episode.len();
-                    *report.sequences.entry(demonstration.sequence.clone()).or_default() += 1;
-                    report.spread.add(&demonstration);
-                    keep(*demonstration)?;
-                }
-                Err(reason) => *report.rejected.entry(reason).or_default() += 1,
+            if let Some(demonstration) = report.take(judged) {
+                keep(demonstration)?;
             }
             progress(&CollectProgress {
                 episodes: report.episodes,
@@ -279,15 +267,7 @@ pub fn collect(
                 rejected: report.attempts - report.episodes,
                 steps: report.steps,
             });
-            let enough = report.episodes >= config.episodes;
-            if !enough && report.attempts >= 20 && report.episodes * 4 < report.attempts {
-                return Err(DemoError::TooManyFailures {
-                    attempts: report.attempts,
-                    accepted: report.episodes,
-                    episodes: config.episodes,
-                    reasons: report.reasons(),
-                });
-            }
+            report.check(config.episodes)?;
         }
         Ok(report.episodes >= config.episodes)
     };
@@ -306,185 +286,99 @@ pub fn collect(
     Ok(report)
 }
 
-/// Runs attempt number `attempt` by hand, without a schedule. The result is the one [`collect`] gets.
+/// Makes attempt number `attempt` by hand, without a schedule. The result is the one [`collect`] gets.
 ///
 /// # Errors
-/// [`DemoError`] if the scene is no kitchen or there is no memory.
+/// [`DemoError`] if the scene has no demonstrator or is none for it, or there is no memory.
 pub fn demonstrate(
     config: &CollectConfig,
     scene: &Scene,
     attempt: u64,
 ) -> Result<Result<Demonstration, Rejection>, DemoError> {
-    let scene = CompiledScene::new(recording_scene(scene))?;
-    let mut environment = Environment::new(&scene, 0, config.seed)?;
-    let mut demonstrator = KitchenDemonstrator::new(&scene, config.demonstrator.clone())?;
-    let mix = config.mix()?;
-    let mut recording = Recording::default();
-    let start = recording.begin(&mut demonstrator, &scene, &mix, config.seed, attempt);
-    environment.begin(&scene, attempt, &start);
-    while let Some(act) = demonstrator.act(&environment.physics, &environment.measurement) {
-        recording.before(&demonstrator, &environment.physics, &environment.observation, &act);
-        let outcome = environment.step(&scene, &single(&act.executed));
-        if let Some(rejection) = recording.after(&outcome, &environment.progress, config.step_limit) {
+    let shared = config.recorded(scene)?;
+    let mut demonstrator = config.demonstrator(scene)?.build(&shared)?;
+    let step_limit = config.limit(&*demonstrator);
+    let begun = Begun::new(&mut *demonstrator, &shared, config.seed, attempt)?;
+    let (scene, mut environment) = (begun.scene.as_ref().unwrap_or(&shared), begun.environment);
+    let mut recording = Recording::new(config.images);
+    while let Some(act) = demonstrator.act(scene, &environment.physics, &environment.measurement) {
+        let eyes = environment.eyes.0.as_deref();
+        recording.before(Before {
+            demonstrator: &*demonstrator,
+            scene,
+            physics: &environment.physics,
+            observation: &environment.observation,
+            sight: eyes.map(|eyes| (&eyes.gaze, &eyes.pixels)),
+            act: &act,
+        });
+        let outcome = environment.step(scene, recording.action(scene.action_len()));
+        let state = (&environment.physics, &environment.progress);
+        if let Some(rejection) = recording.after(&mut *demonstrator, scene, state, &outcome, step_limit) {
             return Ok(Err(rejection));
         }
     }
-    Ok(recording.judge(&demonstrator, &environment.physics))
+    let state = (&environment.physics, &environment.progress);
+    Ok(recording.judge(&*demonstrator, scene, state, attempt))
 }
 
-fn single(action: &[f64; 9]) -> [f32; 9] {
-    action.map(|number| number as f32)
+/// An attempt that is about to begin.
+#[derive(Debug)]
+struct Begun {
+    /// Its own scene, if it has one.
+    scene: Option<CompiledScene>,
+    environment: Environment,
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// One recording
-// ---------------------------------------------------------------------------------------------------------------------
-
-/// The recording of the attempt that an environment is at.
-#[derive(Component, Debug, Default)]
-struct Recording {
-    stage: Stage,
-    attempt: u64,
-    episode: data::Episode,
-    qpos: Vec<f64>,
-    qvel: Vec<f64>,
-    executed: Vec<f32>,
-    element: Vec<i64>,
-    completed: Vec<u8>,
-    /// Place in the scene of each element of the sequence.
-    places: Vec<usize>,
-    completed_at: Vec<Option<usize>>,
-    tool: Vec<[f64; 3]>,
-    squares: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Default)]
-enum Stage {
-    /// Waits for the next attempt.
-    #[default]
-    Idle,
-    /// The demonstrator acts.
-    Running,
-    /// The demonstrator has finished, and this came of it.
-    Judged(Result<Box<Demonstration>, Rejection>),
-}
-
-impl Recording {
-    /// Begins attempt number `attempt`; returns the joint positions to start from, `[nq]`.
-    fn begin(
-        &mut self,
-        demonstrator: &mut KitchenDemonstrator,
-        scene: &CompiledScene,
-        mix: &[Vec<KitchenElement>],
+impl Begun {
+    fn new(
+        demonstrator: &mut dyn Demonstrator,
+        shared: &CompiledScene,
         seed: u64,
         attempt: u64,
-    ) -> Vec<f64> {
-        let mut rng = stream(seed, Purpose::Demonstrator, 0, attempt);
-        let sequence = match mix.len() {
-            0 => Vec::new(),
-            choices => mix[rng.random_range(0..choices)].clone(),
-        };
-        let place = |element: &KitchenElement| scene.elements().iter().position(|other| other.name == element.name());
-        *self = Self {
-            stage: Stage::Running,
-            attempt,
-            places: sequence.iter().filter_map(place).collect(),
-            completed_at: vec![None; sequence.len()],
-            ..Self::default()
-        };
-        let mut start = scene.start().to_vec();
-        for (joint, offset) in start.iter_mut().zip(demonstrator.begin(sequence, rng)) {
-            *joint += offset;
+    ) -> Result<Self, DemoError> {
+        let Start { scene: own, qpos, qvel } = demonstrator.begin(seed, attempt)?;
+        let scene = own.as_ref().unwrap_or(shared);
+        // An attempt has the noise of slot 0 wherever it is made.
+        let mut environment = Environment::new(scene, 0, seed)?;
+        let physics = &mut environment.physics;
+        step::place(physics, &qpos);
+        if !qvel.is_empty() {
+            for (to, from) in physics.qvel_mut().iter_mut().zip(&qvel) {
+                *to = *from;
+            }
+            physics.forward();
         }
-        start
-    }
-
-    /// Notes what there is before a step, and the action.
-    fn before(&mut self, demonstrator: &KitchenDemonstrator, physics: &Physics, observation: &[f32], act: &Act) {
-        self.episode.observations.extend_from_slice(observation);
-        self.episode.actions.extend(single(match demonstrator.config().record {
-            Recorded::Intended => &act.intended,
-            Recorded::Executed => &act.executed,
-        }));
-        self.executed.extend(single(&act.executed));
-        self.qpos.extend_from_slice(physics.qpos());
-        self.qvel.extend_from_slice(physics.qvel());
-        self.element.push(
-            self.places
-                .get(demonstrator.current())
-                .map_or(-1, |place| *place as i64),
-        );
-        self.tool.push(demonstrator.tool_position(physics));
-        for (intended, executed) in act.intended.iter().zip(&act.executed).take(7) {
-            self.squares += (intended - executed).powi(2);
-        }
-    }
-
-    /// Notes what came of a step; tells if the attempt is over because of it.
-    fn after(&mut self, outcome: &Outcome, progress: &TaskProgress, step_limit: usize) -> Option<Rejection> {
-        if let Some(fault) = outcome.fault {
-            return Some(Rejection::Fault(fault));
-        }
-        let mut reward = 0.0;
-        for (place, completed_at) in self.places.iter().zip(&mut self.completed_at) {
-            if completed_at.is_none() && progress.reached.get(*place).copied().unwrap_or(false) {
-                *completed_at = Some(self.episode.rewards.len() + 1);
-                reward += 1.0;
+        for _ in 0..scene.scene().reset.settle {
+            // A fault shows in the first step as well.
+            if step::simulate(scene.scene().physics.frame_skip, physics).is_err() {
+                break;
             }
         }
-        self.completed
-            .extend(progress.reached.iter().map(|reached| u8::from(*reached)));
-        self.episode.rewards.push(reward);
-        self.episode.terminals.push(false);
-        self.episode.timeouts.push(false);
-        (self.episode.rewards.len() > step_limit).then_some(Rejection::TooLong)
-    }
-
-    /// Ends the recording: kept if every element of the sequence is done now.
-    fn judge(&mut self, demonstrator: &KitchenDemonstrator, physics: &Physics) -> Result<Demonstration, Rejection> {
-        let recording = std::mem::replace(
-            self,
-            Self {
-                attempt: self.attempt,
-                ..Self::default()
-            },
-        );
-        for element in demonstrator.sequence() {
-            if !demonstrator.is_done(*element, physics) {
-                return Err(Rejection::NotDone(*element));
-            }
+        let episode = Episode::new(seed, attempt);
+        step::Parts {
+            episode: &mut environment.episode,
+            noise: &mut environment.noise,
+            measurement: &mut environment.measurement,
+            next_observation: &mut environment.next_observation,
+            progress: &mut environment.progress,
+            outcome: &mut environment.outcome,
+            faults: &mut environment.faults,
         }
-        let mut episode = recording.episode;
-        if let Some(last) = episode.timeouts.last_mut() {
-            *last = true;
+        .begin(scene, &environment.physics, Slot(0), episode);
+        environment.observation.copy_from_slice(&environment.next_observation);
+        if let Some(eyes) = &mut environment.eyes.0 {
+            let Sighted {
+                sight,
+                gaze,
+                pixels,
+                next_pixels,
+            } = &mut **eyes;
+            sight.0.begin(&environment.physics, gaze, pixels);
+            next_pixels.copy_from_slice(pixels);
         }
-        let rows = episode.len();
-        let elements = recording.completed.len().checked_div(rows).unwrap_or(0);
-        episode.infos = BTreeMap::from([
-            (
-                "qpos".to_owned(),
-                data::Column::f64(physics.qpos().len(), recording.qpos),
-            ),
-            (
-                "qvel".to_owned(),
-                data::Column::f64(physics.qvel().len(), recording.qvel),
-            ),
-            ("executed".to_owned(), data::Column::f32(9, recording.executed)),
-            ("element".to_owned(), data::Column::i64(1, recording.element)),
-            ("completed".to_owned(), data::Column::u8(elements, recording.completed)),
-            (
-                "attempt".to_owned(),
-                data::Column::i64(1, vec![recording.attempt as i64; rows]),
-            ),
-        ]);
-        Ok(Demonstration {
-            attempt: recording.attempt,
-            sequence: demonstrator.sequence().to_vec(),
-            completed_at: recording.completed_at.into_iter().flatten().collect(),
-            attempts: demonstrator.attempts().to_vec(),
-            tool: recording.tool,
-            correction: (recording.squares / (7 * rows.max(1)) as f64).sqrt(),
-            episode,
+        Ok(Self {
+            scene: own,
+            environment,
         })
     }
 }
@@ -493,133 +387,278 @@ impl Recording {
 // Many at once
 // ---------------------------------------------------------------------------------------------------------------------
 
+type Judged = Result<Box<Demonstration>, Rejection>;
+
 /// Attempts that are given out, and those that have been judged.
 #[derive(Resource, Debug)]
-struct Gathered {
+struct Attempts {
     seed: u64,
-    step_limit: usize,
-    mix: Vec<Vec<KitchenElement>>,
+    /// The scene of attempts that have none of their own.
+    shared: Entity,
+    /// Attempts begin together as soon as so many demonstrators are idle: setting up a scene takes time, and the threads
+    /// share the work.
+    at_once: usize,
     given_out: u64,
     taken: u64,
-    judged: BTreeMap<u64, Result<Box<Demonstration>, Rejection>>,
+    judged: BTreeMap<u64, Judged>,
+    failure: Option<DemoError>,
 }
 
-impl Gathered {
+impl Attempts {
     /// The next attempt in the order of numbers, if it has been judged.
-    fn next(&mut self) -> Option<Result<Box<Demonstration>, Rejection>> {
+    fn next(&mut self) -> Option<Judged> {
         let judged = self.judged.remove(&self.taken)?;
         self.taken += 1;
         Some(judged)
     }
 }
 
-/// Fills `app` with environments that gather demonstrations.
-fn set_up(app: &mut App, config: &CollectConfig, scene: &Scene, environments: usize) -> Result<(), DemoError> {
-    let mix = config.mix()?;
-    let compiled = CompiledScene::new(recording_scene(scene))?;
+/// A demonstrator and the attempt that it is at.
+#[derive(Component, Debug)]
+struct Demonstrating {
+    demonstrator: Box<dyn Demonstrator>,
+    step_limit: usize,
+    /// Whether pictures are kept.
+    images: bool,
+    stage: Stage,
+    attempt: u64,
+    recording: Recording,
+    /// The attempt's own scene.
+    scene: Option<Entity>,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    /// Waits for the next attempt.
+    #[default]
+    Idle,
+    /// Has been given a number.
+    Called,
+    /// Has been set up, or could not be.
+    Begun(Box<Result<Begun, DemoError>>),
+    /// The demonstrator acts.
+    Running,
+    /// The demonstrator has finished, and this came of it.
+    Judged(Judged),
+}
+
+/// Fills `app` with demonstrators.
+fn set_up(
+    app: &mut App,
+    config: &CollectConfig,
+    scene: &Scene,
+    environments: usize,
+    threads: usize,
+) -> Result<(), DemoError> {
+    let spec = config.demonstrator(scene)?;
+    let compiled = config.recorded(scene)?;
+    let demonstrators = (0..environments).map(|_| spec.build(&compiled));
+    let demonstrators = demonstrators.collect::<Result<Vec<_>, _>>()?;
     app.add_plugins(SimPlugin);
-    app.insert_resource(Gathered {
-        seed: config.seed,
-        step_limit: config.step_limit,
-        mix,
-        given_out: 0,
-        taken: 0,
-        judged: BTreeMap::new(),
-    });
     app.add_systems(
         Tick,
         (
-            begin_demonstrations.in_set(TickSystems::Reset).after(begin_episodes),
+            (call_demonstrators, prepare_attempts, begin_attempts)
+                .chain()
+                .in_set(TickSystems::Reset)
+                .after(begin_episodes),
             demonstrators_act.in_set(TickSystems::Decide),
-            record_demonstrations.in_set(TickSystems::Record),
+            take_actions.in_set(TickSystems::Act),
+            record_attempts.in_set(TickSystems::Record),
         ),
     );
-    let demonstrators = (0..environments)
-        .map(|_| KitchenDemonstrator::new(&compiled, config.demonstrator.clone()))
-        .collect::<Result<Vec<_>, _>>()?;
     let world = app.world_mut();
-    let scene = world.spawn(compiled).id();
-    for (slot, demonstrator) in demonstrators.into_iter().enumerate() {
-        let environment = spawn_environment(world, scene, slot, config.seed)?;
-        world
-            .entity_mut(environment)
-            .insert((demonstrator, Recording::default()));
+    let shared = world.spawn(compiled).id();
+    world.insert_resource(Attempts {
+        seed: config.seed,
+        shared,
+        at_once: environments.min(threads),
+        given_out: 0,
+        taken: 0,
+        judged: BTreeMap::new(),
+        failure: None,
+    });
+    for demonstrator in demonstrators {
+        world.spawn(Demonstrating {
+            step_limit: config.limit(&*demonstrator),
+            images: config.images,
+            demonstrator,
+            stage: Stage::Idle,
+            attempt: 0,
+            recording: Recording::default(),
+            scene: None,
+        });
     }
     Ok(())
 }
 
-type Begin<'a> = (
-    &'a InstanceOf,
-    &'a mut Physics,
-    PartsQuery,
-    &'a mut KitchenDemonstrator,
-    &'a mut Recording,
-);
-
-/// Gives every idle environment the next attempt.
-fn begin_demonstrations(mut environments: Query<Begin>, scenes: Query<&CompiledScene>, mut gathered: ResMut<Gathered>) {
-    for (scene, mut physics, mut parts, mut demonstrator, mut recording) in &mut environments {
-        if recording.stage != Stage::Idle {
-            continue;
-        }
-        let Ok(scene) = scenes.get(scene.0) else { continue };
-        let attempt = gathered.given_out;
-        gathered.given_out += 1;
-        let start = recording.begin(&mut demonstrator, scene, &gathered.mix, gathered.seed, attempt);
-        step::place(&mut physics, &start);
-        // An attempt has the noise of slot 0 wherever it is made.
-        let episode = Episode::new(gathered.seed, attempt);
-        parts.parts().begin(scene, &physics, Slot(0), episode);
+/// Gives idle demonstrators the next attempts.
+fn call_demonstrators(mut demonstrators: Query<&mut Demonstrating>, mut attempts: ResMut<Attempts>) {
+    let idle = |demonstrating: &Demonstrating| matches!(demonstrating.stage, Stage::Idle);
+    if demonstrators.iter().filter(|it| idle(it)).count() < attempts.at_once {
+        return;
+    }
+    for mut demonstrating in demonstrators.iter_mut().filter(|it| idle(it)) {
+        demonstrating.stage = Stage::Called;
+        demonstrating.attempt = attempts.given_out;
+        attempts.given_out += 1;
     }
 }
 
-type Acting<'a> = (
+/// Sets up the attempts of all that have been called, spread over the worker threads.
+fn prepare_attempts(
+    mut demonstrators: Query<&mut Demonstrating>,
+    scenes: Query<&CompiledScene>,
+    attempts: Res<Attempts>,
+    workers: Res<Workers>,
+) {
+    let Ok(shared) = scenes.get(attempts.shared) else {
+        return;
+    };
+    let seed = attempts.seed;
+    let called = demonstrators
+        .iter_mut()
+        .filter(|demonstrating| matches!(demonstrating.stage, Stage::Called));
+    workers.spread(called, |mut demonstrating| {
+        let attempt = demonstrating.attempt;
+        let begun = Begun::new(&mut *demonstrating.demonstrator, shared, seed, attempt);
+        demonstrating.stage = Stage::Begun(Box::new(begun));
+    });
+}
+
+/// Spawns the environments of the attempts that have been set up, and their scenes.
+fn begin_attempts(
+    mut demonstrators: Query<(Entity, &mut Demonstrating)>,
+    mut attempts: ResMut<Attempts>,
+    mut commands: Commands,
+) {
+    for (entity, mut demonstrating) in &mut demonstrators {
+        let begun = match std::mem::take(&mut demonstrating.stage) {
+            Stage::Begun(begun) => *begun,
+            other => {
+                demonstrating.stage = other;
+                continue;
+            }
+        };
+        match begun {
+            Ok(Begun { scene, environment }) => {
+                let own = scene.map(|scene| commands.spawn(scene).id());
+                let scene = InstanceOf(own.unwrap_or(attempts.shared));
+                let environment = commands.spawn((environment, scene)).id();
+                commands.entity(entity).insert(ActsIn(environment));
+                demonstrating.stage = Stage::Running;
+                demonstrating.recording = Recording::new(demonstrating.images);
+                demonstrating.scene = own;
+            }
+            Err(failure) => attempts.failure = Some(failure),
+        }
+    }
+}
+
+type Seen<'a> = (
+    &'a InstanceOf,
     &'a Physics,
     &'a Measurement,
     &'a Observation,
-    &'a mut Action,
-    &'a mut KitchenDemonstrator,
-    &'a mut Recording,
+    &'a TaskProgress,
+    Option<(&'a Gaze, &'a Pixels)>,
 );
 
 /// Lets every demonstrator act. One that has finished sits out the rest of the tick.
-fn demonstrators_act(mut environments: Query<Acting>) {
-    environments
+fn demonstrators_act(
+    mut demonstrators: Query<(&ActsIn, &mut Demonstrating)>,
+    environments: Query<Seen>,
+    scenes: Query<&CompiledScene>,
+) {
+    demonstrators
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))
-        .for_each(
-            |(physics, measurement, observation, mut action, mut demonstrator, mut recording)| {
-                if recording.stage != Stage::Running {
-                    return;
+        .for_each(|(acts_in, mut demonstrating)| {
+            let Ok((scene, physics, measurement, observation, progress, sight)) = environments.get(acts_in.0) else {
+                return;
+            };
+            let Ok(scene) = scenes.get(scene.0) else { return };
+            let Demonstrating {
+                demonstrator,
+                stage: stage @ Stage::Running,
+                attempt,
+                recording,
+                ..
+            } = &mut *demonstrating
+            else {
+                return;
+            };
+            match demonstrator.act(scene, physics, measurement) {
+                Some(act) => recording.before(Before {
+                    demonstrator: &**demonstrator,
+                    scene,
+                    physics,
+                    observation,
+                    sight,
+                    act: &act,
+                }),
+                None => {
+                    let judged = recording.judge(&**demonstrator, scene, (physics, progress), *attempt);
+                    *stage = Stage::Judged(judged.map(Box::new));
                 }
-                match demonstrator.act(physics, measurement) {
-                    Some(act) => {
-                        recording.before(&demonstrator, physics, observation, &act);
-                        action.copy_from_slice(&single(&act.executed));
-                    }
-                    None => recording.stage = Stage::Judged(recording.judge(&demonstrator, physics).map(Box::new)),
-                }
-            },
-        );
+            }
+        });
 }
 
+/// Hands the demonstrators' actions to their environments.
+fn take_actions(demonstrators: Query<(&ActsIn, &Demonstrating)>, mut environments: Query<&mut Action>) {
+    for (acts_in, demonstrating) in &demonstrators {
+        if matches!(demonstrating.stage, Stage::Running)
+            && let Ok(mut action) = environments.get_mut(acts_in.0)
+        {
+            let len = action.len();
+            action.copy_from_slice(demonstrating.recording.action(len));
+        }
+    }
+}
+
+type Came<'a> = (&'a InstanceOf, &'a Physics, &'a TaskProgress, &'a Outcome);
+
 /// Notes the outcome of every step, and takes in what has ended.
-fn record_demonstrations(
-    mut environments: Query<(&Outcome, &TaskProgress, &mut Recording)>,
-    mut gathered: ResMut<Gathered>,
+fn record_attempts(
+    mut demonstrators: Query<(&ActsIn, &mut Demonstrating)>,
+    environments: Query<Came>,
+    scenes: Query<&CompiledScene>,
+    mut attempts: ResMut<Attempts>,
+    mut commands: Commands,
 ) {
-    for (outcome, progress, mut recording) in &mut environments {
-        let judged = match std::mem::take(&mut recording.stage) {
-            Stage::Idle => continue,
-            Stage::Judged(judged) => judged,
-            Stage::Running => match recording.after(outcome, progress, gathered.step_limit) {
-                Some(rejection) => Err(rejection),
-                None => {
-                    recording.stage = Stage::Running;
-                    continue;
-                }
-            },
+    for (acts_in, mut demonstrating) in &mut demonstrators {
+        let Ok((scene, physics, progress, outcome)) = environments.get(acts_in.0) else {
+            continue;
         };
-        gathered.judged.insert(recording.attempt, judged);
+        let Ok(scene) = scenes.get(scene.0) else { continue };
+        let demonstrating = &mut *demonstrating;
+        let judged = match std::mem::take(&mut demonstrating.stage) {
+            Stage::Judged(judged) => judged,
+            Stage::Running => {
+                let limit = demonstrating.step_limit;
+                let state = (physics, progress);
+                let demonstrator = &mut *demonstrating.demonstrator;
+                match demonstrating
+                    .recording
+                    .after(demonstrator, scene, state, outcome, limit)
+                {
+                    Some(rejection) => Err(rejection),
+                    None => {
+                        demonstrating.stage = Stage::Running;
+                        continue;
+                    }
+                }
+            }
+            other => {
+                demonstrating.stage = other;
+                continue;
+            }
+        };
+        attempts.judged.insert(demonstrating.attempt, judged);
+        // A scene takes its environment along.
+        commands
+            .entity(demonstrating.scene.take().unwrap_or(acts_in.0))
+            .despawn();
     }
 }

@@ -10,20 +10,27 @@
 //! executed can be disturbed ([`Disturbance`]) while the action that would have been right is recorded, as in DART
 //! (Laskey et al. 2017, <https://arxiv.org/abs/1703.09327>), so the demonstrations show how to get back on the way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bevy::ecs::component::Component;
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::MjModel;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::DemoError;
+use super::demonstrator::{Account, Act, Demonstrator, Rejection, Start};
 use super::ik::Arm;
 use super::routines::{Kitchen, Plan, Routine};
 use super::segments::{Advance, Command, Follower, View, reference_action};
 use crate::rng::{Purpose, Stream, stream};
 use crate::scene::CompiledScene;
+use crate::sim::{Measurement, Physics, TaskProgress};
+
+use KitchenElement::{BottomBurner, HingeCabinet, Kettle, LightSwitch, Microwave, SlideCabinet, TopBurner};
+
+/// Longer demonstrations are rejected, steps; the mean is about 200.
+const STEP_LIMIT: usize = 500;
 
 /// What can be done in the kitchen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,10 +77,47 @@ impl KitchenElement {
     }
 }
 
-/// How a demonstrator moves.
+/// The 24 sequences of the human data set of relay policy learning (Gupta et al. 2019), without the one that D4RL's
+/// mixed task asks for.
+pub fn human_sequences() -> Vec<Vec<KitchenElement>> {
+    [
+        [Kettle, BottomBurner, HingeCabinet, SlideCabinet],
+        [Kettle, BottomBurner, LightSwitch, SlideCabinet],
+        [Kettle, LightSwitch, HingeCabinet, SlideCabinet],
+        [Kettle, TopBurner, BottomBurner, SlideCabinet],
+        [Kettle, TopBurner, LightSwitch, SlideCabinet],
+        [Microwave, BottomBurner, HingeCabinet, SlideCabinet],
+        [Microwave, BottomBurner, LightSwitch, SlideCabinet],
+        [Microwave, Kettle, BottomBurner, HingeCabinet],
+        [Microwave, Kettle, BottomBurner, SlideCabinet],
+        [Microwave, Kettle, HingeCabinet, SlideCabinet],
+        [Microwave, Kettle, LightSwitch, SlideCabinet],
+        [Microwave, Kettle, TopBurner, HingeCabinet],
+        [Microwave, Kettle, TopBurner, LightSwitch],
+        [Microwave, TopBurner, BottomBurner, HingeCabinet],
+        [Microwave, TopBurner, BottomBurner, SlideCabinet],
+        [TopBurner, BottomBurner, LightSwitch, SlideCabinet],
+        [Kettle, BottomBurner, LightSwitch, HingeCabinet],
+        [Kettle, TopBurner, BottomBurner, HingeCabinet],
+        [Kettle, TopBurner, BottomBurner, LightSwitch],
+        [Microwave, Kettle, LightSwitch, HingeCabinet],
+        [Microwave, LightSwitch, HingeCabinet, SlideCabinet],
+        [Microwave, TopBurner, BottomBurner, LightSwitch],
+        [Microwave, TopBurner, LightSwitch, HingeCabinet],
+        [TopBurner, BottomBurner, HingeCabinet, SlideCabinet],
+    ]
+    .map(Vec::from)
+    .to_vec()
+}
+
+/// What is done in the kitchen, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct DemonstratorConfig {
+pub struct KitchenDemos {
+    /// Every demonstration does one of these sequences, drawn at random.
+    pub sequences: Vec<Vec<KitchenElement>>,
+    /// Sequences of just these elements, in any order, are left out: a downstream task must not be in its data.
+    pub without: Vec<Vec<KitchenElement>>,
     /// Scale of all random variation of waypoints, grips, angles and approach sides; 0 gives the same motion always.
     pub variety: f64,
     /// Each element is done at a speed drawn from `1 - slowdown` to 1.
@@ -93,9 +137,11 @@ pub struct DemonstratorConfig {
     pub record: Recorded,
 }
 
-impl Default for DemonstratorConfig {
+impl Default for KitchenDemos {
     fn default() -> Self {
         Self {
+            sequences: human_sequences(),
+            without: vec![vec![Microwave, Kettle, BottomBurner, LightSwitch]],
             variety: 1.0,
             slowdown: 0.3,
             start_spread: 0.05,
@@ -108,7 +154,27 @@ impl Default for DemonstratorConfig {
     }
 }
 
-impl DemonstratorConfig {
+impl KitchenDemos {
+    /// The sequences that are left.
+    ///
+    /// # Errors
+    /// [`DemoError::NoSequences`] if none is.
+    pub fn mix(&self) -> Result<Vec<Vec<KitchenElement>>, DemoError> {
+        let set = |sequence: &Vec<KitchenElement>| sequence.iter().copied().collect::<BTreeSet<_>>();
+        let without: BTreeSet<_> = self.without.iter().map(set).collect();
+        let mix: Vec<_> = self
+            .sequences
+            .iter()
+            .filter(|sequence| !sequence.is_empty() && !without.contains(&set(sequence)))
+            .cloned()
+            .collect();
+        if mix.is_empty() {
+            Err(DemoError::NoSequences)
+        } else {
+            Ok(mix)
+        }
+    }
+
     /// Checks that every setting makes sense.
     ///
     /// # Errors
@@ -253,15 +319,6 @@ impl Default for Disturbance {
     }
 }
 
-/// One step of a demonstrator: two actions within -1 and 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Act {
-    /// What it wanted.
-    pub intended: [f64; 9],
-    /// What it does.
-    pub executed: [f64; 9],
-}
-
 /// The random choices of one attempt at one element, for the report on spread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
@@ -281,15 +338,36 @@ pub struct Attempt {
     pub contact: [f64; 3],
 }
 
+/// What a kitchen demonstration consists of, for the report on spread.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KitchenAccount {
+    /// What was done.
+    pub sequence: Vec<KitchenElement>,
+    /// For each element of the sequence, the step after which it was done for the first time.
+    pub completed_at: Vec<usize>,
+    /// All attempts at single elements, failed ones too.
+    pub attempts: Vec<Attempt>,
+    /// Tool point before each step `[T]`, m.
+    pub tool: Vec<[f64; 3]>,
+    /// Root mean square difference of intended and executed actions of the arm.
+    pub correction: f64,
+}
+
 /// Does a sequence of elements, one control step at a time.
-#[derive(Component, Debug)]
+///
+/// Its data has the column `element`: the index in the scene of the element that it is at. A step in which an element of
+/// the sequence is done for the first time is worth 1.
+#[derive(Debug)]
 pub struct KitchenDemonstrator {
-    config: DemonstratorConfig,
+    config: KitchenDemos,
+    mix: Vec<Vec<KitchenElement>>,
     kitchen: Kitchen,
     /// Where arm and fingers stand in the observation.
     channels: [usize; 9],
     /// Change of a servo target that an action of 1 asks for, rad or m.
     reach: f64,
+    /// Joint positions of the scene's start, `[nq]`.
+    home: Vec<f64>,
     arm: Arm,
     rng: Stream,
     sequence: Vec<KitchenElement>,
@@ -302,6 +380,11 @@ pub struct KitchenDemonstrator {
     step: usize,
     push: Option<Push>,
     attempts: Vec<Attempt>,
+    /// For each element of the sequence.
+    completed_at: Vec<Option<usize>>,
+    tool: Vec<[f64; 3]>,
+    /// Sum of the squared differences of intended and executed actions of the arm.
+    squares: f64,
 }
 
 #[derive(Debug)]
@@ -319,13 +402,15 @@ struct Push {
 }
 
 impl KitchenDemonstrator {
-    /// A demonstrator for `scene` with nothing to do; [`Self::begin`] gives it a sequence.
+    /// A demonstrator for `scene` with nothing to do; [`Demonstrator::begin`] or [`Self::start_on`] gives it a sequence.
     ///
     /// # Errors
     /// [`DemoError::Model`], [`DemoError::Scene`], [`DemoError::Servos`], [`DemoError::Joint`] or [`DemoError::Range`] if
-    /// the scene is no Franka kitchen, [`DemoError::Setting`] if a setting makes no sense.
-    pub fn new(scene: &CompiledScene, config: DemonstratorConfig) -> Result<Self, DemoError> {
+    /// the scene is no Franka kitchen, [`DemoError::Setting`] if a setting makes no sense, [`DemoError::NoSequences`] if
+    /// no sequence is left to do.
+    pub fn new(scene: &CompiledScene, config: KitchenDemos) -> Result<Self, DemoError> {
         config.check()?;
+        let mix = config.mix()?;
         let kitchen = Kitchen::new(scene)?;
         let mut channels = [0; 9];
         for (channel, servo) in channels.iter_mut().zip(scene.servos()) {
@@ -337,9 +422,11 @@ impl KitchenDemonstrator {
         }
         Ok(Self {
             config,
+            mix,
             kitchen,
             channels,
             reach: scene.speed() * scene.period(),
+            home: scene.start().to_vec(),
             arm: Arm::new(scene.model(), &ranges)?,
             rng: stream(0, Purpose::Demonstrator, 0, 0),
             sequence: Vec::new(),
@@ -350,25 +437,31 @@ impl KitchenDemonstrator {
             step: 0,
             push: None,
             attempts: Vec::new(),
+            completed_at: Vec::new(),
+            tool: Vec::new(),
+            squares: 0.0,
         })
     }
 
     /// Starts on `sequence`, with all random choices from `rng`.
     ///
     /// Returns the offsets of the seven arm joints from the scene's start with which the episode should begin, rad.
-    pub fn begin(&mut self, sequence: Vec<KitchenElement>, mut rng: Stream) -> [f64; 7] {
+    pub fn start_on(&mut self, sequence: Vec<KitchenElement>, mut rng: Stream) -> [f64; 7] {
         let spread = self.config.start_spread;
         let offsets = std::array::from_fn(|_| spread * rng.random_range(-1.0..1.0));
         self.rng = rng;
+        self.completed_at = vec![None; sequence.len()];
         self.sequence = sequence;
         (self.current, self.failures, self.step) = (0, 0, 0);
         (self.under_way, self.push) = (None, None);
         self.attempts.clear();
+        self.tool.clear();
+        self.squares = 0.0;
         offsets
     }
 
     /// How it moves.
-    pub fn config(&self) -> &DemonstratorConfig {
+    pub fn config(&self) -> &KitchenDemos {
         &self.config
     }
 
@@ -405,27 +498,6 @@ impl KitchenDemonstrator {
     /// Position of the tool point, m.
     pub fn tool_position(&self, data: &MjData<Arc<MjModel>>) -> [f64; 3] {
         self.arm.tool(data).position.into()
-    }
-
-    /// The action for this step; `None` once the sequence is finished.
-    ///
-    /// `data` is the true state, `measurement` the last observation (`[observation_len]`), which the environment's
-    /// control law builds on.
-    pub fn act(&mut self, data: &MjData<Arc<MjModel>>, measurement: &[f64]) -> Option<Act> {
-        let observed = self
-            .channels
-            .map(|channel| measurement.get(channel).copied().unwrap_or(0.0));
-        let view = View {
-            data,
-            observed: &observed,
-        };
-        let command = self.command(view)?;
-        self.step += 1;
-        let intended = reference_action(&command, view, self.reach);
-        Some(Act {
-            intended,
-            executed: self.disturbed(intended, command.free),
-        })
     }
 
     /// The next command, through the ends and beginnings of attempts.
@@ -535,5 +607,96 @@ impl KitchenDemonstrator {
             speed,
             ..routine.plan(element)
         }
+    }
+}
+
+impl Demonstrator for KitchenDemonstrator {
+    fn begin(&mut self, seed: u64, attempt: u64) -> Result<Start, DemoError> {
+        let mut rng = stream(seed, Purpose::Demonstrator, 0, attempt);
+        let choice = rng.random_range(0..self.mix.len());
+        let sequence = self.mix.get(choice).cloned().unwrap_or_default();
+        let mut qpos = self.home.clone();
+        for (joint, offset) in qpos.iter_mut().zip(self.start_on(sequence, rng)) {
+            *joint += offset;
+        }
+        Ok(Start {
+            scene: None,
+            qpos,
+            qvel: Vec::new(),
+        })
+    }
+
+    fn act(&mut self, _scene: &CompiledScene, physics: &Physics, measurement: &Measurement) -> Option<Act> {
+        let observed = self
+            .channels
+            .map(|channel| measurement.get(channel).copied().unwrap_or(0.0));
+        let view = View {
+            data: physics,
+            observed: &observed,
+        };
+        let command = self.command(view)?;
+        self.step += 1;
+        let intended = reference_action(&command, view, self.reach);
+        let executed = self.disturbed(intended, command.free);
+        self.tool.push(self.tool_position(physics));
+        for (intended, executed) in intended.iter().zip(&executed).take(7) {
+            self.squares += (intended - executed).powi(2);
+        }
+        let recorded = match self.config.record {
+            Recorded::Intended => intended,
+            Recorded::Executed => executed,
+        };
+        Some(Act {
+            intended: recorded.to_vec(),
+            executed: executed.to_vec(),
+        })
+    }
+
+    fn after(&mut self, _scene: &CompiledScene, _physics: &Physics, progress: &TaskProgress) -> f32 {
+        let mut reward = 0.0;
+        for (element, completed_at) in self.sequence.iter().zip(&mut self.completed_at) {
+            let reached = progress.reached.get(self.kitchen.place(*element));
+            if completed_at.is_none() && reached.copied().unwrap_or(false) {
+                *completed_at = Some(self.step);
+                reward += 1.0;
+            }
+        }
+        reward
+    }
+
+    fn judge(&self, _scene: &CompiledScene, physics: &Physics, _progress: &TaskProgress) -> Result<(), Rejection> {
+        match self.sequence.iter().find(|element| !self.is_done(**element, physics)) {
+            Some(element) => Err(Rejection::Missed(format!("{} not done", element.name()).into())),
+            None => Ok(()),
+        }
+    }
+
+    fn step_limit(&self) -> usize {
+        STEP_LIMIT
+    }
+
+    fn account(&self) -> Account {
+        let names: Vec<_> = self.sequence.iter().map(|element| element.name()).collect();
+        let rows = self.tool.len();
+        Account {
+            shown: names.join(", "),
+            figures: Vec::new(),
+            kitchen: Some(KitchenAccount {
+                sequence: self.sequence.clone(),
+                completed_at: self.completed_at.iter().flatten().copied().collect(),
+                attempts: self.attempts.clone(),
+                tool: self.tool.clone(),
+                correction: (self.squares / (7 * rows.max(1)) as f64).sqrt(),
+            }),
+        }
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["element"]
+    }
+
+    fn write_columns(&self, numbers: &mut Vec<i64>) {
+        let element = self.sequence.get(self.current);
+        numbers.push(element.map_or(-1, |element| self.kitchen.place(*element) as i64));
     }
 }

@@ -2,26 +2,37 @@
 //!
 //! | item | duty |
 //! |---|---|
-//! | [`KitchenDemonstrator`] | does any sequence of the seven kitchen elements, one control step at a time |
-//! | [`DemonstratorConfig`] | its speed, variety, retries and disturbances |
+//! | [`Demonstrator`] | what every one of them is |
+//! | [`DemonstratorSpec`] | which one a scene has, with its settings |
 //! | [`collect`] | gathers demonstrations from many environments at once |
 //! | [`demonstrate`] | one demonstration, without a schedule |
-//! | [`Spread`] | how varied the demonstrations are |
-//! | [`ik`], [`segments`] | the arm's kinematics and the pieces of motion they are made of |
+//! | [`Spread`] | what the demonstrations show, and how varied they are |
+//! | [`KitchenDemonstrator`], [`KitchenDemos`] | any sequence of the seven kitchen elements, and how it is done |
+//! | [`MazeDemonstrator`], [`MazeDemos`] | ways through random mazes |
+//! | [`BlocksDemonstrator`], [`BlocksDemos`] | towers of blocks |
+//! | [`ik`], [`segments`] | the kitchen arm's kinematics and the pieces of motion |
 
+pub mod blocks;
 mod collect;
+mod demonstrator;
 pub mod ik;
 mod kitchen;
+mod maze;
+mod recording;
 mod routines;
 pub mod segments;
 mod spread;
 
+pub use blocks::{BlocksDemonstrator, BlocksDemos};
 pub use collect::{
-    CollectConfig, CollectProgress, CollectReport, Demonstration, Rejection, collect, demonstrate, human_sequences,
-    recording_scene,
+    CollectConfig, CollectProgress, CollectReport, Demonstration, collect, demonstrate, recording_scene,
 };
-pub use kitchen::{Act, Attempt, DemonstratorConfig, Disturbance, KitchenDemonstrator, KitchenElement, Recorded};
-pub use spread::{ElementSpread, Spread, Summary};
+pub use demonstrator::{Account, Act, Demonstrator, DemonstratorSpec, Rejection, Start};
+pub use kitchen::{
+    Attempt, Disturbance, KitchenAccount, KitchenDemonstrator, KitchenDemos, KitchenElement, Recorded, human_sequences,
+};
+pub use maze::{MazeDemonstrator, MazeDemos};
+pub use spread::{ElementSpread, KitchenSpread, Spread, Summary};
 
 use crate::data::DataError;
 use crate::scene::SceneError;
@@ -39,9 +50,26 @@ pub enum DemoError {
         /// Its name.
         name: &'static str,
     },
-    /// The scene lacks an element, or cannot be compiled.
-    #[error("the kitchen demonstrator cannot work in this scene: {0}")]
+    /// The scene lacks something that the demonstrator works with, or cannot be compiled.
+    #[error("the demonstrator cannot work in this scene: {0}")]
     Scene(#[from] SceneError),
+    /// The scene is not of the demonstrator's kind.
+    #[error("the {demonstrator} demonstrator needs {needs}")]
+    Unfit {
+        /// The demonstrator, in a word.
+        demonstrator: &'static str,
+        /// What it needs and the scene does not have.
+        needs: String,
+    },
+    /// Nobody demonstrates in the scene.
+    #[error(
+        "the scene has no demonstrator, so nobody can show how it is used (`demonstrator: Kitchen` in its file says who); \
+         scenes with one: {scenes}"
+    )]
+    NoDemonstrator {
+        /// The scenes that have one.
+        scenes: String,
+    },
     /// A setting that makes no sense.
     #[error("demonstrator.{field}: expected {expected}, found {value}")]
     Setting {
@@ -79,6 +107,9 @@ pub enum DemoError {
         /// Highest position, rad.
         to: f64,
     },
+    /// Pictures are to be stored, and the scene has none.
+    #[error("the scene has no pictures to be stored (`observation.pixels` in its file says what is seen)")]
+    NoPictures,
     /// `MuJoCo` has no memory for another state.
     #[error("MuJoCo: {0}")]
     Memory(String),

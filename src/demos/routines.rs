@@ -51,6 +51,8 @@ const WAYS_IN: [[f64; 3]; 3] = [[0.0, -0.12, -0.1], [0.0, -0.12, 0.1], [0.0, -0.
 #[derive(Debug)]
 pub(super) struct Kitchen {
     elements: [CompiledElement; 7],
+    /// Their places in the scene.
+    places: [usize; 7],
     microwave_handle: usize,
     microwave_hinge: usize,
     knobs: [usize; 2],
@@ -65,8 +67,8 @@ pub(super) struct Kitchen {
 impl Kitchen {
     /// Finds everything by name.
     pub fn new(scene: &CompiledScene) -> Result<Self, DemoError> {
-        if scene.action_len() != 9 {
-            return Err(DemoError::Servos(scene.action_len()));
+        if scene.servos().len() != 9 {
+            return Err(DemoError::Servos(scene.servos().len()));
         }
         let model = scene.model();
         for (place, servo) in scene.servos().iter().enumerate() {
@@ -90,12 +92,13 @@ impl Kitchen {
                 .name_to_id(MjtObjBase::mjOBJ_BODY, name)
                 .ok_or(DemoError::Model { kind: "body", name })
         };
-        let mut elements = [0; 7];
-        for (place, element) in elements.iter_mut().zip(KitchenElement::ALL) {
+        let mut places = [0; 7];
+        for (place, element) in places.iter_mut().zip(KitchenElement::ALL) {
             *place = scene.element(element.name())?;
         }
         Ok(Self {
-            elements: elements.map(|place| scene.elements()[place].clone()),
+            elements: places.map(|place| scene.elements()[place].clone()),
+            places,
             microwave_handle: site("microhandle_site")?,
             microwave_hinge: body("microdoorroot")?,
             knobs: [site("knob2_site")?, site("knob4_site")?],
@@ -105,6 +108,11 @@ impl Kitchen {
             hinge: body("hingerightdoor")?,
             kettle: scene.joint_positions("kettle")?.start,
         })
+    }
+
+    /// Its place among the elements of the scene.
+    pub fn place(&self, element: KitchenElement) -> usize {
+        self.places[element as usize]
     }
 
     /// An element as the scene describes it.
@@ -196,9 +204,9 @@ impl Routine<'_> {
     /// Number `at` of an element's position.
     fn position(&self, element: KitchenElement, at: usize) -> f64 {
         let values = &self.kitchen.element(element).values;
-        values
-            .get(at)
-            .map_or(0.0, |source| source.read(self.view.data.qpos(), self.view.data.qvel()))
+        values.get(at).map_or(0.0, |source| {
+            source.read(self.view.data.qpos(), self.view.data.qvel(), self.view.data.xpos())
+        })
     }
 
     /// Whether the door of the hinge cabinet stands open, in the way of what is right of and below it.

@@ -1,10 +1,10 @@
-//! How varied a set of demonstrations is.
+//! What a set of demonstrations shows, and how varied it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::collect::Demonstration;
-use super::kitchen::KitchenElement;
+use super::kitchen::{KitchenAccount, KitchenElement};
 
 /// Phases at which the paths of two attempts are compared.
 const PHASES: usize = 21;
@@ -86,7 +86,35 @@ impl ElementSpread {
 pub struct Spread {
     /// Steps of a demonstration.
     pub steps: Summary,
-    /// Difference between recorded and executed actions, root mean square over the arm joints of an episode.
+    /// How many show the same, by what they show in words.
+    pub shown: BTreeMap<String, usize>,
+    /// Numbers that the demonstrator tells of each demonstration.
+    pub figures: BTreeMap<&'static str, Summary>,
+    /// The kitchen's elements; `None` elsewhere.
+    pub kitchen: Option<KitchenSpread>,
+}
+
+impl Spread {
+    /// Takes in one demonstration.
+    pub fn add(&mut self, demonstration: &Demonstration) {
+        let account = &demonstration.account;
+        self.steps.add(demonstration.episode.len() as f64);
+        if !account.shown.is_empty() {
+            *self.shown.entry(account.shown.clone()).or_default() += 1;
+        }
+        for (name, value) in &account.figures {
+            self.figures.entry(name).or_default().add(*value);
+        }
+        if let Some(account) = &account.kitchen {
+            self.kitchen.get_or_insert_default().add(account);
+        }
+    }
+}
+
+/// Variation of a set of kitchen demonstrations.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KitchenSpread {
+    /// Difference between intended and executed actions, root mean square over the arm joints of an episode.
     pub correction: Summary,
     /// For each element that occurs.
     pub elements: BTreeMap<KitchenElement, ElementSpread>,
@@ -94,12 +122,11 @@ pub struct Spread {
     pub places: BTreeMap<KitchenElement, Vec<usize>>,
 }
 
-impl Spread {
+impl KitchenSpread {
     /// Takes in one demonstration.
-    pub fn add(&mut self, demonstration: &Demonstration) {
-        self.steps.add(demonstration.episode.len() as f64);
-        self.correction.add(demonstration.correction);
-        for (place, element) in demonstration.sequence.iter().enumerate() {
+    pub fn add(&mut self, account: &KitchenAccount) {
+        self.correction.add(account.correction);
+        for (place, element) in account.sequence.iter().enumerate() {
             let counts = self.places.entry(*element).or_default();
             if counts.len() <= place {
                 counts.resize(place + 1, 0);
@@ -108,14 +135,11 @@ impl Spread {
                 *count += 1;
             }
         }
-        for attempt in &demonstration.attempts {
+        for attempt in &account.attempts {
             let spread = self.elements.entry(attempt.element).or_default();
             spread.attempts += 1;
-            let Some(path) = demonstration
-                .tool
-                .get(attempt.start..attempt.end)
-                .filter(|path| path.len() > 1)
-            else {
+            let path = account.tool.get(attempt.start..attempt.end);
+            let Some(path) = path.filter(|path| path.len() > 1) else {
                 continue;
             };
             if !attempt.done {
@@ -146,14 +170,37 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         let (low, high) = self.steps.range().unwrap_or_default();
-        writeln!(
+        write!(
             to,
-            "{} demonstrations of {:.0} ± {:.0} steps ({low:.0} to {high:.0}); \
-             recorded and executed actions differ by {:.3}",
+            "{} demonstrations of {:.0} ± {:.0} steps ({low:.0} to {high:.0})",
             self.steps.count(),
             self.steps.mean(),
             self.steps.deviation(),
-            self.correction.mean(),
+        )?;
+        match &self.kitchen {
+            Some(kitchen) => writeln!(to, "; {kitchen}")?,
+            None => writeln!(to)?,
+        }
+        for (name, figure) in &self.figures {
+            let (low, high) = figure.range().unwrap_or_default();
+            let (mean, deviation) = (figure.mean(), figure.deviation());
+            writeln!(to, "{name}: {mean:.2} ± {deviation:.2} ({low:.2} to {high:.2})")?;
+        }
+        let mut shown: Vec<_> = self.shown.iter().collect();
+        shown.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (what, count) in shown {
+            writeln!(to, "{count:6}  {what}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for KitchenSpread {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(
+            to,
+            "recorded and executed actions differ by {:.3}",
+            self.correction.mean()
         )?;
         writeln!(
             to,

@@ -29,6 +29,10 @@
 //! | skills without prior | skills | `Scratch` | `Entropy` |
 //! | SAC | actions | `Scratch` | `Entropy` |
 //!
+//! Policy and prior may see pictures in place of the numbers of an observation; critics always see the numbers, and so
+//! does a policy from scratch. That is the original's division: pictures are what an agent has, and the state behind
+//! them is at hand while it learns.
+//!
 //! [`SacConfig`] documents every setting, and where the original code differs.
 
 mod checkpoint;
@@ -46,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
 use crate::replay::Batch;
 use crate::rng::Stream;
-use crate::skills::GaussianNetwork;
+use crate::skills::{GaussianNetwork, PixelDims, Sees};
 use temperature::LearnedTemperature;
 
 pub use config::{
@@ -240,14 +244,15 @@ pub struct Sac {
 impl Sac {
     /// A learner before its first update. `rng` fills whatever is not copied from the prior; the targets start equal to
     /// the critics. A policy from scratch takes over the prior's standardisation of observations, if a prior is given;
-    /// critics see observations as they were stored.
+    /// critics see observations as they were stored. A prior, and a policy that starts from it, may see pictures.
     ///
     /// # Errors
     /// Settings that cannot be used, a missing prior, or one of other sizes.
     pub fn new(config: SacConfig, dims: SacDims, prior: Option<&GaussianNetwork>, rng: &mut Stream) -> Result<Self> {
         config.validate()?;
         if let Some(prior) = prior {
-            let found = (prior.observation_dim(), prior.sample_dim());
+            // One that sees pictures has no say about the numbers.
+            let found = (prior.observation_dim().unwrap_or(dims.observation), prior.sample_dim());
             let expected = (dims.observation, dims.action);
             if found != expected {
                 return Err(SacError::PriorSize { found, expected });
@@ -313,10 +318,7 @@ impl Sac {
     /// depend on it.
     pub fn with_threads(self, threads: usize) -> Self {
         let critic = |critic: Mlp| critic.with_threads(threads);
-        let gaussian = |network: GaussianNetwork| {
-            let net = network.mlp().clone().with_threads(threads);
-            GaussianNetwork::new(net, network.standardiser().cloned())
-        };
+        let gaussian = |network: GaussianNetwork| network.with_threads(threads);
         Self {
             policy: gaussian(self.policy),
             prior: self.prior.map(gaussian),
@@ -346,6 +348,17 @@ impl Sac {
         self.prior.as_ref()
     }
 
+    /// What the policy looks at, and with it [`Sac::act`].
+    pub fn sees(&self) -> Sees {
+        self.policy.sees()
+    }
+
+    /// The pictures that policy or prior look at: what transitions must hold.
+    pub fn pixels(&self) -> Option<PixelDims> {
+        let networks = std::iter::once(&self.policy).chain(&self.prior);
+        networks.filter_map(|network| network.sees().pixels()).next()
+    }
+
     /// Both critics.
     pub fn critics(&self) -> &[Mlp; 2] {
         &self.critics
@@ -373,8 +386,8 @@ impl Sac {
 
     // ----- acting -----
 
-    /// The policy's actions `[B, d]` as they are executed, for observations `[B, S]`; nothing is recorded for
-    /// differentiation.
+    /// The policy's actions `[B, d]` as they are executed, for observations `[B, S]`, or pictures
+    /// `[B, 3 * frames, size, size]` if it [sees](Self::sees) pictures; nothing is recorded for differentiation.
     ///
     /// # Errors
     /// Wrong shapes.
@@ -387,7 +400,7 @@ impl Sac {
         self.config.squash.apply(&sample)
     }
 
-    /// The actions `[B, d]` of the published warm-up, for observations `[B, S]`: uniform over the range for a policy
+    /// The actions `[B, d]` of the published warm-up, for observations as in [`act`](Self::act): uniform over the range for a policy
     /// from scratch; one that starts from the prior simply acts (as does one without a range).
     ///
     /// # Errors
@@ -474,9 +487,17 @@ impl Sac {
     pub fn losses(&self, batch: &Batch, noise: &UpdateNoise) -> Result<Losses> {
         let config = &self.config;
         let (s, a, next_s) = (&batch.observation, &batch.action, &batch.next_observation);
+        let here = Seen {
+            numbers: s,
+            pixels: batch.pixels.as_ref(),
+        };
+        let next = Seen {
+            numbers: next_s,
+            pixels: batch.next_pixels.as_ref(),
+        };
 
         // The policy where we are, and the temperature that follows from how far it strays.
-        let here = self.pass(self.policy.forward(s)?, s, &noise.here)?;
+        let here = self.pass(self.policy.forward(here.by(&self.policy)?)?, here, &noise.here)?;
         let penalty = mean(&here.penalty)?;
         let penalty_target = self.penalty_target();
         let temperature_loss = self.temperature() * (penalty_target - penalty);
@@ -488,7 +509,7 @@ impl Sac {
         let policy_loss = ((&here.penalty * alpha)? - q_of_policy)?.mean_all()?;
 
         // What the critics should have said.
-        let next = self.pass(self.policy.forward_frozen(next_s)?, next_s, &noise.next)?;
+        let next = self.pass(self.policy.forward_frozen(next.by(&self.policy)?)?, next, &noise.next)?;
         let next_input = Tensor::cat(&[next_s, &next.action], 1)?;
         let value_next = (smaller(&self.targets, &next_input)? - (&next.penalty * alpha)?)?;
         let q_target = ((&batch.reward * f64::from(config.reward_scale))? + (self.discounts(batch)? * &value_next)?)?;
@@ -532,8 +553,8 @@ impl Sac {
         })
     }
 
-    /// Samples an action and computes the penalty at `observations`.
-    fn pass(&self, policy: DiagGaussian, observations: &Tensor, noise: &StateNoise) -> Result<PolicyPass> {
+    /// Samples an action and computes the penalty at what is `seen`.
+    fn pass(&self, policy: DiagGaussian, seen: Seen<'_>, noise: &StateNoise) -> Result<PolicyPass> {
         let sample = (&policy.mu + (policy.log_sigma.exp()? * &noise.action)?)?;
         // The density of a re-parameterised sample depends on sigma alone: its distance from mu is sigma * noise.
         let log_prob = ((noise.action.sqr()? * -0.5)? - &policy.log_sigma)?.sum(D::Minus1)?;
@@ -543,7 +564,7 @@ impl Sac {
         let prior = self
             .prior
             .as_ref()
-            .map(|prior| prior.forward_frozen(observations))
+            .map(|prior| Ok::<_, SacError>(prior.forward_frozen(seen.by(prior)?)?))
             .transpose()?;
         let penalty = match (&self.config.regulariser, &prior) {
             (
@@ -601,10 +622,28 @@ impl Sac {
     }
 }
 
+/// Observations of a batch, and the pictures of the same moments where they are stored.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    numbers: &'a Tensor,
+    pixels: Option<&'a Tensor>,
+}
+
+impl<'a> Seen<'a> {
+    /// What `network` looks at.
+    fn by(self, network: &GaussianNetwork) -> Result<&'a Tensor> {
+        match network.sees() {
+            Sees::Numbers => Ok(self.numbers),
+            Sees::Pixels(_) => self.pixels.ok_or(SacError::NoPictures),
+        }
+    }
+}
+
 fn optimisers(config: &SacConfig, policy: &GaussianNetwork, critics: &[Mlp; 2]) -> (Optimiser, [Optimiser; 2]) {
-    let adam = |lr: f64, params: &Params| Optimiser::new(OptimiserConfig::adam(lr), vec![params.clone()]);
-    let critics = critics.each_ref().map(|critic| adam(config.critic_lr, critic.params()));
-    (adam(config.policy_lr, policy.params()), critics)
+    let adam = |lr: f64, params: Vec<Params>| Optimiser::new(OptimiserConfig::adam(lr), params);
+    let critic = |critic: &Mlp| adam(config.critic_lr, vec![critic.params().clone()]);
+    let policy = policy.parts().into_iter().map(|(_, params)| params.clone());
+    (adam(config.policy_lr, policy.collect()), critics.each_ref().map(critic))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@
 //! use apprentice::replay::End;
 //!
 //! let mut recorder = SkillRecorder::new(TransitionRule::Aligned);
-//! assert!(recorder.decide(&[0.0], &[7.0]).is_none()); // a first skill from state 0
-//! assert!(recorder.step(1.0, &[1.0], End::Continues).is_none());
-//! assert!(recorder.step(2.0, &[2.0], End::Continues).is_none());
-//! let first = recorder.decide(&[2.0], &[8.0]).expect("the first skill is over");
+//! assert!(recorder.decide(&[0.0], None, &[7.0]).is_none()); // a first skill from state 0
+//! assert!(recorder.step(1.0, &[1.0], None, End::Continues).is_none());
+//! assert!(recorder.step(2.0, &[2.0], None, End::Continues).is_none());
+//! let first = recorder.decide(&[2.0], None, &[8.0]).expect("the first skill is over");
 //! assert_eq!((first.observation, first.action, first.reward), (&[0.0][..], &[7.0][..], 3.0));
 //! assert_eq!((first.next_observation, first.steps), (&[2.0][..], 2));
-//! let last = recorder.step(4.0, &[3.0], End::TimedOut).expect("the episode is over");
+//! let last = recorder.step(4.0, &[3.0], None, End::TimedOut).expect("the episode is over");
 //! assert_eq!((last.reward, last.steps, last.end), (4.0, 1, End::TimedOut));
 //! ```
 
@@ -43,7 +43,17 @@ pub enum TransitionRule {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Choice {
     observation: Vec<f32>,
+    /// Empty where no pictures are seen.
+    #[serde(default)]
+    pixels: Vec<u8>,
     skill: Vec<f32>,
+}
+
+impl Choice {
+    fn set_seen(&mut self, observation: &[f32], pixels: Option<&[u8]>) {
+        assign(&mut self.observation, observation);
+        assign(&mut self.pixels, pixels.unwrap_or_default());
+    }
 }
 
 /// Bookkeeping of one agent. See the [module](self).
@@ -82,20 +92,25 @@ impl SkillRecorder {
         self.elapsed = 0;
     }
 
-    /// The agent chose `skill` (`[d]`, as executed) from `observation` (`[S]`) and will act on it from the next control
-    /// step on. Returns the transition that this decision completes.
-    pub fn decide<'a>(&'a mut self, observation: &'a [f32], skill: &[f32]) -> Option<Transition<'a>> {
+    /// The agent chose `skill` (`[d]`, as executed) from `observation` (`[S]`, with its picture where pictures are seen)
+    /// and will act on it from the next control step on. Returns the transition that this decision completes.
+    pub fn decide<'a>(
+        &'a mut self,
+        observation: &'a [f32],
+        pixels: Option<&'a [u8]>,
+        skill: &[f32],
+    ) -> Option<Transition<'a>> {
         match self.rule {
             TransitionRule::Aligned => {
                 let complete = self.running && self.steps > 0;
                 let (reward, steps) = self.begin(complete);
-                assign(&mut self.current.observation, observation);
+                self.current.set_seen(observation, pixels);
                 assign(&mut self.current.skill, skill);
                 self.running = true;
-                complete.then_some(self.lend(reward, steps, observation, End::Continues))
+                complete.then_some(self.lend(reward, steps, (observation, pixels), End::Continues))
             }
             TransitionRule::Original => {
-                assign(&mut self.fresh.observation, observation);
+                self.fresh.set_seen(observation, pixels);
                 assign(&mut self.fresh.skill, skill);
                 self.decided = true;
                 None
@@ -103,25 +118,33 @@ impl SkillRecorder {
         }
     }
 
-    /// One control step passed: it earned `reward` and led to `next_observation` (`[S]`). Returns the transition that
-    /// the step completes. Steps before the first decision of an episode are not recorded.
-    pub fn step<'a>(&'a mut self, reward: f32, next_observation: &'a [f32], end: End) -> Option<Transition<'a>> {
+    /// One control step passed: it earned `reward` and led to `next_observation` (`[S]`, with its picture where pictures
+    /// are seen). Returns the transition that the step completes. Steps before the first decision of an episode are not
+    /// recorded.
+    pub fn step<'a>(
+        &'a mut self,
+        reward: f32,
+        next_observation: &'a [f32],
+        next_pixels: Option<&'a [u8]>,
+        end: End,
+    ) -> Option<Transition<'a>> {
+        let next = (next_observation, next_pixels);
         let completed = match self.rule {
             TransitionRule::Aligned => {
                 self.add(reward);
                 (end.is_over() && self.running).then(|| self.begin(true))
             }
-            TransitionRule::Original => self.step_original(reward, next_observation, end),
+            TransitionRule::Original => self.step_original(reward, next, end),
         };
         self.elapsed += 1;
         if end.is_over() {
             self.discard();
         }
         let (reward, steps) = completed?;
-        Some(self.lend(reward, steps, next_observation, end))
+        Some(self.lend(reward, steps, next, end))
     }
 
-    fn step_original(&mut self, reward: f32, next_observation: &[f32], end: End) -> Option<(f64, u32)> {
+    fn step_original(&mut self, reward: f32, next: (&[f32], Option<&[u8]>), end: End) -> Option<(f64, u32)> {
         let mut completed = None;
         if self.decided || end.is_over() {
             if self.running && end == End::Terminated {
@@ -130,12 +153,14 @@ impl SkillRecorder {
             let complete = self.running;
             let sums = self.begin(complete);
             completed = complete.then_some(sums);
-            let start = if self.elapsed == 0 {
-                &self.fresh.observation
+            if self.elapsed == 0 {
+                let Choice {
+                    observation, pixels, ..
+                } = &self.fresh;
+                self.current.set_seen(observation, Some(pixels));
             } else {
-                next_observation
-            };
-            assign(&mut self.current.observation, start);
+                self.current.set_seen(next.0, next.1);
+            }
             assign(&mut self.current.skill, &self.fresh.skill);
             self.running = true;
             self.decided = false;
@@ -159,12 +184,19 @@ impl SkillRecorder {
         (std::mem::take(&mut self.reward), std::mem::take(&mut self.steps))
     }
 
-    fn lend<'a>(&'a self, reward: f64, steps: u32, next_observation: &'a [f32], end: End) -> Transition<'a> {
+    fn lend<'a>(&'a self, reward: f64, steps: u32, next: (&'a [f32], Option<&'a [u8]>), end: End) -> Transition<'a> {
+        let Choice {
+            observation,
+            pixels,
+            skill,
+        } = &self.finished;
         Transition {
-            observation: &self.finished.observation,
-            action: &self.finished.skill,
+            observation,
+            pixels: (!pixels.is_empty()).then_some(pixels),
+            action: skill,
             reward: reward as f32,
-            next_observation,
+            next_observation: next.0,
+            next_pixels: next.1,
             steps,
             end,
         }
@@ -172,7 +204,7 @@ impl SkillRecorder {
 }
 
 /// Copies into a vector that keeps its memory.
-fn assign(target: &mut Vec<f32>, values: &[f32]) {
+fn assign<T: Copy>(target: &mut Vec<T>, values: &[T]) {
     target.clear();
     target.extend_from_slice(values);
 }
@@ -186,12 +218,18 @@ mod tests {
     use super::*;
 
     /// Plays one episode with the given skill lengths and returns `(start, skill, reward, next, steps, end)` of every
-    /// transition; the state before step `t` is `[t]`, the reward of step `t` is `t + 1`.
+    /// transition; the state before step `t` is `[t]` with the picture `[t]`, the reward of step `t` is `t + 1`.
     fn play(rule: TransitionRule, lengths: &[u32], total: u32, end: End) -> Vec<(u32, u32, u32, u32, u32, End)> {
         let mut recorder = SkillRecorder::new(rule);
         let mut out = Vec::new();
         let keep = |t: Transition<'_>| {
             let int = |values: &[f32]| values[0] as u32;
+            assert_eq!(t.pixels, Some(&[t.observation[0] as u8][..]), "its own picture");
+            assert_eq!(
+                t.next_pixels,
+                Some(&[t.next_observation[0] as u8][..]),
+                "its own picture"
+            );
             (
                 int(t.observation),
                 int(t.action),
@@ -205,13 +243,22 @@ mod tests {
         let mut skill = 0;
         for t in 0..total {
             if left == 0 {
-                out.extend(recorder.decide(&[t as f32], &[skill as f32]).map(keep));
+                out.extend(
+                    recorder
+                        .decide(&[t as f32], Some(&[t as u8]), &[skill as f32])
+                        .map(keep),
+                );
                 left = lengths[skill % lengths.len()];
                 skill += 1;
             }
             left -= 1;
             let now = if t + 1 == total { end } else { End::Continues };
-            out.extend(recorder.step((t + 1) as f32, &[(t + 1) as f32], now).map(keep));
+            let next = t + 1;
+            out.extend(
+                recorder
+                    .step(next as f32, &[next as f32], Some(&[next as u8]), now)
+                    .map(keep),
+            );
         }
         out
     }
@@ -258,13 +305,13 @@ mod tests {
     fn a_discarded_skill_leaves_nothing_behind() {
         for rule in [TransitionRule::Aligned, TransitionRule::Original] {
             let mut recorder = SkillRecorder::new(rule);
-            recorder.decide(&[0.0], &[1.0]);
-            recorder.step(5.0, &[1.0], End::Continues);
+            recorder.decide(&[0.0], None, &[1.0]);
+            recorder.step(5.0, &[1.0], None, End::Continues);
             recorder.discard();
-            assert!(recorder.decide(&[9.0], &[2.0]).is_none());
-            recorder.step(1.0, &[10.0], End::Continues);
+            assert!(recorder.decide(&[9.0], None, &[2.0]).is_none());
+            recorder.step(1.0, &[10.0], None, End::Continues);
             let last = recorder
-                .step(1.0, &[11.0], End::Terminated)
+                .step(1.0, &[11.0], None, End::Terminated)
                 .expect("the episode is over");
             assert_eq!(
                 (last.observation, last.action, last.reward),
@@ -278,16 +325,16 @@ mod tests {
         let mut recorder = SkillRecorder::new(TransitionRule::Aligned);
         let observation = [0.0; 60];
         for _ in 0..3 {
-            recorder.decide(&observation, &[0.0; 10]);
-            recorder.step(0.0, &observation, End::Continues);
+            recorder.decide(&observation, Some(&[0; 24]), &[0.0; 10]);
+            recorder.step(0.0, &observation, Some(&[0; 24]), End::Continues);
         }
         let before = (
             recorder.current.observation.capacity(),
             recorder.finished.observation.capacity(),
         );
         for _ in 0..100 {
-            recorder.decide(&observation, &[0.0; 10]);
-            recorder.step(0.0, &observation, End::Continues);
+            recorder.decide(&observation, Some(&[0; 24]), &[0.0; 10]);
+            recorder.step(0.0, &observation, Some(&[0; 24]), End::Continues);
         }
         assert_eq!(
             before,

@@ -1,10 +1,12 @@
 //! Networks, distributions and optimisers on the CPU.
 //!
 //! candle's autograd keeps the graph; every network is one node in it, with a hand-written backward pass on `gemm`
-//! ([`Mlp`], [`Linear`], [`LstmEncoder`], [`LstmDecoder`]). Each network's weights are one flat variable ([`Params`]),
-//! so an [`Optimiser`] step, gradient clipping and a target update are one pass each. Everything is `f32`.
+//! ([`Mlp`], [`Linear`], [`LstmEncoder`], [`LstmDecoder`], [`ConvEncoder`]). Each network's weights are one flat
+//! variable ([`Params`]), so an [`Optimiser`] step, gradient clipping and a target update are one pass each.
+//! Everything is `f32`.
 
 mod backward;
+mod conv;
 mod dense;
 mod gaussian;
 mod gemm;
@@ -25,6 +27,7 @@ mod tests;
 pub(crate) mod golden;
 
 pub use backward::backward;
+pub use conv::{ConvEncoder, ConvSpec};
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;
 pub use lstm::{LstmDecoder, LstmEncoder, LstmSpec};

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod conv;
 mod distributions;
 mod networks;
 mod optimiser;

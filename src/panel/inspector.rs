@@ -1,13 +1,13 @@
 //! The inside of the selected agent: its episode, task, observation, action and skill.
 
 use bevy::prelude::Entity;
-use bevy_egui::egui::{CollapsingHeader, Color32, DragValue, Id, RichText, ScrollArea, Ui};
+use bevy_egui::egui::{CollapsingHeader, Color32, DragValue, Id, Mesh, Rect, RichText, ScrollArea, Sense, Ui, vec2};
 use egui_plot::{Line, LineStyle, Plot, PlotPoints, VLine};
 
 use super::bars::Row;
 use super::style::{ACCENT, GOOD, GRID, NOTABLE, TEXT, WEAK, counted, missing, named, of_seed, on_axis, series, short};
 use super::{Show, observation, skill};
-use crate::scene::{CompiledElement, CompiledScene, Control};
+use crate::scene::{CompiledControl, CompiledElement, CompiledScene, Control, MotorKind};
 use crate::view::state::{Ask, ViewState};
 use crate::watch::{AgentView, EnvironmentView, Request, StepView};
 
@@ -46,6 +46,12 @@ pub fn show(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState, asks: &mut Vec<A
                 "No skill: nobody chooses skills here, as when demonstrations are played.",
             ),
         });
+        if let Some(pixels) = &scene.scene().observation.pixels
+            && !agent.pixels.is_empty()
+        {
+            let size = pixels.size as usize;
+            section(ui, "Pictures", true, |ui| pictures(ui, &agent.pixels, size));
+        }
         section(ui, "Action", true, |ui| action(ui, scene, &agent.action));
         section(ui, "Episode", true, |ui| episode(ui, scene, &agent.history));
         section(ui, "Observation", false, |ui| {
@@ -60,6 +66,32 @@ fn section(ui: &mut Ui, title: &str, open: bool, contents: impl FnOnce(&mut Ui))
         .id_salt(title)
         .default_open(open);
     header.show_unindented(ui, contents);
+}
+
+/// The pictures an agent sees, `[3 * frames, size, size]`, side by side, the newest one at the right. They are drawn pixel
+/// by pixel: textures that change in every frame come too late to be seen.
+fn pictures(ui: &mut Ui, pixels: &[u8], size: usize) {
+    let area = size * size;
+    let frames = pixels.len() / (3 * area).max(1);
+    let gap = ui.spacing().item_spacing.x;
+    let width = (ui.available_width() + gap) / frames.max(1) as f32 - gap;
+    ui.horizontal(|ui| {
+        for frame in pixels.chunks_exact((3 * area).max(1)) {
+            let side = width.clamp(32.0, 150.0);
+            let (rect, response) = ui.allocate_exact_size(vec2(side, side), Sense::hover());
+            let (red, others) = frame.split_at(area);
+            let (green, blue) = others.split_at(area);
+            let step = side / size as f32;
+            let mut mesh = Mesh::default();
+            for (at, ((red, green), blue)) in red.iter().zip(green).zip(blue).enumerate() {
+                let corner = rect.min + step * vec2((at % size) as f32, (at / size) as f32);
+                let colour = Color32::from_rgb(*red, *green, *blue);
+                mesh.add_colored_rect(Rect::from_min_size(corner, vec2(step, step)), colour);
+            }
+            ui.painter().add(mesh);
+            response.on_hover_text("What the agent sees. Oldest first; the newest picture is at the right.");
+        }
+    });
 }
 
 fn head(ui: &mut Ui, environment: &EnvironmentView) {
@@ -196,8 +228,10 @@ fn unit_of(scene: &CompiledScene, element: &CompiledElement) -> &'static str {
 }
 
 fn action(ui: &mut Ui, scene: &CompiledScene, action: &[f32]) {
-    let Control::VelocityLimitedPosition { servos, .. } = &scene.scene().control;
-    let names: Vec<&str> = servos.iter().map(|servo| servo.joint.as_str()).collect();
+    let names: Vec<&str> = match &scene.scene().control {
+        Control::VelocityLimitedPosition { servos, .. } => servos.iter().map(|servo| servo.joint.as_str()).collect(),
+        Control::Motors { motors, .. } => motors.iter().map(|motor| motor.actuator.as_str()).collect(),
+    };
     let common = observation::common_prefix(&names);
     for (index, value) in action.iter().enumerate() {
         let name = names.get(index).map_or("", |name| name.get(common..).unwrap_or(name));
@@ -207,17 +241,25 @@ fn action(ui: &mut Ui, scene: &CompiledScene, action: &[f32]) {
             axis.tick(painter, 0.0, 1.0, WEAK);
         });
         response.on_hover_ui(|ui| {
-            let unit = scene
-                .servos()
-                .get(index)
-                .and_then(|servo| scene.channels().get(servo.channel));
-            let unit = unit.map_or("", |channel| observation::unit(scene, channel.source));
             ui.label(*names.get(index).unwrap_or(&""));
-            ui.label(format!(
-                "An action of 1 moves the joint's target at {} {unit}/s.",
-                short(scene.speed())
-            ));
+            ui.label(effect(scene, index));
         });
+    }
+}
+
+/// What an action of 1 does, in words.
+fn effect(scene: &CompiledScene, index: usize) -> String {
+    match scene.control() {
+        CompiledControl::Servos { speed, servos } => {
+            let channel = servos.get(index).and_then(|servo| scene.channels().get(servo.channel));
+            let unit = channel.map_or("", |channel| observation::unit(scene, channel.source));
+            format!("An action of 1 moves the joint's target at {} {unit}/s.", short(*speed))
+        }
+        CompiledControl::Motors { motors, .. } => match motors.get(index) {
+            Some(motor) if motor.kind == MotorKind::Gripper => "Above 0.5 opens, otherwise closes.".into(),
+            Some(motor) => format!("An action of 1 sets the actuator's control to {}.", short(motor.scale)),
+            None => String::new(),
+        },
     }
 }
 

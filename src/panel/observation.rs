@@ -35,6 +35,10 @@ pub fn parts(scene: &CompiledScene) -> Vec<Part> {
                 at += stretch(channels.get(at..).unwrap_or_default(), joints);
                 (titled("Velocity", joints, at - first), false)
             }
+            ObservationTerm::Body { bodies } => {
+                at = (at + 3 * bodies.len()).min(channels.len());
+                (titled("Place", bodies, at - first), false)
+            }
             ObservationTerm::Goal { .. } => {
                 let before = channels.get(..at).unwrap_or_default();
                 at = (at + before.iter().filter(|channel| measured(channel)).count()).min(channels.len());
@@ -94,7 +98,8 @@ pub fn common_prefix(names: &[&str]) -> usize {
 pub fn unit(scene: &CompiledScene, source: Source) -> &'static str {
     let model = scene.model();
     let (starts, index) = match source {
-        Source::Position(index) => (model.jnt_qposadr(), index),
+        Source::Position(index) | Source::Magnitude(index) => (model.jnt_qposadr(), index),
+        Source::Body(_) => return "m",
         Source::Velocity(index) => (model.jnt_dofadr(), index),
         Source::Constant(_) => return "",
     };

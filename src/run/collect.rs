@@ -10,12 +10,15 @@ use serde_json::Value;
 use super::latent::ELEMENT;
 use super::{RunError, Settings};
 use crate::app::Ended;
-use crate::data::{Dataset, Description, EpisodeWriter, ReadOptions, Written};
+use crate::data::{Dataset, Description, LayoutWriter, PAINTED_FROM, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
 use crate::experiment::{DatasetConfig, Experiment};
-use crate::files;
+use crate::files::{self, FileKind};
 use crate::metrics::{Figure, Progress};
 use crate::scene::{CompiledScene, Scene, Task};
+
+/// Attribute of a file with the overrides that were laid over the scene, as a RON list.
+const OVERRIDES: &str = "overrides";
 
 /// What becomes of the demonstrations gathered before an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +30,11 @@ pub enum Unfinished {
     Discard,
 }
 
-/// Collects demonstrations in a scene and writes them to `path` (D4RL layout). The file appears when it is complete.
+/// Collects demonstrations in the scene that `config` names and writes them to `path`, which appears when they are
+/// complete. `overrides` are laid over the scene.
 pub fn collect(
     config: &CollectConfig,
-    scene: &str,
+    overrides: &[String],
     path: &Path,
     unfinished: Unfinished,
     settings: &Settings,
@@ -40,20 +44,26 @@ pub fn collect(
             "expected at least one demonstration to collect, found 0".into(),
         ));
     }
-    let described = Scene::load(scene)?;
+    let Some(name) = config.scene.clone() else {
+        return Err(RunError::Experiment(
+            "dataset.collect.scene: no scene to collect in".into(),
+        ));
+    };
+    let described: Scene = files::load(FileKind::Scene, &name, overrides)?.value;
     let compiled = CompiledScene::new(described.clone())?;
+    let mut config = config.clone();
+    config.demonstrator = Some(config.demonstrator(&described)?);
     let description = Description {
-        scene: scene.to_owned(),
+        scene: name,
         seed: config.seed,
         elements: compiled.elements().iter().map(|element| element.name.clone()).collect(),
-        demonstrator: files::to_text(config)?,
-        more: BTreeMap::new(),
+        demonstrator: files::to_text(&config)?,
+        more: BTreeMap::from([(OVERRIDES.to_owned(), files::to_text(&overrides)?)]),
     };
     let (observation, action) = (compiled.observation_len(), compiled.action_len());
-    let mut writer = EpisodeWriter::create(path, observation, action, &description)?;
+    let mut writer = LayoutWriter::create(config.layout, path, observation, action, &description)?;
     let mut bars = Progress::default();
     let bar = bars.add("demonstrations", 0, config.episodes as u64, "episodes");
-    let mut config = config.clone();
     config.threads = settings.threads;
     let report = demos::collect(
         &config,
@@ -108,25 +118,39 @@ pub fn ensure_dataset(
                 config.path.display()
             )));
         };
+        let how = in_scene(how, experiment);
         // Half a data set would be taken for the whole one next time.
-        let (report, ..) = collect(how, &experiment.scene, &config.path, Unfinished::Discard, settings)?;
+        let (report, ..) = collect(&how, &[], &config.path, Unfinished::Discard, settings)?;
         collected = Some(report);
     }
     // With what the demonstrator was at, for pictures of the latent space.
+    let mut infos = vec![ELEMENT.to_owned()];
+    if Scene::load(&experiment.scene)?.observation.pixels.is_some() {
+        infos.extend(PAINTED_FROM.map(str::to_owned));
+    }
     let options = ReadOptions {
-        infos: vec![ELEMENT.to_owned()],
+        infos,
+        image_memory: config.image_memory,
         ..ReadOptions::default()
     };
     let dataset = Dataset::read_with(&config.path, &options)?;
     if existed {
-        warn_of_differences(&dataset, config, &experiment.scene);
+        warn_of_differences(&dataset, config, experiment);
     }
     Ok((Arc::new(dataset), collected))
 }
 
+/// How to collect for an experiment: in its own scene, unless `config` names another one.
+pub fn in_scene(config: &CollectConfig, experiment: &Experiment) -> CollectConfig {
+    CollectConfig {
+        scene: Some(config.scene.clone().unwrap_or_else(|| experiment.scene.clone())),
+        ..config.clone()
+    }
+}
+
 /// Warns if a file that [`collect`] wrote is not what the experiment would collect, or was never completed. Files from
 /// elsewhere do not say how they were made, and are nobody's business but the user's.
-fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
+fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, experiment: &Experiment) {
     let attributes = dataset.attributes();
     let made = (attributes.get("demonstrator"))
         .and_then(|text| files::from_text::<CollectConfig>(Path::new("demonstrator"), text).ok());
@@ -140,14 +164,25 @@ fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
         ));
     }
     if let Some(wanted) = &config.collect {
-        if let Some(of_file) = attributes.get("scene")
-            && !records_alike(of_file, scene)
-        {
-            found.push(format!("scene: {of_file} in the file, {scene} in the experiment"));
+        let mut wanted = in_scene(wanted, experiment);
+        let scene = wanted.scene.clone().unwrap_or_default();
+        if let Ok(described) = Scene::load(&scene) {
+            wanted.demonstrator = wanted.demonstrator(&described).ok();
         }
-        // They change the time that collecting takes, not what is collected.
-        let irrelevant = ["dataset.collect.threads", "dataset.collect.environments"];
-        found.extend(differences("dataset.collect", &made, wanted, &irrelevant));
+        let overrides = recorded_overrides(dataset);
+        if let Some(of_file) = attributes.get("scene")
+            && !records_alike((of_file, &overrides), &scene)
+        {
+            let with = if overrides.is_empty() { "" } else { " with " };
+            let overrides = overrides.join(" ");
+            found.push(format!(
+                "scene: {of_file}{with}{overrides} in the file, {scene} in the experiment"
+            ));
+        }
+        // The scenes have been compared, and the others do not change what is collected.
+        let irrelevant = ["scene", "threads", "environments", "layout"].map(|name| format!("dataset.collect.{name}"));
+        let irrelevant = irrelevant.each_ref().map(String::as_str);
+        found.extend(differences("dataset.collect", &made, &wanted, &irrelevant));
     }
     if !found.is_empty() {
         let path = config.path.display();
@@ -159,18 +194,32 @@ fn warn_of_differences(dataset: &Dataset, config: &DatasetConfig, scene: &str) {
     }
 }
 
-/// Whether demonstrations in both scenes are the same. The task of a scene is not recorded, nor is what people read.
-fn records_alike(one: &str, other: &str) -> bool {
-    let recorded = |name: &str| {
-        let scene = demos::recording_scene(&Scene::load(name).ok()?);
+/// The overrides that were laid over the scene of a file's demonstrations.
+pub(super) fn recorded_overrides(dataset: &Dataset) -> Vec<String> {
+    let text = dataset.attributes().get(OVERRIDES);
+    text.and_then(|text| files::from_text(Path::new(OVERRIDES), text).ok())
+        .unwrap_or_default()
+}
+
+/// Whether demonstrations in both scenes are the same, the first one with its overrides. The elements of a task are not
+/// recorded, nor is what people read; the demonstrators are compared elsewhere.
+fn records_alike((one, overrides): (&str, &[String]), other: &str) -> bool {
+    let recorded = |name: &str, overrides: &[String]| {
+        let scene: Scene = files::load(FileKind::Scene, name, overrides).ok()?.value;
+        let scene = demos::recording_scene(&scene);
         Some(Scene {
             description: String::new(),
-            task: Task::default(),
+            task: Task {
+                rewards: scene.task.rewards.clone(),
+                ..Task::default()
+            },
             cameras: Vec::new(),
+            demonstrator: None,
             ..scene
         })
     };
-    one == other || recorded(one).is_some_and(|one| recorded(other) == Some(one))
+    let same = one == other && overrides.is_empty();
+    same || recorded(one, overrides).is_some_and(|one| recorded(other, &[]) == Some(one))
 }
 
 /// Names the settings below `path` (none: all) in which a configuration in a file differs from the one that is wanted
@@ -209,10 +258,14 @@ fn compare(path: &str, made: &Value, wanted: &Value, irrelevant: &[&str], found:
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::demos::{DemonstratorSpec, KitchenDemos};
 
     #[test]
     fn settings_that_differ_are_named() {
-        let made = CollectConfig::default();
+        let made = CollectConfig {
+            demonstrator: Some(DemonstratorSpec::Kitchen(KitchenDemos::default())),
+            ..CollectConfig::default()
+        };
         let mut wanted = CollectConfig {
             environments: 7,
             threads: 3,
@@ -223,21 +276,26 @@ mod tests {
         };
         assert_eq!(differences(&wanted), [""; 0]);
         wanted.seed = 5;
-        wanted.sequences.pop();
-        wanted.demonstrator.variety = 0.5;
+        let mut kitchen = KitchenDemos::default();
+        kitchen.sequences.pop();
+        kitchen.variety = 0.5;
+        wanted.demonstrator = Some(DemonstratorSpec::Kitchen(kitchen));
         assert_eq!(
             differences(&wanted),
             [
-                "collect.demonstrator.variety: 1.0 in the file, 0.5 in the experiment",
+                "collect.demonstrator.Kitchen.sequences differs",
+                "collect.demonstrator.Kitchen.variety: 1.0 in the file, 0.5 in the experiment",
                 "collect.seed: 0 in the file, 5 in the experiment",
-                "collect.sequences differs"
             ]
         );
     }
 
     #[test]
     fn scenes_with_other_tasks_are_recorded_alike() {
-        assert!(records_alike("kitchen", "kitchen_mis_aligned"));
-        assert!(!records_alike("kitchen", "no_such_scene"));
+        assert!(records_alike(("kitchen", &[]), "kitchen_mis_aligned"));
+        assert!(!records_alike(("kitchen", &[]), "no_such_scene"));
+        let overridden = |text: &str| records_alike(("kitchen", &[text.to_owned()]), "kitchen");
+        assert!(overridden("task.order=Listed"));
+        assert!(!overridden("observation.noise=false"));
     }
 }

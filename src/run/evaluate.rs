@@ -7,12 +7,12 @@ use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::skills::latest;
-use super::train::{Foundations, check, element_names, learner_checkpoints, load_scene};
+use super::train::{Foundations, check, learner_checkpoints, load_scene};
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
 use crate::checkpoint::Checkpoint;
-use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, begin_evaluation};
+use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, Measures, begin_evaluation};
 use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
@@ -180,7 +180,7 @@ fn evaluate(
         )));
     }
     let scene = load_scene(experiment)?;
-    let (task, elements) = element_names(&scene);
+    let measures = Measures::of(&scene);
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, EvaluationPlugin));
     if let Some(link) = &plan.watch {
@@ -212,13 +212,13 @@ fn evaluate(
                 .collect();
             let results: Vec<_> = evaluations.iter().flat_map(|evaluation| &evaluation.results).collect();
             let faults: usize = evaluations.iter().map(|evaluation| evaluation.faults).sum();
-            let completed: usize = results.iter().map(|result| result.completed()).sum();
-            let mean = completed as f64 / results.len().max(1) as f64;
+            let sum = results.iter().fold(0.0, |sum, result| sum + measures.value(result));
+            let mean = sum / results.len().max(1) as f64;
             bars.update(
                 bar,
                 (results.len() + faults) as u64,
                 &[Figure {
-                    name: "completed",
+                    name: measures.headline_label(),
                     value: mean,
                 }],
             );
@@ -232,7 +232,7 @@ fn evaluate(
             let Some(evaluation) = app.world().get::<Evaluation>(learner) else {
                 continue;
             };
-            let summary = EvaluationSummary::of(&evaluation.results, &task, &elements, seed);
+            let summary = EvaluationSummary::of(&evaluation.results, &measures, seed);
             let summary = summary.with_faults(evaluation.faults);
             summaries.entry(seed).or_default().push(summary);
         }

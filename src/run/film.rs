@@ -10,21 +10,24 @@ use std::thread;
 
 use bevy::prelude::*;
 
-use super::{RunError, Settings, element_names, load_scene};
+use super::{RunError, Settings, load_scene};
 use crate::app;
+use crate::evaluate::Measures;
 use crate::experiment::Experiment;
 use crate::metrics::Progress;
 use crate::scene::CompiledScene;
 use crate::view::crowd;
 use crate::view::offscreen::Viewpoint;
-use crate::view::video::{Video, VideoError, VideoWriter};
+use crate::view::video::{Video, VideoError, VideoWriter, check_target};
 use crate::view::{Offscreen, ViewError};
 use crate::watch::{EnvironmentView, Pace, Snapshot, Subject, WatcherLink, WorldLink, link, moving_bodies};
 
 /// Height of the pictures, pixels. They are as wide as the scene's first camera says.
 const HEIGHT: u32 = 480;
-/// Pictures a second, at least: ticks that are further apart get pictures in between.
+/// Pictures a second, at least: ticks that are further apart get pictures in between, unless the processor draws.
 const LEAST_RATE: f64 = 25.0;
+/// Episodes in a video if nothing else is asked for, and if the processor draws it.
+const EPISODES: (usize, usize) = (4, 1);
 /// How long the end of an episode stays, s.
 const REST: f64 = 0.8;
 
@@ -68,46 +71,57 @@ pub struct Filming {
 pub struct Recording(Vec<Vec<Snapshot>>);
 
 impl Filming {
-    /// Prepares a video in `file` of the first `episodes` of the `evaluated` ones of the experiment's first learner. The
-    /// sampled ones are filmed, not those with most likely skills.
+    /// Prepares a video in `file` of the first `episodes` of the `evaluated` ones of the experiment's first learner, by
+    /// default of four, or of one if the processor draws. The sampled ones are filmed, not those with most likely skills.
     ///
     /// # Errors
     /// The number of episodes, the scene, the driver, and a file that cannot be written.
     pub fn prepare(
         experiment: &Experiment,
         file: &Path,
-        episodes: usize,
+        episodes: Option<usize>,
         evaluated: usize,
         settings: &Settings,
     ) -> Result<Self, FilmError> {
-        if !(1..=evaluated).contains(&episodes) {
+        if let Some(episodes) = episodes
+            && !(1..=evaluated).contains(&episodes)
+        {
             return Err(FilmError::Episodes {
                 most: evaluated,
                 found: episodes,
             });
         }
         let scene = Arc::new(load_scene(experiment)?);
-        let timing = Timing::of(scene.period());
         let size = picture_size(&scene);
-        let writer = VideoWriter::create(file, size.0, size.1, timing.rate)?;
+        // What is wrong with the name should not wait for the renderer.
+        check_target(file)?;
         let subject = Subject {
             title: experiment.scene.clone(),
             scene: scene.clone(),
-            task: element_names(&scene).0,
+            task: Measures::of(&scene).task,
             skill_map: None,
             trains: false,
             metrics: Vec::new(),
         };
         // The renderer's app would take all processors.
         app::task_pools(settings.threads).create_default_pools();
+        let offscreen = Offscreen::new(subject, size, Viewpoint::Scene)?;
+        let least_rate = if offscreen.software() { 0.0 } else { LEAST_RATE };
+        let timing = Timing::of(scene.period(), least_rate);
+        let usual = if offscreen.software() { EPISODES.1 } else { EPISODES.0 };
         Ok(Self {
             scene,
             seed: experiment.seeds.first().copied().unwrap_or(0),
-            episodes,
-            offscreen: Offscreen::new(subject, size, Viewpoint::Scene)?,
-            writer,
+            episodes: episodes.unwrap_or(usual.min(evaluated)),
+            offscreen,
+            writer: VideoWriter::create(file, size.0, size.1, timing.rate)?,
             timing,
         })
+    }
+
+    /// Episodes in the video.
+    pub fn episodes(&self) -> usize {
+        self.episodes
     }
 
     /// Runs an evaluation and records its first episodes meanwhile. The evaluation gets the link to be watched through,
@@ -182,9 +196,9 @@ struct Timing {
 
 impl Timing {
     /// For a scene whose ticks are this far apart, s, in real time.
-    fn of(period: f64) -> Self {
+    fn of(period: f64, least_rate: f64) -> Self {
         // A hair less, so that a rate that fits is not doubled.
-        let per_tick = (LEAST_RATE * period - 1e-6).ceil().max(1.0);
+        let per_tick = (least_rate * period - 1e-6).ceil().max(1.0);
         Self {
             rate: per_tick / period,
             per_tick: per_tick as usize,
@@ -266,11 +280,12 @@ mod tests {
     #[test]
     fn ticks_far_apart_get_pictures_in_between() {
         // The kitchen: 12.5 ticks a second.
-        let timing = Timing::of(0.08);
+        let of = |period| Timing::of(period, LEAST_RATE);
+        let timing = of(0.08);
         assert_eq!((timing.rate, timing.per_tick), (25.0, 2));
-        assert_eq!(Timing::of(0.01).per_tick, 1);
-        assert_eq!(Timing::of(0.04).per_tick, 1);
-        assert_eq!(Timing::of(0.1).rate, 30.0);
+        assert_eq!(of(0.01).per_tick, 1);
+        assert_eq!(of(0.04).per_tick, 1);
+        assert_eq!(of(0.1).rate, 30.0);
         let shots = timing.shots(3);
         assert_eq!(
             shots.get(..5),

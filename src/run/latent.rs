@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::{RunError, SkillFolder, write_whole};
-use crate::data::{Dataset, Values, WindowConfig, WindowSampler};
+use crate::data::{Dataset, Values};
+use crate::experiment::Experiment;
 use crate::metrics::MetricsWriter;
 use crate::plot::{Group, ScatterPlot, scatter_png, scatter_svg};
 use crate::pretraining::Pretrain;
@@ -18,27 +19,31 @@ pub(super) const ELEMENT: &str = "element";
 pub(super) const PICTURE: &str = "latent.svg";
 /// Windows in a picture.
 const WINDOWS: usize = 1_500;
+/// Windows that are encoded at once: with pictures each is 150 kB.
+const AT_ONCE: usize = 250;
 /// Pixels of the picture in TensorBoard.
 const PIXELS: (u32, u32) = (480, 420);
 
 /// Posterior means of random windows of the demonstrations along their two principal axes, labelled with what the
 /// demonstrator was at; `None` for models without a latent space.
-pub(super) fn latent_space(model: &dyn Pretrain, dataset: &Arc<Dataset>) -> Result<Option<LatentMap>, RunError> {
+pub(super) fn latent_space(
+    model: &dyn Pretrain,
+    experiment: &Experiment,
+    dataset: &Arc<Dataset>,
+) -> Result<Option<LatentMap>, RunError> {
     let ranges = dataset.sequences();
-    let mut sampler = WindowSampler::new(
-        dataset.clone(),
-        ranges.iter().cloned(),
-        WindowConfig::new(model.window()),
-    )?;
+    let mut sampler = super::windows::windows(model, experiment, dataset, ranges.to_vec())?;
     let mut rng = stream(0, Purpose::Batches, 2, 0);
     let windows: Vec<_> = (0..WINDOWS).map(|_| sampler.draw(&mut rng)).collect();
-    let (length, state, action) = (model.window(), sampler.state_dim(), sampler.action_dim());
-    let (states, actions) = sampler.gather(&windows)?;
-    let states = Tensor::from_slice(states, (WINDOWS, length, state), &Device::Cpu)?;
-    let actions = Tensor::from_slice(actions, (WINDOWS, length - 1, action), &Device::Cpu)?;
-    let Some(latents) = model.embed(states, actions)? else {
-        return Ok(None);
-    };
+    let mut latents = Vec::new();
+    for some in windows.chunks(AT_ONCE) {
+        let (states, actions) = sampler.batch(some, true, &Device::Cpu)?.seen();
+        let Some(found) = model.embed(states, actions)? else {
+            return Ok(None);
+        };
+        latents.push(found);
+    }
+    let latents = Tensor::cat(&latents, 0)?;
 
     let names: Vec<&str> = dataset
         .attributes()
@@ -66,11 +71,12 @@ pub(super) fn latent_space(model: &dyn Pretrain, dataset: &Arc<Dataset>) -> Resu
 /// if there are metrics to write. Models without a latent space have no picture.
 pub(super) fn draw_latent_space(
     model: &dyn Pretrain,
+    experiment: &Experiment,
     dataset: &Arc<Dataset>,
     folder: &SkillFolder,
     metrics: Option<(&mut MetricsWriter, u64)>,
 ) -> Result<(), RunError> {
-    let Some(map) = latent_space(model, dataset)? else {
+    let Some(map) = latent_space(model, experiment, dataset)? else {
         return Ok(());
     };
     let mut groups: Vec<Group> = Vec::new();

@@ -14,8 +14,9 @@ mod pretrain;
 mod skills;
 mod train;
 mod watch;
+mod windows;
 
-pub use collect::{Unfinished, collect, differences, ensure_dataset};
+pub use collect::{Unfinished, collect, differences, ensure_dataset, in_scene};
 pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
 #[cfg(feature = "window")]
@@ -23,7 +24,7 @@ pub use film::{FilmError, Filming, Recording, default_video};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
 pub use pretrain::{needs_demonstrations, pretrain};
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
-pub use train::{Foundations, TrainPlan, check, element_names, load_scene, train};
+pub use train::{Foundations, TrainPlan, check, load_scene, train};
 pub use watch::{Actors, Replay, Session, WatchError, all_steps_made, check_window, in_window, subject_of_run};
 
 use crate::app::StopRequest;

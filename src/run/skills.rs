@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{expect_empty, remove_folder, rename};
+use super::train::{dims_of, in_words, serves};
 use super::{RunError, RunFolderError, load_scene, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::experiment::{Experiment, SkillModelConfig};
@@ -23,7 +24,7 @@ use crate::files::{self, sync_folder};
 use crate::pretraining::{Pretrain, TrainerProgress};
 use crate::rng::{Purpose, stream};
 use crate::skills::import::ImportedModel;
-use crate::skills::{SkillDims, SkillError, SkillModel, Standardiser};
+use crate::skills::{PixelDims, SkillDims, SkillError, SkillModel, Standardiser};
 
 /// The file of a checkpoint that holds the model itself.
 pub(super) const WEIGHTS: &str = "weights";
@@ -38,6 +39,9 @@ pub struct SavedModel {
     pub observation: usize,
     /// Numbers in an action.
     pub action: usize,
+    /// Sizes of the pictures it sees in place of the numbers.
+    #[serde(default)]
+    pub pixels: Option<PixelDims>,
 }
 
 impl SavedModel {
@@ -46,7 +50,13 @@ impl SavedModel {
         SkillDims {
             state: self.observation,
             action: self.action,
+            pixels: self.pixels,
         }
+    }
+
+    /// What it sees and does, in words.
+    pub fn in_words(&self) -> String {
+        in_words(&self.dims())
     }
 
     /// The model with fresh weights. The standardisation of the data, if the model has one, comes with the weights.
@@ -213,6 +223,7 @@ pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, Ru
         model: config,
         observation: dims.state,
         action: dims.action,
+        pixels: dims.pixels,
     };
     if SkillFolder::exists(root) {
         return Err(RunError::Experiment(format!(
@@ -246,10 +257,12 @@ pub fn save_imported(model: ImportedModel, root: &Path) -> Result<SavedModel, Ru
 /// several, the one trained last.
 pub fn find_skills(experiment: &Experiment) -> Result<Option<PathBuf>, RunError> {
     let scene = load_scene(experiment)?;
+    let dims = dims_of(&scene);
     let wanted = SavedModel {
         model: experiment.skill_model.clone(),
-        observation: scene.observation_len(),
-        action: scene.action_len(),
+        observation: dims.state,
+        action: dims.action,
+        pixels: dims.pixels,
     };
     Ok(newest_fitting(
         Path::new("runs"),
@@ -265,7 +278,7 @@ fn newest_fitting(runs: &Path, wanted: &SavedModel, updates: u64) -> Option<Path
         .filter_map(|entry| {
             let (folder, saved) = SkillFolder::open(&entry.path()).ok()?;
             // Checkpoints of models that do not fit anyway are not read.
-            if saved != *wanted {
+            if saved.model != wanted.model || !serves(&saved.dims(), &wanted.dims()) {
                 return None;
             }
             let checkpoint = folder.latest().ok()??;
@@ -313,7 +326,11 @@ mod tests {
     fn an_imported_model_takes_an_empty_folder_or_none() {
         let parent = tempfile::tempdir().unwrap();
         let root = |name: &str| parent.path().join(name);
-        let dims = SkillDims { state: 3, action: 2 };
+        let dims = SkillDims {
+            state: 3,
+            action: 2,
+            pixels: None,
+        };
         let save = |name: &str| {
             let model = crate::skills::Bc::new(BcConfig::default(), dims, &mut stream(0, Purpose::Weights, 0, 0));
             save_imported(ImportedModel::Bc(Box::new(model.unwrap())), &root(name)).map_err(|error| error.to_string())
@@ -350,6 +367,7 @@ mod tests {
             model: SkillModelConfig::Bc(BcConfig::default()),
             observation: 3,
             action: 2,
+            pixels: None,
         };
         let other = SavedModel {
             model: SkillModelConfig::Bc(BcConfig {

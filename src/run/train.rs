@@ -12,7 +12,7 @@ use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
-use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule};
+use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule, Measures};
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfig};
 use crate::files;
 use crate::learners::sac::{Sac, SacDims};
@@ -24,16 +24,18 @@ use crate::practice::{
     SavedPractice, Seed, save_all_learners,
 };
 use crate::replay::ReplayBuffer;
-use crate::reports::{Bars, ElementNames, ReportPlugin, Reporter, next_multiple, report_all_practice};
+use crate::reports::{Bars, ReportPlugin, Reporter, next_multiple, report_all_practice};
 use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
-use crate::skills::{GaussianNetwork, Primitive, SkillDims, SkillModel, Standardiser};
+use crate::skills::{GaussianNetwork, PixelDims, Primitive, SkillDims, SkillModel, Standardiser};
 use crate::watch::{WatchPlugin, WorldLink};
 
 /// What a learner's policy starts from and acts through.
 #[derive(Clone)]
 pub struct Foundations {
+    /// Numbers in an observation of the scene.
+    observation: usize,
     /// Turns skills into actions.
     pub skills: Arc<dyn SkillModel>,
     /// The prior over skills (or actions), if the experiment has a trained model and its prior is Gaussian.
@@ -61,23 +63,18 @@ pub struct TrainPlan<'a> {
 impl Foundations {
     /// Loads what the experiment's learner stands on and checks that it fits the scene.
     pub fn load(experiment: &Experiment, scene: &CompiledScene, skills: Option<PathBuf>) -> Result<Self, RunError> {
-        let dims = SkillDims {
-            state: scene.observation_len(),
-            action: scene.action_len(),
-        };
+        let dims = dims_of(scene);
         let (mut prior, mut model_config, mut weights) = (None, None, None);
         let mut decoder: Option<Arc<dyn SkillModel>> = None;
         if let Some(path) = &skills {
             let (folder, saved) = SkillFolder::open(path)?;
-            if saved.dims() != dims {
+            if !serves(&saved.dims(), &dims) {
                 return Err(RunError::Experiment(format!(
-                    "{}: the skill model sees {} numbers and acts with {}; scene `{}` has {} and {}",
+                    "{}: the skill model is for {}; scene `{}` has {}",
                     path.display(),
-                    saved.observation,
-                    saved.action,
+                    saved.in_words(),
                     experiment.scene,
-                    dims.state,
-                    dims.action
+                    in_words(&dims)
                 )));
             }
             if saved.model != experiment.skill_model {
@@ -98,6 +95,7 @@ impl Foundations {
             (ActionSpace::Skills, None) => return Err(no_skills()),
         };
         Ok(Self {
+            observation: dims.state,
             skills: skills_of,
             prior,
             folder: skills,
@@ -112,7 +110,7 @@ impl Foundations {
             return Err(not_gaussian());
         }
         let dims = SacDims {
-            observation: self.skills.dims().state,
+            observation: self.observation,
             action: self.skills.space().width(),
         };
         let mut rng = stream(seed, Purpose::Weights, 1, 0);
@@ -154,20 +152,38 @@ fn not_gaussian() -> RunError {
     )
 }
 
+/// Sizes of what a skill model in this scene sees and does.
+pub fn dims_of(scene: &CompiledScene) -> SkillDims {
+    let pixels = scene.scene().observation.pixels.as_ref();
+    SkillDims {
+        state: scene.observation_len(),
+        action: scene.action_len(),
+        pixels: pixels.map(|pixels| PixelDims {
+            frames: pixels.frames as usize,
+            size: pixels.size as usize,
+        }),
+    }
+}
+
+/// Whether a skill model made for `model` can be used where `scene` is seen and done. One that sees pictures has no say
+/// about the numbers.
+pub(super) fn serves(model: &SkillDims, scene: &SkillDims) -> bool {
+    let numbers = model.pixels.is_some() || model.state == scene.state;
+    numbers && (model.action, model.pixels) == (scene.action, scene.pixels)
+}
+
+/// What is seen and done, in words.
+pub(super) fn in_words(dims: &SkillDims) -> String {
+    let seen = match dims.pixels {
+        None => format!("{} observed numbers", dims.state),
+        Some(PixelDims { frames, size }) => format!("pictures ({frames} of {size} x {size} pixels)"),
+    };
+    format!("{seen} and {} action numbers", dims.action)
+}
+
 /// The scene of an experiment, compiled.
 pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
     Ok(CompiledScene::load(&experiment.scene, &[])?)
-}
-
-/// Names of the elements of the task and of the scene.
-pub fn element_names(scene: &CompiledScene) -> (Vec<String>, Vec<String>) {
-    let all: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
-    let task = scene
-        .task()
-        .iter()
-        .filter_map(|&index| all.get(index).cloned())
-        .collect();
-    (task, all)
 }
 
 /// Refuses changes of settings that a learner's checkpoint has fixed.
@@ -198,7 +214,7 @@ pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &Traini
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
 pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
     let scene = check(experiment)?;
-    let (task, elements) = element_names(&scene);
+    let measures = Measures::of(&scene);
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     if let Some(skills) = &plan.skills {
         plan.folder.expect_skills(skills)?;
@@ -210,7 +226,7 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
         app.add_plugins(WatchPlugin { link: link.clone() });
     }
     let world = app.world_mut();
-    world.insert_resource(ElementNames { task, scene: elements });
+    world.insert_resource(measures);
     let scene = world.spawn(scene).id();
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
@@ -279,10 +295,7 @@ fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), Run
                        that never learned is of no use; expected false";
         return Err(RunError::Experiment(message.into()));
     }
-    let dims = SkillDims {
-        state: scene.observation_len(),
-        action: scene.action_len(),
-    };
+    let dims = dims_of(scene);
     let standardiser = || Standardiser::new(&vec![0.0; dims.state], &vec![1.0; dims.state]);
     let mut weights = stream(0, Purpose::Weights, 0, 0);
     let Some(model) = experiment.skill_model.build(dims, standardiser, &mut weights, 1)? else {
@@ -355,7 +368,10 @@ fn spawn_learner(
     let mut sac = foundations.learner(experiment, seed)?;
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
-    let mut buffer = ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?;
+    let mut buffer = match sac.pixels() {
+        None => ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?,
+        Some(pixels) => ReplayBuffer::with_pixels(config.replay_capacity, dims.observation, dims.action, pixels)?,
+    };
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
     let mut saved_at = None;

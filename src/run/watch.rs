@@ -12,13 +12,14 @@ use crossbeam::channel;
 use super::evaluate::{Trained, no_checkpoint, spawn_actor};
 use super::latent::{ELEMENT, latent_space};
 use super::pretrain::check_sizes;
-use super::train::{Foundations, check, element_names, learner_checkpoints};
+use super::train::{Foundations, check, learner_checkpoints};
 use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, agent_bundle};
 use crate::app::{self, Ended, StopRequest};
 use crate::checkpoint;
-use crate::data::{Dataset, ReadOptions};
-use crate::experiment::Experiment;
+use crate::data::{Dataset, PAINTED_FROM, ReadOptions};
+use crate::evaluate::Measures;
+use crate::experiment::{DatasetConfig, Experiment};
 use crate::learners::sac::Sac;
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::{Row, read_scalars};
@@ -245,7 +246,7 @@ impl Replay {
         Subject {
             title: format!("{}: {count} demonstrations", self.dataset.origin()),
             scene: Arc::new(self.scene.clone()),
-            task: element_names(&self.scene).0,
+            task: Measures::of(&self.scene).task,
             skill_map: None,
             trains: false,
             metrics: Vec::new(),
@@ -295,7 +296,7 @@ pub fn subject_of_run(
     Subject {
         title,
         scene: Arc::new(scene.clone()),
-        task: element_names(scene).0,
+        task: Measures::of(scene).task,
         skill_map: skills.and_then(|skills| skill_map(experiment, skills)).map(Arc::new),
         trains,
         metrics: metrics_so_far(experiment, folder, trains),
@@ -306,9 +307,13 @@ pub fn subject_of_run(
 /// do not fit, or the model has no latent space.
 fn skill_map(experiment: &Experiment, skills: &Path) -> Option<LatentMap> {
     let (folder, saved) = SkillFolder::open(skills).ok()?;
-    let path = &experiment.dataset.as_ref()?.path;
+    let DatasetConfig { path, image_memory, .. } = experiment.dataset.as_ref()?;
     let options = ReadOptions {
-        infos: vec![ELEMENT.to_owned()],
+        image_memory: *image_memory,
+        infos: std::iter::once(ELEMENT)
+            .chain(PAINTED_FROM)
+            .map(str::to_owned)
+            .collect(),
         ..ReadOptions::default()
     };
     let dataset = Dataset::read_with(path, &options).ok()?;
@@ -316,7 +321,9 @@ fn skill_map(experiment: &Experiment, skills: &Path) -> Option<LatentMap> {
         return None;
     }
     let (model, _) = folder.load(&saved).ok()?;
-    latent_space(model.as_ref(), &Arc::new(dataset)).ok().flatten()
+    latent_space(model.as_ref(), experiment, &Arc::new(dataset))
+        .ok()
+        .flatten()
 }
 
 /// Metrics of all learners of the run. Of practice that goes on, those up to the checkpoint from which it does; the

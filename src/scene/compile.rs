@@ -1,16 +1,17 @@
 //! Resolving the names of a scene against its model.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use bevy::ecs::component::Component;
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 
-use super::{Control, JudgedOn, ObservationTerm, Scene, SceneError, Shown, model};
+use super::{Control, JudgedOn, MotorKind, ObservationTerm, Reward, Scene, SceneError, Shown, model};
 use crate::files::{self, FileKind};
-use crate::sim::step;
+use crate::pixels::CompiledEye;
+use crate::sim::stack::Stack;
+use crate::sim::{Physics, step};
 
 /// A scene with every name resolved, and its model. Environments refer to it with
 /// [`InstanceOf`](crate::sim::InstanceOf).
@@ -19,13 +20,15 @@ pub struct CompiledScene {
     scene: Scene,
     model: Arc<MjModel>,
     period: f64,
-    speed: f64,
-    servos: Vec<CompiledServo>,
+    control: CompiledControl,
     channels: Vec<Channel>,
     start: Vec<f64>,
     fresh: Arc<MjData<Arc<MjModel>>>,
     elements: Vec<CompiledElement>,
     task: Vec<usize>,
+    rewards: Vec<CompiledReward>,
+    figures: Vec<String>,
+    eye: Option<Arc<CompiledEye>>,
 }
 
 /// One number of the observation.
@@ -44,19 +47,94 @@ pub struct Channel {
 pub enum Source {
     /// Index into `qpos`.
     Position(usize),
+    /// Magnitude of the number at this index in `qpos`.
+    Magnitude(usize),
     /// Index into `qvel`.
     Velocity(usize),
+    /// Index into `xpos`, the bodies' positions in the world, three numbers each.
+    Body(usize),
     /// Always this number.
     Constant(f64),
 }
 
 impl Source {
-    /// The number in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`.
-    pub fn read(self, qpos: &[f64], qvel: &[f64]) -> f64 {
+    /// The number in a state of the scene's model: `qpos` `[nq]`, `qvel` `[nv]` and `xpos` `[nbody]`.
+    pub fn read(self, qpos: &[f64], qvel: &[f64], xpos: &[[f64; 3]]) -> f64 {
         match self {
             Self::Position(index) => qpos[index],
+            Self::Magnitude(index) => qpos[index].abs(),
             Self::Velocity(index) => qvel[index],
+            Self::Body(index) => xpos[index / 3][index % 3],
             Self::Constant(value) => value,
+        }
+    }
+}
+
+/// A resolved [`Control`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum CompiledControl {
+    /// See [`Control::VelocityLimitedPosition`].
+    Servos {
+        /// Speed that an action of 1 asks for, rad/s or m/s.
+        speed: f64,
+        /// The driven joints, in the order of the action's numbers.
+        servos: Vec<CompiledServo>,
+    },
+    /// See [`Control::Motors`].
+    Motors {
+        /// The actuators, in the order of the action's numbers.
+        motors: Vec<CompiledMotor>,
+        /// Largest speed of a joint before a control step, rad/s or m/s.
+        speed_limit: Option<f64>,
+    },
+}
+
+/// A resolved [`Motor`](super::Motor).
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompiledMotor {
+    /// Index into `ctrl`.
+    pub control: usize,
+    /// Control for an action of 1.
+    pub scale: f64,
+    /// How the number is understood.
+    pub kind: MotorKind,
+}
+
+/// A resolved [`Reward`].
+#[derive(Debug, Clone)]
+pub enum CompiledReward {
+    /// See [`Reward::Near`].
+    Near {
+        /// Index of the element.
+        element: usize,
+        /// Reward of a step.
+        value: f64,
+    },
+    /// See [`Reward::Stack`].
+    Stack {
+        /// The term.
+        stack: Stack,
+        /// Numbers it remembers within an episode.
+        memory: usize,
+        /// Numbers it reports.
+        figures: usize,
+    },
+}
+
+impl CompiledReward {
+    /// Numbers that the term remembers within an episode.
+    pub fn memory_len(&self) -> usize {
+        match self {
+            Self::Near { .. } => 0,
+            Self::Stack { memory, .. } => *memory,
+        }
+    }
+
+    /// Names of the numbers it reports.
+    pub fn figures(&self) -> Vec<String> {
+        match self {
+            Self::Near { .. } => Vec::new(),
+            Self::Stack { stack, .. } => stack.figures(),
         }
     }
 }
@@ -92,7 +170,7 @@ pub struct CompiledElement {
 impl CompiledElement {
     /// Euclidean distance to the goal in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`.
     pub fn distance(&self, qpos: &[f64], qvel: &[f64]) -> f64 {
-        self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel)))
+        self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel, &[])))
     }
 
     /// The same as seen in `observation` (`[observation_len]`), for an element with `channels`.
@@ -122,7 +200,7 @@ impl CompiledScene {
     /// # Errors
     /// [`SceneError`] if the model cannot be found or loaded, a name does not exist or a value makes no sense.
     pub fn new(scene: Scene) -> Result<Self, SceneError> {
-        let model = model::load(Path::new(&scene.physics.model))?;
+        let model = model::load(&scene.physics)?;
         let resolver = Resolver { model: &model };
 
         if scene.physics.frame_skip == 0 {
@@ -156,7 +234,13 @@ impl CompiledScene {
             );
             return Err(invalid("task.judged_on", reason));
         }
-        let (speed, servos) = servos(&scene, &resolver, &channels)?;
+        let control = control(&scene, &resolver, &channels)?;
+        let rewards = rewards(&scene, &model, &elements)?;
+        let figures = rewards.iter().flat_map(CompiledReward::figures).collect();
+        let pixels = scene.observation.pixels.as_ref();
+        let eye = pixels
+            .map(|spec| CompiledEye::new(spec, &scene.physics, &model))
+            .transpose()?;
         let start = start(&scene, &resolver)?;
         let fresh = fresh(&scene, &model, &start)?;
         for (index, camera) in scene.cameras.iter().enumerate() {
@@ -171,13 +255,15 @@ impl CompiledScene {
         Ok(Self {
             scene,
             period,
-            speed,
-            servos,
+            control,
             channels,
             start,
             fresh: Arc::new(fresh),
             elements,
             task,
+            rewards,
+            figures,
+            eye: eye.map(Arc::new),
             model,
         })
     }
@@ -197,19 +283,43 @@ impl CompiledScene {
         self.period
     }
 
-    /// Speed that an action of 1 asks for, rad/s or m/s.
-    pub fn speed(&self) -> f64 {
-        self.speed
+    /// What an action does.
+    pub fn control(&self) -> &CompiledControl {
+        &self.control
     }
 
-    /// The driven joints, in the order of the action's numbers.
+    /// Speed that an action of 1 asks for, rad/s or m/s, where actions move servos; otherwise 0.
+    pub fn speed(&self) -> f64 {
+        match &self.control {
+            CompiledControl::Servos { speed, .. } => *speed,
+            CompiledControl::Motors { .. } => 0.0,
+        }
+    }
+
+    /// The driven joints, in the order of the action's numbers, where actions move servos; otherwise none.
     pub fn servos(&self) -> &[CompiledServo] {
-        &self.servos
+        match &self.control {
+            CompiledControl::Servos { servos, .. } => servos,
+            CompiledControl::Motors { .. } => &[],
+        }
     }
 
     /// Numbers in an action.
     pub fn action_len(&self) -> usize {
-        self.servos.len()
+        match &self.control {
+            CompiledControl::Servos { servos, .. } => servos.len(),
+            CompiledControl::Motors { motors, .. } => motors.len(),
+        }
+    }
+
+    /// Terms of the reward besides the elements of the task.
+    pub fn rewards(&self) -> &[CompiledReward] {
+        &self.rewards
+    }
+
+    /// Names of the [figures](crate::sim::TaskProgress::figures) that the terms of the reward report.
+    pub fn figures(&self) -> &[String] {
+        &self.figures
     }
 
     /// The numbers of the observation.
@@ -220,6 +330,11 @@ impl CompiledScene {
     /// Numbers in an observation.
     pub fn observation_len(&self) -> usize {
         self.channels.len()
+    }
+
+    /// What draws the pictures that agents see, if they see any.
+    pub fn eye(&self) -> Option<&Arc<CompiledEye>> {
+        self.eye.as_ref()
     }
 
     /// Joint positions at the start of an episode, `[nq]`.
@@ -283,6 +398,7 @@ impl Resolver<'_> {
                 MjtObjBase::mjOBJ_ACTUATOR if id < self.model.nactuator() as usize => {
                     Some(self.model.id_to_name(object, id))
                 }
+                MjtObjBase::mjOBJ_BODY if id < self.model.nbody() as usize => Some(self.model.id_to_name(object, id)),
                 _ => None,
             });
             unknown(field, kind, name, names.flatten())
@@ -385,8 +501,20 @@ fn channels(
         let field = format!("observation.terms.{index}");
         let first = channels.len();
         let (joints, noise) = match term {
-            ObservationTerm::Position { joints, noise } | ObservationTerm::Velocity { joints, noise } => {
+            ObservationTerm::Position { joints, noise, .. } | ObservationTerm::Velocity { joints, noise } => {
                 (joints, noise)
+            }
+            ObservationTerm::Body { bodies } => {
+                for (at, name) in bodies.iter().enumerate() {
+                    let field = format!("{field}.bodies.{at}");
+                    let id = resolver.id(MjtObjBase::mjOBJ_BODY, "body", name, &field)?;
+                    channels.extend(["x", "y", "z"].iter().enumerate().map(|(axis, letter)| Channel {
+                        name: format!("{name}.{letter}"),
+                        source: Source::Body(3 * id + axis),
+                        noise: 0.0,
+                    }));
+                }
+                continue;
             }
             ObservationTerm::Goal { shown } => {
                 let shown = match shown {
@@ -409,6 +537,7 @@ fn channels(
             let joint = resolver.joint(name, &format!("{field}.joints.{at}"))?;
             let (range, source): (_, fn(usize) -> Source) = match term {
                 ObservationTerm::Velocity { .. } => (joint.velocities, Source::Velocity),
+                ObservationTerm::Position { absolute: true, .. } => (joint.positions, Source::Magnitude),
                 _ => (joint.positions, Source::Position),
             };
             let several = range.len() > 1;
@@ -434,6 +563,11 @@ fn channels(
     }
     if channels.is_empty() {
         return Err(invalid("observation.terms", "nothing is observed"));
+    }
+    if let Some((low, high)) = spec.clip
+        && !(low.is_finite() && high.is_finite() && low < high)
+    {
+        return Err(invalid("observation.clip", "must be two numbers, the lower one first"));
     }
     Ok(channels)
 }
@@ -466,9 +600,79 @@ fn with_channels(mut element: CompiledElement, channels: &[Channel]) -> Compiled
     element
 }
 
-fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f64, Vec<CompiledServo>), SceneError> {
-    let Control::VelocityLimitedPosition { speed, servos } = &scene.control;
-    if !(speed.is_finite() && *speed > 0.0) {
+fn control(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<CompiledControl, SceneError> {
+    match &scene.control {
+        Control::VelocityLimitedPosition { speed, servos } => compile_servos(*speed, servos, resolver, channels),
+        Control::Motors { motors, speed_limit } => compile_motors(motors, *speed_limit, resolver),
+    }
+}
+
+fn compile_motors(
+    motors: &[super::Motor],
+    speed_limit: Option<f64>,
+    resolver: &Resolver,
+) -> Result<CompiledControl, SceneError> {
+    if motors.is_empty() {
+        return Err(invalid("control.motors", "must list at least one motor"));
+    }
+    if speed_limit.is_some_and(|limit| !(limit.is_finite() && limit > 0.0)) {
+        return Err(invalid("control.speed_limit", "must be a positive number"));
+    }
+    let mut compiled: Vec<CompiledMotor> = Vec::with_capacity(motors.len());
+    for (index, motor) in motors.iter().enumerate() {
+        let field = format!("control.motors.{index}");
+        let control = resolver.control(&motor.actuator, &format!("{field}.actuator"))?;
+        if let Some(other) = compiled.iter().position(|other| other.control == control) {
+            let reason = format!("{:?} belongs to control.motors.{other} already", motor.actuator);
+            return Err(invalid(format!("{field}.actuator"), reason));
+        }
+        finite(&[motor.scale], || format!("{field}.scale"))?;
+        compiled.push(CompiledMotor {
+            control,
+            scale: motor.scale,
+            kind: motor.kind,
+        });
+    }
+    Ok(CompiledControl::Motors {
+        motors: compiled,
+        speed_limit,
+    })
+}
+
+fn rewards(scene: &Scene, model: &MjModel, elements: &[CompiledElement]) -> Result<Vec<CompiledReward>, SceneError> {
+    let terms = scene.task.rewards.iter().enumerate();
+    terms
+        .map(|(index, reward)| {
+            let field = format!("task.rewards.{index}");
+            Ok(match reward {
+                Reward::Near { element, value } => {
+                    finite(&[*value], || format!("{field}.value"))?;
+                    CompiledReward::Near {
+                        element: element_index(elements, element, &format!("{field}.element"))?,
+                        value: *value,
+                    }
+                }
+                Reward::Stack(spec) => {
+                    let stack =
+                        Stack::new(spec, model).map_err(|(name, reason)| invalid(format!("{field}.{name}"), reason))?;
+                    CompiledReward::Stack {
+                        memory: stack.memory_len(),
+                        figures: stack.figures().len(),
+                        stack,
+                    }
+                }
+            })
+        })
+        .collect()
+}
+
+fn compile_servos(
+    speed: f64,
+    servos: &[super::Servo],
+    resolver: &Resolver,
+    channels: &[Channel],
+) -> Result<CompiledControl, SceneError> {
+    if !(speed.is_finite() && speed > 0.0) {
         return Err(invalid("control.speed", "must be a positive number"));
     }
     if servos.is_empty() {
@@ -513,7 +717,10 @@ fn servos(scene: &Scene, resolver: &Resolver, channels: &[Channel]) -> Result<(f
             high,
         });
     }
-    Ok((*speed, compiled))
+    Ok(CompiledControl::Servos {
+        speed,
+        servos: compiled,
+    })
 }
 
 fn start(scene: &Scene, resolver: &Resolver) -> Result<Vec<f64>, SceneError> {
@@ -539,6 +746,14 @@ fn fresh(scene: &Scene, model: &Arc<MjModel>, start: &[f64]) -> Result<MjData<Ar
     };
     let mut fresh = MjData::try_new(Arc::clone(model)).map_err(|error| refused(error.to_string()))?;
     step::place(&mut fresh, start);
+    let mut physics = Physics(fresh);
+    for _ in 0..scene.reset.settle {
+        // A fault shows below.
+        if step::simulate(scene.physics.frame_skip, &mut physics).is_err() {
+            break;
+        }
+    }
+    let fresh = physics.0;
     // Every step of every episode would end with this fault.
     match step::complaint(&fresh) {
         None => Ok(fresh),

@@ -7,10 +7,16 @@
 //!
 //! `scenes/kitchen.ron` is the example to start from; a scene that `extends` it only states what differs.
 
+pub mod blocks;
 mod compile;
+pub mod maze;
 mod model;
 
-pub use compile::{Channel, CompiledElement, CompiledScene, CompiledServo, Source};
+pub use blocks::BlocksSpec;
+pub use compile::{
+    Channel, CompiledControl, CompiledElement, CompiledMotor, CompiledReward, CompiledScene, CompiledServo, Source,
+};
+pub use maze::MazeSpec;
 pub use model::model_folders;
 
 use std::collections::BTreeMap;
@@ -18,7 +24,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::demos::DemonstratorSpec;
 use crate::files::{self, FileError, FileKind, Loaded};
+use crate::sim::stack::StackSpec;
 
 /// A scene file: everything an environment needs to know, in names of the `MuJoCo` model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +54,9 @@ pub struct Scene {
     /// Views for pictures and videos.
     #[serde(default)]
     pub cameras: Vec<Camera>,
+    /// Who shows how the scene is used; without one there are no scripted demonstrations.
+    #[serde(default)]
+    pub demonstrator: Option<DemonstratorSpec>,
 }
 
 /// The `MuJoCo` model and how often it is stepped.
@@ -55,10 +66,24 @@ pub struct Scene {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhysicsSpec {
-    /// MJCF file, absolute or relative to one of the [`model_folders`].
+    /// MJCF file, absolute or relative to one of the [`model_folders`]. Left out where the model is `built`.
+    #[serde(default)]
     pub model: PathBuf,
+    /// A model that the program writes itself, in place of a file.
+    #[serde(default)]
+    pub built: Option<Built>,
     /// Physics steps per control step. Their length is the model's own time step.
     pub frame_skip: u32,
+}
+
+/// A model that the program writes itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Built {
+    /// A point mass among walls.
+    Maze(MazeSpec),
+    /// A gripper in a plane, a table and blocks.
+    Blocks(BlocksSpec),
 }
 
 /// How an action moves the actuators. Actions are clipped to `[-1, 1]`, one number for each servo.
@@ -75,6 +100,41 @@ pub enum Control {
         /// The driven joints, in the order of the action's numbers.
         servos: Vec<Servo>,
     },
+    /// Actuators that get the action itself: `control = scale · action`, held for the whole control step.
+    Motors {
+        /// The actuators, in the order of the action's numbers.
+        motors: Vec<Motor>,
+        /// Before the physics steps the velocity of every joint is clipped to plus and minus this, rad/s or m/s, as
+        /// D4RL's point mass does.
+        #[serde(default)]
+        speed_limit: Option<f64>,
+    },
+}
+
+/// An actuator that gets a number of the action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Motor {
+    /// The actuator of the model.
+    pub actuator: String,
+    /// Control for an action of 1, in the actuator's unit.
+    #[serde(default = "one")]
+    pub scale: f64,
+    /// How the number is understood.
+    #[serde(default)]
+    pub kind: MotorKind,
+}
+
+/// How a [`Motor`] understands its number of the action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum MotorKind {
+    /// As it is.
+    #[default]
+    Proportional,
+    /// As a switch with three positions: above 0.5 it is 1, below -0.5 it is -1, otherwise 0. Where its magnitude is
+    /// between 0.3 and 0.7 the control stays as it was, except in the first step of an episode.
+    Gripper,
 }
 
 /// A joint driven by a position servo.
@@ -99,8 +159,60 @@ pub struct ObservationSpec {
     /// Factor on the amplitudes of all terms.
     #[serde(default = "one")]
     pub noise_scale: f64,
+    /// Lowest and highest number; others are clipped.
+    #[serde(default)]
+    pub clip: Option<(f64, f64)>,
     /// The terms, in the order of the observation's numbers.
     pub terms: Vec<ObservationTerm>,
+    /// Pictures that agents see besides the numbers.
+    #[serde(default)]
+    pub pixels: Option<PixelSpec>,
+}
+
+/// Pictures that agents see: RGB, the last few of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelSpec {
+    /// Where they are taken from.
+    pub eye: Eye,
+    /// Width and height, pixels.
+    #[serde(default = "thirty_two")]
+    pub size: u32,
+    /// Pictures that are seen at once, one for each of the last control steps.
+    #[serde(default = "two")]
+    pub frames: u32,
+}
+
+/// Where the pictures of a [`PixelSpec`] are taken from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Eye {
+    /// From straight above: up in the picture is +x, right is -y. The point that is looked at follows a body.
+    Above {
+        /// The body.
+        body: String,
+        /// Distance from the point that is looked at, m.
+        #[serde(default = "five")]
+        distance: f64,
+        /// Vertical field of view, degrees.
+        #[serde(default = "forty_five")]
+        fovy: f64,
+        /// Share of the way to the body by which the point moves at each picture; 1 follows at once.
+        #[serde(default = "one")]
+        lag: f64,
+    },
+    /// Carried along by a body without turning with it.
+    Carried {
+        /// The body.
+        body: String,
+        /// From the body to the eye, m, axes of the world.
+        offset: (f64, f64, f64),
+        /// From the body to the point that is looked at, m, axes of the world.
+        target: (f64, f64, f64),
+        /// Vertical field of view, degrees.
+        #[serde(default = "forty_five")]
+        fovy: f64,
+    },
 }
 
 /// A stretch of numbers in the observation.
@@ -116,6 +228,9 @@ pub enum ObservationTerm {
         /// noise is uniform within plus and minus the amplitude.
         #[serde(default)]
         noise: Vec<f64>,
+        /// Their magnitudes, without the sign.
+        #[serde(default)]
+        absolute: bool,
     },
     /// Joint velocities: 1 number for a hinge (rad/s) or slide (m/s), 3 for a ball joint, 6 for a free joint.
     Velocity {
@@ -124,6 +239,12 @@ pub enum ObservationTerm {
         /// Noise amplitudes, as for positions.
         #[serde(default)]
         noise: Vec<f64>,
+    },
+    /// Positions of bodies in the world, 3 numbers each, m. After a step they are those that `MuJoCo` has worked out in its
+    /// last physics step, from the positions before it.
+    Body {
+        /// The bodies.
+        bodies: Vec<String>,
     },
     /// For every position and velocity before it, the goal of the shown elements, or zero where they have none.
     Goal {
@@ -149,6 +270,9 @@ pub struct ResetSpec {
     /// Joint name to position (as many numbers as the joint has). Other joints start where the model puts them.
     #[serde(default)]
     pub positions: BTreeMap<String, Vec<f64>>,
+    /// Control steps without control that belong to the reset.
+    #[serde(default)]
+    pub settle: u32,
 }
 
 /// A thing of the scene that is done when its joints are near a goal.
@@ -165,11 +289,13 @@ pub struct Element {
     pub threshold: f64,
 }
 
-/// The rewarded elements: each gives a reward of 1, once, and when all are done the episode terminates.
+/// What is rewarded: elements of the scene, and further terms. The reward of a step is the sum of both.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Task {
-    /// Names of the elements. A scene without any never terminates and gives no reward.
+    /// Names of the elements that give a reward of 1, once. When all are done the episode terminates; without any it
+    /// never does.
+    #[serde(default)]
     pub elements: Vec<String>,
     /// Whether the order of the list matters.
     #[serde(default)]
@@ -177,6 +303,25 @@ pub struct Task {
     /// What the elements are judged on.
     #[serde(default)]
     pub judged_on: JudgedOn,
+    /// Further terms of the reward.
+    #[serde(default)]
+    pub rewards: Vec<Reward>,
+}
+
+/// A term of the reward.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Reward {
+    /// The value in every step after which an element is at its goal.
+    Near {
+        /// The element.
+        element: String,
+        /// Reward of such a step.
+        #[serde(default = "one")]
+        value: f64,
+    },
+    /// Blocks that are lifted and stacked.
+    Stack(StackSpec),
 }
 
 /// In which order the elements of a task count.
@@ -286,6 +431,22 @@ fn yes() -> bool {
 
 fn one() -> f64 {
     1.0
+}
+
+fn five() -> f64 {
+    5.0
+}
+
+fn forty_five() -> f64 {
+    45.0
+}
+
+fn thirty_two() -> u32 {
+    32
+}
+
+fn two() -> u32 {
+    2
 }
 
 impl SceneError {

@@ -10,7 +10,7 @@ use mujoco_rs::mujoco_c::mjtDisableBit;
 use mujoco_rs::wrappers::mj_logging::{MjLogMessage, MjtLogLevel};
 use mujoco_rs::wrappers::mj_model::MjModel;
 
-use super::SceneError;
+use super::{Built, PhysicsSpec, SceneError};
 
 /// Environment variable with further model folders, separated as in `PATH`.
 const FOLDERS_VARIABLE: &str = "APPRENTICE_MODELS";
@@ -31,16 +31,43 @@ pub fn model_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Finds and loads a model, with `MuJoCo`'s automatic reset of unstable states off.
-pub(super) fn load(model: &Path) -> Result<Arc<MjModel>, SceneError> {
-    let path = find(model)?;
+/// Finds and loads a model, or builds it, with `MuJoCo`'s automatic reset of unstable states off.
+pub(super) fn load(physics: &PhysicsSpec) -> Result<Arc<MjModel>, SceneError> {
     install_log_handler();
-    let mut loaded = MjModel::from_xml(&path).map_err(|cause| SceneError::Model {
-        path,
-        reason: cause.to_string(),
-    })?;
+    let mut loaded = match (&physics.built, physics.model.as_os_str().is_empty()) {
+        (None, false) => {
+            let path = find(&physics.model)?;
+            MjModel::from_xml(&path).map_err(|cause| SceneError::Model {
+                path,
+                reason: cause.to_string(),
+            })?
+        }
+        (Some(built), true) => build(built)?,
+        (both, _) => {
+            let found = if both.is_some() { "both" } else { "neither" };
+            return Err(SceneError::Invalid {
+                field: "physics".into(),
+                reason: format!("expected either `model`, a file, or `built`, found {found}"),
+            });
+        }
+    };
     loaded.opt_mut().disableflags |= mjtDisableBit::mjDSBL_AUTORESET as i32;
     Ok(Arc::new(loaded))
+}
+
+fn build(built: &Built) -> Result<MjModel, SceneError> {
+    let text = match built {
+        Built::Maze(maze) => maze.mjcf(),
+        Built::Blocks(blocks) => blocks.mjcf(),
+    };
+    let text = text.map_err(|(field, reason)| SceneError::Invalid {
+        field: format!("physics.built.{field}"),
+        reason,
+    })?;
+    MjModel::from_xml_string(&text).map_err(|cause| SceneError::Invalid {
+        field: "physics.built".into(),
+        reason: format!("MuJoCo refuses the model: {cause}"),
+    })
 }
 
 fn find(model: &Path) -> Result<PathBuf, SceneError> {

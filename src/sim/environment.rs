@@ -7,10 +7,10 @@ use mujoco_rs::wrappers::mj_data::MjData;
 
 use super::step::Parts;
 use super::{
-    Action, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
-    SimError, Slot, TaskProgress, step,
+    Action, Episode, Eyes, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome,
+    Physics, SimError, Slot, TaskProgress, step,
 };
-use crate::scene::CompiledScene;
+use crate::scene::{CompiledReward, CompiledScene};
 
 /// All components of an environment but [`InstanceOf`].
 ///
@@ -40,6 +40,8 @@ pub struct Environment {
     pub noise: NoiseStream,
     /// Episodes that ended with a fault.
     pub faults: FaultCount,
+    /// What the agent sees in pictures.
+    pub eyes: Eyes,
 }
 
 impl Environment {
@@ -62,10 +64,13 @@ impl Environment {
                 done: vec![false; scene.task().len()],
                 reached: vec![false; scene.elements().len()],
                 distance: vec![0.0; scene.elements().len()],
+                memory: vec![0.0; scene.rewards().iter().map(CompiledReward::memory_len).sum()],
+                figures: vec![0.0; scene.figures().len()],
             },
             slot,
             noise: NoiseStream::of(slot, &episode),
             faults: FaultCount::default(),
+            eyes: Eyes::of(scene),
         };
         step::reset(scene, &mut environment.physics);
         environment.begin_here(scene, 0);
@@ -84,6 +89,9 @@ impl Environment {
         let (mut parts, physics, observation) = self.parts();
         parts.begin(scene, physics, slot, episode);
         observation.copy_from_slice(parts.next_observation);
+        if let Some(sighted) = &mut self.eyes.0 {
+            sighted.begin(&self.physics);
+        }
     }
 
     /// Takes one control step with `action` (`[action_len]`).
@@ -95,6 +103,9 @@ impl Environment {
         let (mut parts, physics, observation) = self.parts();
         parts.end_step(scene, physics, observation);
         observation.copy_from_slice(parts.next_observation);
+        if let Some(sighted) = &mut self.eyes.0 {
+            sighted.step(&self.physics, &self.outcome);
+        }
         self.outcome
     }
 
@@ -117,7 +128,7 @@ impl Environment {
 /// `slot` and `seed` name its random streams, so no two environments should share both.
 ///
 /// # Errors
-/// [`SimError::NotAScene`] if `scene` has no [`CompiledScene`], [`SimError::Data`] if memory runs out.
+/// [`SimError::NotAScene`] if `scene` has no [`CompiledScene`], otherwise as [`Environment::new`].
 pub fn spawn_environment(world: &mut World, scene: Entity, slot: usize, seed: u64) -> Result<Entity, SimError> {
     let compiled = world.get::<CompiledScene>(scene).ok_or(SimError::NotAScene(scene))?;
     let environment = Environment::new(compiled, slot, seed)?;

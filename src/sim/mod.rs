@@ -14,6 +14,8 @@
 //! | [`NoiseStream`] | the episode's random numbers |
 //! | [`FaultCount`] | how many episodes ended with a [`Fault`] |
 //! | [`InstanceOf`] | the scene entity |
+//! | [`Pixels`], [`NextPixels`] | the pictures that it sees, in scenes that have them |
+//! | [`Sight`](crate::pixels::Sight), [`Gaze`](crate::pixels::Gaze) | what draws them, and where it looks |
 //!
 //! One tick of an environment is
 //!
@@ -43,10 +45,13 @@
 //! ```
 
 mod environment;
+mod sight;
+pub mod stack;
 mod state;
 pub mod step;
 
 pub use environment::{Environment, spawn_environment};
+pub use sight::{Eyes, NextPixels, Pixels, SightQuery, SightQueryItem, Sighted};
 pub use state::EnvironmentState;
 
 use std::sync::Arc;
@@ -90,7 +95,7 @@ pub struct Action(pub Vec<f32>);
 /// What came of the last step.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Elements of the task that were counted in this step.
+    /// Elements of the task that were counted in this step, and the further terms of the reward.
     pub reward: f32,
     /// All elements of the task are done: nothing more can be earned.
     pub terminated: bool,
@@ -155,6 +160,11 @@ pub struct TaskProgress {
     pub reached: Vec<bool>,
     /// For each element of the scene: distance to its goal after the last step.
     pub distance: Vec<f64>,
+    /// What terms of the reward remember within an episode, one after another.
+    pub memory: Vec<f64>,
+    /// What terms of the reward report, such as the height of a tower; named by
+    /// [`CompiledScene::figures`](crate::scene::CompiledScene::figures).
+    pub figures: Vec<f64>,
 }
 
 impl TaskProgress {
@@ -292,10 +302,19 @@ pub fn restart_episode(
     Some(next.index)
 }
 
-/// Makes the observation after the last step the one that agents decide on.
-pub fn observe_all(mut environments: Query<(&mut Observation, &mut NextObservation)>) {
-    for (mut observation, mut next) in &mut environments {
+type Observe<'a> = (
+    &'a mut Observation,
+    &'a mut NextObservation,
+    Option<(&'a Physics, &'a Episode, SightQuery)>,
+);
+
+/// Makes the observation after the last step, pictures included, the one that agents decide on.
+pub fn observe_all(mut environments: Query<Observe>) {
+    for (mut observation, mut next, sighted) in &mut environments {
         std::mem::swap(&mut observation.0, &mut next.0);
+        if let Some((physics, episode, mut sight)) = sighted {
+            sight.observe(physics, episode.step == 0);
+        }
     }
 }
 
@@ -305,15 +324,20 @@ type Simulate<'a> = (
     &'a Measurement,
     &'a mut Physics,
     &'a mut Outcome,
+    Option<SightQuery>,
 );
 
-/// Advances the physics of every environment by one control step, spread over the worker threads.
+/// Advances the physics of every environment by one control step, and draws what is seen then, spread over the worker
+/// threads.
 pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>, workers: Res<Workers>) {
     workers.spread(
         environments.iter_mut(),
-        |(scene, action, measurement, mut physics, mut outcome)| {
+        |(scene, action, measurement, mut physics, mut outcome, sight)| {
             let Ok(scene) = scenes.get(scene.0) else { return };
             *outcome = step::advance(scene, measurement, action, &mut physics);
+            if let Some(mut sight) = sight {
+                sight.look(&physics, &outcome);
+            }
         },
     );
 }

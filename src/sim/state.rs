@@ -5,9 +5,10 @@ use mujoco_rs::mujoco_c::mjtState;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Action, Episode, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, SimError,
-    Slot, TaskProgress,
+    Action, Episode, FaultCount, Measurement, NextObservation, NextPixels, NoiseStream, Observation, Outcome, Physics,
+    Pixels, SimError, Slot, TaskProgress,
 };
+use crate::pixels::Gaze;
 
 /// Everything that decides how an environment goes on. Going on from a restored state gives the same bits as never
 /// having stopped.
@@ -25,9 +26,34 @@ pub struct EnvironmentState {
     done: Vec<bool>,
     reached: Vec<bool>,
     distance: Vec<u64>,
+    #[serde(default)]
+    memory: Vec<u64>,
+    #[serde(default)]
+    figures: Vec<u64>,
     slot: Slot,
     noise: NoiseStream,
     faults: FaultCount,
+    #[serde(default)]
+    pictures: Option<Pictures>,
+}
+
+/// What is seen in pictures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Pictures {
+    gaze: [u64; 2],
+    pixels: Vec<u8>,
+    next_pixels: Vec<u8>,
+}
+
+impl Pictures {
+    /// None for an environment without pictures.
+    fn capture(entity: EntityRef) -> Option<Self> {
+        Some(Self {
+            gaze: entity.get::<Gaze>()?.0.map(f64::to_bits),
+            pixels: entity.get::<Pixels>()?.0.clone(),
+            next_pixels: entity.get::<NextPixels>()?.0.clone(),
+        })
+    }
 }
 
 impl EnvironmentState {
@@ -46,9 +72,12 @@ impl EnvironmentState {
             done: progress.done.clone(),
             reached: progress.reached.clone(),
             distance: bits(&progress.distance),
+            memory: bits(&progress.memory),
+            figures: bits(&progress.figures),
             slot: *entity.get()?,
             noise: entity.get::<NoiseStream>()?.clone(),
             faults: *entity.get()?,
+            pictures: Pictures::capture(entity),
         })
     }
 
@@ -79,11 +108,20 @@ impl EnvironmentState {
                 done: self.done.clone(),
                 reached: self.reached.clone(),
                 distance: floats(&self.distance),
+                memory: floats(&self.memory),
+                figures: floats(&self.figures),
             },
             self.slot,
             self.noise.clone(),
             self.faults,
         ));
+        if let Some(pictures) = &self.pictures {
+            entity.insert((
+                Gaze(pictures.gaze.map(f64::from_bits)),
+                Pixels(pictures.pixels.clone()),
+                NextPixels(pictures.next_pixels.clone()),
+            ));
+        }
         Ok(())
     }
 
@@ -92,6 +130,7 @@ impl EnvironmentState {
             .get::<Physics>()
             .map(|physics| physics.0.model().state_size(mjtState::mjSTATE_INTEGRATION as u32));
         let progress = entity.get::<TaskProgress>();
+        let seen = |of: fn(&Pictures) -> &[u8]| self.pictures.as_ref().map_or(0, |pictures| of(pictures).len());
         let lengths = [
             ("physics", physics, self.physics.len()),
             (
@@ -113,6 +152,22 @@ impl EnvironmentState {
             ("task", progress.map(|it| it.done.len()), self.done.len()),
             ("elements", progress.map(|it| it.reached.len()), self.reached.len()),
             ("distances", progress.map(|it| it.distance.len()), self.distance.len()),
+            (
+                "memory of rewards",
+                progress.map(|it| it.memory.len()),
+                self.memory.len(),
+            ),
+            ("figures", progress.map(|it| it.figures.len()), self.figures.len()),
+            (
+                "pixels",
+                Some(entity.get::<Pixels>().map_or(0, |it| it.len())),
+                seen(|pictures| &pictures.pixels),
+            ),
+            (
+                "next pixels",
+                Some(entity.get::<NextPixels>().map_or(0, |it| it.len())),
+                seen(|pictures| &pictures.next_pixels),
+            ),
         ];
         for (name, here, stored) in lengths {
             if here != Some(stored) {

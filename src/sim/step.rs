@@ -11,7 +11,7 @@ use super::{
     Episode, Fault, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, Slot,
     TaskProgress,
 };
-use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order};
+use crate::scene::{CompiledControl, CompiledElement, CompiledReward, CompiledScene, JudgedOn, MotorKind, Order};
 
 /// Warnings of `MuJoCo` after which a state cannot be trusted, and what to make of them.
 const BAD_STATE: [(usize, Fault); 5] = [
@@ -106,7 +106,8 @@ pub fn advance<A: Copy + Into<f64>>(
     action: &[A],
     physics: &mut Physics,
 ) -> Outcome {
-    let stepped = apply_action(scene, measurement, action, physics).and_then(|()| simulate(scene, physics));
+    let frames = scene.scene().physics.frame_skip;
+    let stepped = apply_action(scene, measurement, action, physics).and_then(|()| simulate(frames, physics));
     Outcome {
         fault: stepped.err(),
         ..Outcome::default()
@@ -124,18 +125,22 @@ pub fn observe(
     measurement: &mut Measurement,
     observation: &mut [f32],
 ) {
-    let (positions, velocities) = (physics.0.qpos(), physics.0.qvel());
+    let (positions, velocities, bodies) = (physics.0.qpos(), physics.0.qvel(), physics.0.xpos());
+    let clip = scene.scene().observation.clip;
     for ((channel, measured), observed) in scene.channels().iter().zip(&mut measurement.0).zip(observation) {
-        let mut value = channel.source.read(positions, velocities);
+        let mut value = channel.source.read(positions, velocities, bodies);
         if channel.noise > 0.0 {
             value += channel.noise * noise.0.random_range(-1.0..1.0);
+        }
+        if let Some((low, high)) = clip {
+            value = value.clamp(low, high);
         }
         *measured = value;
         *observed = value as f32;
     }
 }
 
-/// Sets the servo targets that `action` (`[action_len]`, clipped to `[-1, 1]`) asks for.
+/// Sets the controls that `action` (`[action_len]`, clipped to `[-1, 1]`) asks for.
 ///
 /// # Errors
 /// [`Fault::Action`] if a number is not finite or the length is wrong; the targets stay as they were.
@@ -149,22 +154,62 @@ pub fn apply_action<A: Copy + Into<f64>>(
     if action.len() != scene.action_len() || !finite {
         return Err(Fault::Action);
     }
-    let controls = physics.0.ctrl_mut();
-    for (servo, &number) in scene.servos().iter().zip(action) {
-        let velocity = scene.speed() * number.into().clamp(-1.0, 1.0);
-        let target = measurement.0[servo.channel] + velocity * scene.period();
-        controls[servo.control] = target.clamp(servo.low, servo.high);
+    match scene.control() {
+        CompiledControl::Servos { speed, servos } => {
+            let controls = physics.0.ctrl_mut();
+            for (servo, &number) in servos.iter().zip(action) {
+                let velocity = speed * number.into().clamp(-1.0, 1.0);
+                let target = measurement.0[servo.channel] + velocity * scene.period();
+                controls[servo.control] = target.clamp(servo.low, servo.high);
+            }
+        }
+        CompiledControl::Motors { motors, speed_limit } => {
+            // A fresh state is at time zero but for the steps of the reset.
+            let first = physics.0.time() <= scene.fresh().time();
+            let controls = physics.0.ctrl_mut();
+            for (motor, &number) in motors.iter().zip(action) {
+                let number = number.into().clamp(-1.0, 1.0);
+                let held = motor.kind == MotorKind::Gripper && !first && (0.3..0.7).contains(&number.abs());
+                if !held {
+                    controls[motor.control] = motor.scale * level(motor.kind, number);
+                }
+            }
+            if let Some(limit) = speed_limit {
+                limit_speed(physics, *limit);
+            }
+        }
     }
     Ok(())
 }
 
-/// Advances the physics by one control step.
+/// What a motor makes of its number of the action.
+fn level(kind: MotorKind, number: f64) -> f64 {
+    match kind {
+        MotorKind::Proportional => number,
+        MotorKind::Gripper if number > 0.5 => 1.0,
+        MotorKind::Gripper if number < -0.5 => -1.0,
+        MotorKind::Gripper => 0.0,
+    }
+}
+
+/// Clips the velocities of all joints to plus and minus `limit`.
+fn limit_speed(physics: &mut Physics, limit: f64) {
+    let too_fast = |velocity: &f64| velocity.abs() > limit;
+    if physics.0.qvel().iter().any(too_fast) {
+        for velocity in physics.0.qvel_mut() {
+            *velocity = velocity.clamp(-limit, limit);
+        }
+        // What follows from velocities is worked out at the beginning of a step anyway.
+    }
+}
+
+/// Advances the physics by one control step of `frames` physics steps.
 ///
 /// # Errors
 /// [`Fault::Unstable`] if the state diverges, [`Fault::Memory`] if contacts are left out. The rest of the control step is
 /// skipped then.
-pub fn simulate(scene: &CompiledScene, physics: &mut Physics) -> Result<(), Fault> {
-    for _ in 0..scene.scene().physics.frame_skip {
+pub fn simulate(frames: u32, physics: &mut Physics) -> Result<(), Fault> {
+    for _ in 0..frames {
         physics.0.step();
         if let Some(fault) = complaint(physics) {
             return Err(fault);
@@ -191,6 +236,48 @@ pub fn clear_progress(
     for (element, distance) in scene.elements().iter().zip(&mut progress.distance) {
         *distance = distance_to_goal(scene, element, physics, measurement);
     }
+    progress.figures.fill(0.0);
+    each_stack(scene, progress, |stack, memory, figures| {
+        stack.begin(physics, memory, figures)
+    });
+}
+
+/// Calls `with` for every term of the reward that remembers something, with its numbers.
+fn each_stack(
+    scene: &CompiledScene,
+    progress: &mut TaskProgress,
+    mut with: impl FnMut(&super::stack::Stack, &mut [f64], &mut [f64]),
+) {
+    let (mut memory, mut figures) = (progress.memory.as_mut_slice(), progress.figures.as_mut_slice());
+    for reward in scene.rewards() {
+        if let CompiledReward::Stack {
+            stack,
+            memory: remembered,
+            figures: reported,
+        } = reward
+        {
+            let (own, others) = memory.split_at_mut(*remembered);
+            let (shown, rest) = figures.split_at_mut(*reported);
+            with(stack, own, shown);
+            (memory, figures) = (others, rest);
+        }
+    }
+}
+
+/// The terms of the reward besides the elements of the task.
+fn terms(scene: &CompiledScene, physics: &Physics, progress: &mut TaskProgress) -> f64 {
+    let mut sum = 0.0;
+    each_stack(scene, progress, |stack, memory, figures| {
+        sum += stack.step(physics, memory, figures);
+    });
+    for reward in scene.rewards() {
+        if let CompiledReward::Near { element, value } = reward
+            && progress.distance[*element] < scene.elements()[*element].threshold
+        {
+            sum += value;
+        }
+    }
+    sum
 }
 
 /// Works out the result of a step from the state after it: `progress`, `episode` (step and return) and `outcome`.
@@ -219,7 +306,7 @@ pub fn score(
         *reached |= *distance < element.threshold;
     }
     let counted = count(scene, &progress.distance, &mut progress.done);
-    outcome.reward = counted as f32;
+    outcome.reward = (counted as f64 + terms(scene, physics, progress)) as f32;
     outcome.terminated = !progress.done.is_empty() && progress.done.iter().all(|done| *done);
     outcome.truncated = !outcome.terminated && episode.step >= scene.scene().episode.steps;
     episode.return_ += outcome.reward;

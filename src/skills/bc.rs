@@ -1,5 +1,5 @@
 //! The flat single-step prior `p(a_0 | s_0)` of `SPiRL`, which is also its behaviour-cloning model: a perceptron to a
-//! diagonal Gaussian over one action, trained by maximum likelihood.
+//! diagonal Gaussian over one action, trained by maximum likelihood; of pictures behind a convolutional encoder.
 //!
 //! One checkpoint serves two baselines: SAC held close to this prior, and behaviour cloning with fine-tuning.
 
@@ -9,9 +9,13 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::policy::standardised;
-use super::weights::{Stepper, export_all, import_all};
-use super::{EarlyClip, GaussianNetwork, Result, SkillDims, SkillError, SkillModel, Standardiser, check_shape, scalar};
+use super::policy::eye;
+use super::spirl::first_picture;
+use super::weights::{Stepper, check_pictures, export_all, import_all};
+use super::{
+    EarlyClip, GaussianNetwork, Result, Sees, SkillDims, SkillError, SkillModel, Standardiser, check_seen, check_shape,
+    scalar,
+};
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, OptimiserConfig, OptimiserKind, Params};
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
@@ -24,8 +28,11 @@ pub struct BcConfig {
     pub width: usize,
     /// Hidden layers of the network. Default 5.
     pub hidden_layers: usize,
-    /// Normalisation in the hidden layers. Default: batch normalisation.
+    /// Normalisation in the hidden layers. Default: batch normalisation, which a model that sees pictures needs.
     pub norm: Norm,
+    /// Pictures only: channels after the first convolution; each further one doubles them. Pictures are encoded to
+    /// `width` numbers. Default 8.
+    pub conv_width: usize,
     /// Standardise states by mean and standard deviation of the data set. The original does not. Default false.
     pub standardise: bool,
 
@@ -47,6 +54,7 @@ impl Default for BcConfig {
             width: 128,
             hidden_layers: 5,
             norm: Norm::Batch,
+            conv_width: 8,
             standardise: false,
             optimiser: OptimiserKind::RAdam,
             learning_rate: 1e-3,
@@ -72,8 +80,7 @@ pub struct BcMetrics {
 pub struct Bc {
     config: BcConfig,
     dims: SkillDims,
-    net: Mlp,
-    standardiser: Option<Standardiser>,
+    network: GaussianNetwork,
     stepper: Stepper,
 }
 
@@ -83,11 +90,19 @@ impl Bc {
     /// # Errors
     /// If a size is zero or a number of the optimiser cannot be used.
     pub fn new(config: BcConfig, dims: SkillDims, rng: &mut Stream) -> Result<Self> {
-        if [dims.state, dims.action, config.width].contains(&0) {
+        let seen = dims.pixels.map_or(dims.state, |pixels| pixels.frames.min(pixels.size));
+        if [seen, dims.action, config.width, config.conv_width].contains(&0) {
             return Err(SkillError::Config("sizes of a flat prior must be at least 1".into()));
         }
+        let eye = match dims.pixels {
+            Some(pixels) => {
+                check_pictures(config.norm, config.standardise)?;
+                Some(eye(pixels, config.conv_width, config.width, rng)?)
+            }
+            None => None,
+        };
         let spec = MlpSpec {
-            input: dims.state,
+            input: if eye.is_some() { config.width } else { dims.state },
             width: config.width,
             output: 2 * dims.action,
             hidden: config.hidden_layers,
@@ -100,17 +115,21 @@ impl Bc {
             betas: config.betas,
             eps: config.epsilon,
         };
-        let stepper = Stepper::new(optimiser, config.early_clip, vec![net.params().clone()])?;
         let standardiser = if config.standardise {
             Some(Standardiser::identity(dims.state)?)
         } else {
             None
         };
+        let network = match eye {
+            Some(eye) => GaussianNetwork::seeing(eye, net),
+            None => GaussianNetwork::new(net, standardiser),
+        };
+        let trained = network.parts().into_iter().map(|(_, params)| params.clone());
+        let stepper = Stepper::new(optimiser, config.early_clip, trained.collect())?;
         Ok(Self {
             config,
             dims,
-            net,
-            standardiser,
+            network,
             stepper,
         })
     }
@@ -125,30 +144,36 @@ impl Bc {
         self.dims
     }
 
+    /// Uses up to `threads` threads of the current rayon pool in every pass (default 1). Results do not depend on it.
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.network = self.network.with_threads(threads);
+        self
+    }
+
     /// Sets the standardisation of states; only with `config.standardise`, and before training.
     pub fn set_standardiser(&mut self, standardiser: Standardiser) -> Result<()> {
         if !self.config.standardise {
             return Err(SkillError::Config("`standardise` is off in this flat prior".into()));
         }
         check_shape("mean of the states", standardiser.tensors().0, &[Some(self.dims.state)])?;
-        self.standardiser = Some(standardiser);
+        self.network.set_standardiser(Some(standardiser));
         Ok(())
     }
 
-    /// The distribution over actions for states `[B, S]`, differentiable in the weights.
+    /// The distribution over actions for states `[B, S]` or pictures `[B, 3 * frames, size, size]`, differentiable in
+    /// the weights.
     pub fn forward(&self, states: &Tensor, mode: Mode) -> Result<DiagGaussian> {
-        check_shape("states", states, &[None, Some(self.dims.state)])?;
-        let states = standardised(self.standardiser.as_ref(), states)?;
-        Ok(DiagGaussian::from_raw(&self.net.forward(&states, mode)?)?)
+        check_seen("states", states, None, self.dims)?;
+        self.network.forward_in(states, mode)
     }
 
-    /// Negative log-likelihood of actions `[B, A]` in states `[B, S]`: sum over dimensions, mean over the batch.
+    /// Negative log-likelihood of actions `[B, A]` in states or pictures: sum over dimensions, mean over the batch.
     pub fn loss(&self, states: &Tensor, actions: &Tensor, mode: Mode) -> Result<Tensor> {
         check_shape("actions", actions, &[Some(states.dim(0)?), Some(self.dims.action)])?;
         Ok(self.forward(states, mode)?.log_prob(actions)?.mean_all()?.neg()?)
     }
 
-    /// One update on states `[B, S]` and actions `[B, A]`.
+    /// One update on states or pictures, as in [`Bc::forward`], and actions `[B, A]`.
     pub fn train_step(&mut self, states: &Tensor, actions: &Tensor) -> Result<BcMetrics> {
         let loss = self.loss(states, actions, Mode::Train)?;
         let nll = scalar(&loss)?;
@@ -171,23 +196,40 @@ impl Bc {
 
     /// The network with its prefix in the original checkpoints.
     pub fn parts(&self) -> Vec<(String, &Params)> {
-        vec![("net.".into(), self.net.params())]
+        let parts = self.network.parts().into_iter();
+        parts.map(|(name, params)| (format!("net.{name}"), params)).collect()
     }
 
     /// Number of trained weights.
     pub fn parameter_count(&self) -> usize {
-        self.net.params().len()
+        self.parts().iter().map(|(_, params)| params.len()).sum()
+    }
+
+    /// The first state or picture of every window, and the action that was taken there: the one after its newest frame.
+    fn moment(&self, states: &Tensor, actions: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(match self.dims.pixels {
+            None => (states.get_on_dim(1, 0)?.contiguous()?, actions.get_on_dim(1, 0)?),
+            Some(pixels) => (
+                first_picture(states, pixels)?,
+                actions.get_on_dim(1, pixels.frames - 1)?,
+            ),
+        })
     }
 }
 
 impl Pretrain for Bc {
     fn window(&self) -> usize {
-        2
+        1 + self.dims.pixels.map_or(1, |pixels| pixels.frames)
+    }
+
+    fn sees(&self) -> Sees {
+        self.dims.sees()
     }
 
     fn train(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
         self.stepper.scale_learning_rate(lr_scale);
-        let metrics = self.train_step(&states.get_on_dim(1, 0)?.contiguous()?, &actions.get_on_dim(1, 0)?)?;
+        let (states, actions) = self.moment(&states, &actions)?;
+        let metrics = self.train_step(&states, &actions)?;
         Ok(vec![
             ("nll", metrics.nll),
             ("gradient_norm", metrics.gradient_norm),
@@ -196,19 +238,19 @@ impl Pretrain for Bc {
     }
 
     fn validate(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream) -> Result<Numbers> {
-        let states = states.get_on_dim(1, 0)?.contiguous()?;
-        let loss = self.loss(&states, &actions.get_on_dim(1, 0)?, Mode::Eval)?;
+        let (states, actions) = self.moment(&states, &actions)?;
+        let loss = self.loss(&states, &actions, Mode::Eval)?;
         Ok(vec![("nll", scalar(&loss)?)])
     }
 
     fn export(&self) -> Result<BTreeMap<String, Tensor>> {
-        export_all(&self.parts(), self.standardiser.as_ref())
+        export_all(&self.parts(), self.network.standardiser())
     }
 
     fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
-        let standardiser = Standardiser::import(self.standardiser.is_some(), from, self.dims.state)?;
+        let standardiser = Standardiser::import(self.network.standardiser().is_some(), from, self.dims.state)?;
         import_all(&self.parts(), from)?;
-        self.standardiser = standardiser;
+        self.network.set_standardiser(standardiser);
         Ok(())
     }
 
@@ -225,7 +267,7 @@ impl Pretrain for Bc {
     }
 
     fn policy_prior(&self) -> Result<GaussianNetwork> {
-        Ok(GaussianNetwork::new(self.net.deep_clone()?, self.standardiser.clone()))
+        Ok(self.network.deep_clone()?.with_threads(1))
     }
 
     fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {

@@ -14,10 +14,11 @@ use candle_core::pickle::{Object, PthTensors, Stack};
 use candle_core::{Device, Tensor};
 
 use super::bc::{Bc, BcConfig};
+use super::policy::IN_SEQUENCE;
 use super::prior::PriorKind;
 use super::spirl::{DecoderKind, Spirl, SpirlConfig};
 use super::weights::one_name_each;
-use super::{Result, SkillDims, SkillError};
+use super::{PixelDims, Result, SkillDims, SkillError};
 use crate::nn::Norm;
 use crate::pretraining::Pretrain;
 use crate::rng::{self, Purpose};
@@ -92,7 +93,8 @@ pub fn import_model(weights: &Weights, settings: &SpirlConfig) -> Result<Importe
     let weights = one_name_each(weights);
     // Fresh weights are overwritten at once, so their seed does not matter.
     let mut rng = rng::stream(0, Purpose::Weights, 0, 0);
-    let (model, parts) = if weights.contains_key("net.input.linear.weight") {
+    let flat = ["net.input.linear.weight", "net.3.input.linear.weight"];
+    let (model, parts) = if flat.iter().any(|name| weights.contains_key(*name)) {
         let (config, dims) = infer_bc(&weights)?;
         let mut model = Bc::new(config, dims, &mut rng)?;
         model.import(&weights)?;
@@ -133,26 +135,31 @@ fn is_bookkeeping(name: &str) -> bool {
 
 // ------------------------------------------------------------------------------------------------ settings from shapes
 
-/// Sizes of a flat prior from its weights.
+/// Sizes of a flat prior from its weights. Those of one that sees pictures say nothing of numbers: then
+/// [`SkillDims::state`] is 0.
 pub fn infer_bc(weights: &Weights) -> Result<(BcConfig, SkillDims)> {
-    let net = MlpShape::read(weights, "net.")?;
+    let (eye, prefix) = EyeShape::read(weights, "net.")?;
+    let net = MlpShape::read(weights, &prefix)?;
     let config = BcConfig {
         width: net.width,
         hidden_layers: net.hidden,
         norm: net.norm,
+        conv_width: eye.map_or(BcConfig::default().conv_width, |eye| eye.width),
         standardise: weights.contains_key("standardise.mean"),
         ..BcConfig::default()
     };
     Ok((
         config,
         SkillDims {
-            state: net.input,
+            state: if eye.is_some() { 0 } else { net.input },
             action: net.output / 2,
+            pixels: eye.map(|eye| eye.pixels),
         },
     ))
 }
 
-/// Sizes of a `SPiRL` skill model from its weights; everything else from `settings`.
+/// Sizes of a `SPiRL` skill model from its weights; everything else from `settings`. The weights of a model that sees
+/// pictures say nothing of numbers: then [`SkillDims::state`] is 0.
 pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlConfig, SkillDims)> {
     if !weights.contains_key("q.0.cell.embed.weight") {
         let some: Vec<&str> = weights.keys().take(5).map(String::as_str).collect();
@@ -162,32 +169,26 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
             some.join(", ")
         )]));
     }
-    if weights
-        .iter()
-        .any(|(name, tensor)| name.ends_with(".weight") && tensor.rank() == 4)
-    {
-        return Err(SkillError::Weights(vec![
-            "this is a model with image input, which is not supported".into(),
-        ]));
-    }
+    let (eye, prior_prefix) = EyeShape::read(weights, "p.0.")?;
+    let prior_part = |name: &str| format!("{prior_prefix}{name}");
     let (lstm_width, posterior_input) = matrix(weights, "q.0.cell.embed.weight")?;
     let (double_latent, encoder_output) = matrix(weights, "q.1.weight")?;
     let latent = double_latent / 2;
 
-    let (prior, prior_net, mixture_features) = if weights.contains_key("p.0._cond_net.input.linear.weight") {
+    let (prior, prior_net, mixture_features) = if weights.contains_key(&prior_part("_cond_net.input.linear.weight")) {
         (
             PriorKind::Flow,
-            MlpShape::read(weights, "p.0._cond_net.")?,
+            MlpShape::read(weights, &prior_part("_cond_net."))?,
             settings.mixture_features,
         )
-    } else if weights.contains_key("p.0.1.mu.weight") {
-        let net = MlpShape::read(weights, "p.0.0.")?;
-        let (components, features) = matrix(weights, "p.0.1.pi.0.weight")?;
+    } else if weights.contains_key(&prior_part("1.mu.weight")) {
+        let net = MlpShape::read(weights, &prior_part("0."))?;
+        let (components, features) = matrix(weights, &prior_part("1.pi.0.weight"))?;
         (PriorKind::Gmm { components }, net, features)
     } else {
         (
             PriorKind::Gauss,
-            MlpShape::read(weights, "p.0.")?,
+            MlpShape::read(weights, &prior_prefix)?,
             settings.mixture_features,
         )
     };
@@ -209,20 +210,22 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
         None
     };
     let dims = SkillDims {
-        state: prior_net.input,
+        state: if eye.is_some() { 0 } else { prior_net.input },
         action,
+        pixels: eye.map(|eye| eye.pixels),
     };
     let conditioned_start = weights.contains_key("decoder_input_initalizer.input.linear.weight");
     let expected = if closed || conditioned_start {
-        action + dims.state
+        action + prior_net.input
     } else {
         action
     };
     if posterior_input != expected {
         return Err(SkillError::Weights(vec![format!(
             "tensor `q.0.cell.embed.weight` has {posterior_input} inputs, expected {expected} for {action} action and \
-             {} state numbers",
-            dims.state
+             {} {} numbers",
+            prior_net.input,
+            if eye.is_some() { "encoded" } else { "state" }
         )]));
     }
     let config = SpirlConfig {
@@ -239,6 +242,12 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
         decoder_hidden_layers,
         prior_hidden_layers: prior_net.hidden,
         norm: prior_net.norm,
+        conv_width: eye.map_or(settings.conv_width, |eye| eye.width),
+        conv_features: if eye.is_some() {
+            prior_net.input
+        } else {
+            settings.conv_features
+        },
         conditioned_start,
         standardise: weights.contains_key("standardise.mean"),
         auto_beta,
@@ -249,6 +258,40 @@ pub fn infer_spirl(weights: &Weights, settings: &SpirlConfig) -> Result<(SpirlCo
     };
     Ok((config, dims))
 }
+
+/// Sizes of a convolutional encoder.
+#[derive(Clone, Copy)]
+struct EyeShape {
+    pixels: PixelDims,
+    width: usize,
+}
+
+impl EyeShape {
+    /// The encoder of the network below `prefix`, if it has one, and the prefix of what is behind it.
+    fn read(weights: &Weights, prefix: &str) -> Result<(Option<Self>, String)> {
+        let encoder = format!("{prefix}{IN_SEQUENCE}");
+        let name = format!("{encoder}input.conv.weight");
+        let problem = match weights.get(&name).map(Tensor::dims) {
+            None => return Ok((None, prefix.to_owned())),
+            Some([width, channels, 4, 4]) if channels % 3 == 0 && *channels > 0 => {
+                // Pictures of 8 by 8 pixels need no layer between the first and the last one.
+                let layers = count(weights, &format!("{encoder}pyramid-"), ".conv.weight");
+                let pixels = PixelDims {
+                    frames: channels / 3,
+                    size: 8 << layers.min(LARGEST),
+                };
+                return Ok((Some(Self { pixels, width: *width }), format!("{prefix}3.")));
+            }
+            Some(other) => other,
+        };
+        Err(SkillError::Weights(vec![format!(
+            "tensor `{name}` has shape {problem:?}, expected [any, a multiple of 3, 4, 4]"
+        )]))
+    }
+}
+
+/// Most layers between the first and the last one of an encoder.
+const LARGEST: usize = 8;
 
 /// Sizes of a multi-layer perceptron.
 struct MlpShape {

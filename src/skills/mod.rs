@@ -6,6 +6,7 @@
 //! | [`bc`] | the flat single-step prior, which is also the behaviour-cloning model |
 //! | [`prior`] | learned priors over skills: Gaussian, Gaussian mixture, conditional flow |
 //! | [`policy`] | the Gaussian network that a prior shares with the policies learners start from it |
+//! | [`sees`] | what networks look at: numbers or pictures |
 //! | [`import`] | `PyTorch` checkpoints and safetensors files, by their original names |
 //! | [`top_n`] | validation metric of decodings of random skills |
 //! | [`latent`] | two-dimensional pictures of the latent space, as data |
@@ -18,6 +19,7 @@ pub mod import;
 pub mod latent;
 pub mod policy;
 pub mod prior;
+pub mod sees;
 pub mod spirl;
 pub mod top_n;
 mod weights;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bc::{Bc, BcConfig};
 pub use policy::{GaussianNetwork, Standardiser};
+pub use sees::{PixelDims, Sees, brightness, extend_with_brightness};
 pub use spirl::{Spirl, SpirlConfig};
 pub use weights::EarlyClip;
 
@@ -69,10 +72,20 @@ pub type Result<T> = std::result::Result<T, SkillError>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkillDims {
-    /// Numbers in an observation.
+    /// Numbers in an observation. A model that sees pictures has no use for it.
     pub state: usize,
     /// Numbers in an action.
     pub action: usize,
+    /// Sizes of the pictures that are seen in place of the numbers. Default: none, the numbers are seen.
+    #[serde(default)]
+    pub pixels: Option<PixelDims>,
+}
+
+impl SkillDims {
+    /// What a model of these sizes looks at.
+    pub fn sees(self) -> Sees {
+        self.pixels.map_or(Sees::Numbers, Sees::Pixels)
+    }
 }
 
 /// The set a skill is chosen from.
@@ -122,11 +135,17 @@ pub trait SkillModel: Send + Sync {
     /// Whether actions are decoded once per skill or once per tick.
     fn decoding(&self) -> Decoding;
 
-    /// The actions of whole skills, `[B, length, A]`, from the observations `[B, S]` in which they begin and the skills
+    /// What [`plan`](Self::plan) or [`act`](Self::act) are given as observations: numbers `[B, S]`, or pictures
+    /// `[B, 3 * frames, size, size]` in -1 to 1.
+    fn sees(&self) -> Sees {
+        Sees::Numbers
+    }
+
+    /// The actions of whole skills, `[B, length, A]`, from the observations in which they begin and the skills
     /// `[B, space().width()]`.
     fn plan(&self, observations: &Tensor, skills: &Tensor, length: usize) -> Result<Tensor>;
 
-    /// The next actions `[B, A]` from the current observations `[B, S]` and the skills being carried out
+    /// The next actions `[B, A]` from the current observations and the skills being carried out
     /// `[B, space().width()]`.
     fn act(&self, observations: &Tensor, skills: &Tensor) -> Result<Tensor>;
 }
@@ -212,6 +231,17 @@ impl ActiveSkill {
     /// The skill, empty before the first one has begun.
     pub fn skill(&self) -> &[f32] {
         &self.skill
+    }
+}
+
+/// Checks that observations are what a network looks at.
+pub(crate) fn check_seen(what: &'static str, tensor: &Tensor, rows: Option<usize>, dims: SkillDims) -> Result<()> {
+    match dims.sees() {
+        Sees::Numbers => check_shape(what, tensor, &[rows, Some(dims.state)]),
+        Sees::Pixels(pixels) => {
+            let (side, channels) = (Some(pixels.size), Some(pixels.channels()));
+            check_shape(what, tensor, &[rows, channels, side, side])
+        }
     }
 }
 

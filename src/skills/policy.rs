@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::{Result, SkillError, check_shape};
-use crate::nn::{DiagGaussian, Mlp, Mode, Params};
+use super::{PixelDims, Result, Sees, SkillError, check_shape};
+use crate::nn::{ConvEncoder, ConvSpec, DiagGaussian, Mlp, Mode, Params};
+use crate::rng::Stream;
 
 /// A dimension that moves less than this over a data set is centred but not scaled: dividing by next to nothing would
 /// turn the first deviation in use into a huge input.
@@ -100,28 +101,44 @@ pub(crate) fn standardised(standardiser: Option<&Standardiser>, observations: &T
     )
 }
 
-/// A multi-layer perceptron from observations to a diagonal Gaussian over skills or actions.
+/// A network from observations to a diagonal Gaussian over skills or actions: a multi-layer perceptron, behind a
+/// convolutional encoder if it sees pictures.
 ///
 /// This is the `SPiRL` prior network taken out of its skill model. Learners copy it twice: once as the policy they
 /// train, once as the frozen prior they stay close to. Both run with batch normalisation on running statistics.
 #[derive(Clone)]
 pub struct GaussianNetwork {
+    eye: Option<ConvEncoder>,
     net: Mlp,
     standardiser: Option<Standardiser>,
 }
 
 impl GaussianNetwork {
-    /// Wraps a network with `2 d` outputs `[mean | log sigma]`.
+    /// Wraps a network of numbers with `2 d` outputs `[mean | log sigma]`.
     pub fn new(net: Mlp, standardiser: Option<Standardiser>) -> Self {
-        Self { net, standardiser }
+        Self {
+            eye: None,
+            net,
+            standardiser,
+        }
     }
 
-    /// The weights; what an optimiser is given.
-    pub fn params(&self) -> &Params {
-        self.net.params()
+    /// Wraps a network with `2 d` outputs `[mean | log sigma]` that sees pictures through `eye`, whose outputs are its
+    /// inputs. Frames have three channels.
+    pub fn seeing(eye: ConvEncoder, net: Mlp) -> Self {
+        Self {
+            eye: Some(eye),
+            net,
+            standardiser: None,
+        }
     }
 
-    /// The network without its standardisation.
+    /// Every part with its name in the original checkpoints: what an optimiser is given.
+    pub fn parts(&self) -> Vec<(String, &Params)> {
+        with_eye(self.eye.as_ref(), vec![(String::new(), self.net.params())])
+    }
+
+    /// The perceptron, without encoder and standardisation.
     pub fn mlp(&self) -> &Mlp {
         &self.net
     }
@@ -131,9 +148,20 @@ impl GaussianNetwork {
         self.standardiser.as_ref()
     }
 
-    /// Numbers in an observation.
-    pub fn observation_dim(&self) -> usize {
-        self.net.spec().input
+    /// What it looks at.
+    pub fn sees(&self) -> Sees {
+        self.eye.as_ref().map_or(Sees::Numbers, |eye| {
+            let spec = eye.spec();
+            Sees::Pixels(PixelDims {
+                frames: spec.channels / 3,
+                size: spec.resolution,
+            })
+        })
+    }
+
+    /// Numbers in an observation; `None` if it sees pictures.
+    pub fn observation_dim(&self) -> Option<usize> {
+        self.eye.is_none().then_some(self.net.spec().input)
     }
 
     /// Numbers in a sample.
@@ -141,24 +169,79 @@ impl GaussianNetwork {
         self.net.spec().output / 2
     }
 
-    /// The distribution for observations `[B, S]`, differentiable in the weights. Batch normalisation uses running
-    /// statistics, as everywhere outside skill-model training.
+    /// The distribution for observations `[B, S]` or pictures `[B, 3 * frames, size, size]`, differentiable in the
+    /// weights. Batch normalisation uses running statistics, as everywhere outside skill-model training.
     pub fn forward(&self, observations: &Tensor) -> Result<DiagGaussian> {
+        self.forward_in(observations, Mode::Eval)
+    }
+
+    /// As [`GaussianNetwork::forward`], with the statistics of `mode`.
+    pub(crate) fn forward_in(&self, observations: &Tensor, mode: Mode) -> Result<DiagGaussian> {
         let input = standardised(self.standardiser.as_ref(), observations)?;
-        Ok(DiagGaussian::from_raw(&self.net.forward(&input, Mode::Eval)?)?)
+        let input = match &self.eye {
+            Some(eye) => eye.forward(&input, mode)?,
+            None => input,
+        };
+        Ok(DiagGaussian::from_raw(&self.net.forward(&input, mode)?)?)
     }
 
     /// The same distribution with no gradient to the weights, for acting and for frozen priors.
     pub fn forward_frozen(&self, observations: &Tensor) -> Result<DiagGaussian> {
         let input = standardised(self.standardiser.as_ref(), observations)?;
+        let input = match &self.eye {
+            Some(eye) => eye.forward_frozen(&input, Mode::Eval)?,
+            None => input,
+        };
         Ok(DiagGaussian::from_raw(&self.net.forward_frozen(&input, Mode::Eval)?)?)
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool in every pass (default 1). Results do not depend on it.
+    pub fn with_threads(self, threads: usize) -> Self {
+        Self {
+            eye: self.eye.map(|eye| eye.with_threads(threads)),
+            net: self.net.with_threads(threads),
+            standardiser: self.standardiser,
+        }
+    }
+
+    /// Observations are standardised from now on.
+    pub(crate) fn set_standardiser(&mut self, standardiser: Option<Standardiser>) {
+        self.standardiser = standardiser;
     }
 
     /// An independent copy of weights and running statistics.
     pub fn deep_clone(&self) -> Result<Self> {
         Ok(Self {
+            eye: self.eye.as_ref().map(ConvEncoder::deep_clone).transpose()?,
             net: self.net.deep_clone()?,
             standardiser: self.standardiser.clone(),
         })
     }
 }
+
+/// The encoder of pictures of these sizes: `width` channels after the first convolution, `output` numbers.
+pub(crate) fn eye(pixels: PixelDims, width: usize, output: usize, rng: &mut Stream) -> Result<ConvEncoder> {
+    let spec = ConvSpec {
+        channels: pixels.channels(),
+        resolution: pixels.size,
+        width,
+        output,
+    };
+    Ok(ConvEncoder::new(spec, rng)?)
+}
+
+/// The parts of a network behind an encoder, as the original checkpoints name them: they count the steps from picture
+/// to output, of which the resizing (0) and the removal of the spatial axes (2) have no weights.
+pub(crate) fn with_eye<'a>(
+    eye: Option<&'a ConvEncoder>,
+    parts: Vec<(String, &'a Params)>,
+) -> Vec<(String, &'a Params)> {
+    let Some(eye) = eye else { return parts };
+    let behind = parts.into_iter().map(|(name, params)| (format!("3.{name}"), params));
+    std::iter::once((IN_SEQUENCE.to_owned(), eye.params()))
+        .chain(behind)
+        .collect()
+}
+
+/// Name of an encoder, as the second step in a sequence.
+pub(crate) const IN_SEQUENCE: &str = "1.net.net.";

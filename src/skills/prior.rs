@@ -7,8 +7,8 @@ use candle_core::{D, Tensor};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Result, check_shape};
-use crate::nn::{DiagGaussian, Linear, Mlp, MlpSpec, Mode, Norm, Params};
+use super::{GaussianNetwork, PixelDims, Result, check_shape, policy};
+use crate::nn::{ConvEncoder, DiagGaussian, Linear, Mlp, MlpSpec, Mode, Norm, Params};
 use crate::rng::Stream;
 
 /// Smallest weight a mixture component can have. Weights are cut off there and not normalised again.
@@ -36,8 +36,10 @@ pub enum PriorKind {
 /// Sizes of a prior network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PriorSpec {
-    /// Numbers in a state.
+    /// Numbers in a state; of a prior that sees pictures, the numbers they are encoded to.
     pub state: usize,
+    /// Pictures that are seen in place of states, and the channels after the encoder's first convolution.
+    pub eye: Option<(PixelDims, usize)>,
     /// Numbers in a skill.
     pub latent: usize,
     /// Width of the perceptron; also of the flow's condition.
@@ -50,9 +52,16 @@ pub struct PriorSpec {
     pub norm: Norm,
 }
 
-/// A prior network of one of the families.
+/// A prior network: a network of one of the families, behind an encoder if it sees pictures.
 #[derive(Clone)]
-pub enum PriorNetwork {
+pub struct PriorNetwork {
+    eye: Option<ConvEncoder>,
+    family: PriorFamily,
+}
+
+/// What makes a distribution of a state or of a picture's code.
+#[derive(Clone)]
+pub enum PriorFamily {
     /// Perceptron with `2 nz` outputs.
     Gauss(Mlp),
     /// Perceptron and mixture head.
@@ -64,6 +73,58 @@ pub enum PriorNetwork {
 impl PriorNetwork {
     /// Fresh weights.
     pub fn new(kind: PriorKind, spec: &PriorSpec, rng: &mut Stream) -> Result<Self> {
+        let eye = match spec.eye {
+            Some((pixels, width)) => Some(policy::eye(pixels, width, spec.state, rng)?),
+            None => None,
+        };
+        Ok(Self {
+            eye,
+            family: PriorFamily::new(kind, spec, rng)?,
+        })
+    }
+
+    /// The distribution over skills for states `[B, S]` or pictures `[B, 3 * frames, size, size]`, differentiable in
+    /// the weights.
+    pub fn forward(&self, seen: &Tensor, mode: Mode) -> Result<PriorDistribution> {
+        match &self.eye {
+            Some(eye) => self.family.forward(&eye.forward(seen, mode)?, mode),
+            None => self.family.forward(seen, mode),
+        }
+    }
+
+    /// As [`PriorNetwork::forward`] in evaluation mode; a Gaussian records nothing for differentiation.
+    pub(crate) fn forward_frozen(&self, seen: &Tensor) -> Result<PriorDistribution> {
+        match &self.gauss() {
+            Some(network) => Ok(PriorDistribution::Gauss(network.forward_frozen(seen)?)),
+            None => self.forward(seen, Mode::Eval),
+        }
+    }
+
+    /// The network by itself, sharing its weights, if it is a Gaussian.
+    pub fn gauss(&self) -> Option<GaussianNetwork> {
+        match (&self.family, &self.eye) {
+            (PriorFamily::Gauss(net), Some(eye)) => Some(GaussianNetwork::seeing(eye.clone(), net.clone())),
+            (PriorFamily::Gauss(net), None) => Some(GaussianNetwork::new(net.clone(), None)),
+            (PriorFamily::Gmm(..) | PriorFamily::Flow(_), _) => None,
+        }
+    }
+
+    /// Uses up to `threads` threads of the current rayon pool in every pass of encoder and perceptron.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        Self {
+            eye: self.eye.map(|eye| eye.with_threads(threads)),
+            family: self.family.with_threads(threads),
+        }
+    }
+
+    /// Every part with its name in the original checkpoints, relative to the prior.
+    pub fn parts(&self) -> Vec<(String, &Params)> {
+        policy::with_eye(self.eye.as_ref(), self.family.parts())
+    }
+}
+
+impl PriorFamily {
+    fn new(kind: PriorKind, spec: &PriorSpec, rng: &mut Stream) -> Result<Self> {
         let mut mlp = |output| {
             let PriorSpec {
                 state: input,
@@ -96,8 +157,7 @@ impl PriorNetwork {
         })
     }
 
-    /// The distribution over skills for states `[B, S]`, differentiable in the weights.
-    pub fn forward(&self, states: &Tensor, mode: Mode) -> Result<PriorDistribution> {
+    fn forward(&self, states: &Tensor, mode: Mode) -> Result<PriorDistribution> {
         Ok(match self {
             Self::Gauss(net) => PriorDistribution::Gauss(DiagGaussian::from_raw(&net.forward(states, mode)?)?),
             Self::Gmm(trunk, head) => PriorDistribution::Mixture(head.forward(&trunk.forward(states, mode)?)?),
@@ -105,8 +165,7 @@ impl PriorNetwork {
         })
     }
 
-    /// Uses up to `threads` threads of the current rayon pool in every pass of the perceptron.
-    pub(crate) fn with_threads(self, threads: usize) -> Self {
+    fn with_threads(self, threads: usize) -> Self {
         match self {
             Self::Gauss(net) => Self::Gauss(net.with_threads(threads)),
             Self::Gmm(trunk, head) => Self::Gmm(trunk.with_threads(threads), head),
@@ -117,8 +176,7 @@ impl PriorNetwork {
         }
     }
 
-    /// Every part with its name in the original checkpoints, relative to the prior.
-    pub fn parts(&self) -> Vec<(String, &Params)> {
+    fn parts(&self) -> Vec<(String, &Params)> {
         match self {
             Self::Gauss(net) => vec![(String::new(), net.params())],
             Self::Gmm(trunk, head) => {

@@ -16,11 +16,14 @@
 //! [`SpirlConfig`] documents every setting, and where the original code differs.
 //!
 //! Batches: states `[B, T, S]` with `T >= H` (sub-sequences have `T = H + 1`; the last state is not used), actions
-//! `[B, H, A]`. Units of the three losses are those of the original code, because the published weights belong to
+//! `[B, H, A]`. Where [`SkillDims::pixels`] says so, frames stand in place of states and the networks see stacks of
+//! neighbours through convolutional encoders; the windows begin one action early for every further frame of a stack
+//! (`sight.rs`). Units of the three losses are those of the original code, because the published weights belong to
 //! them; see [`Spirl::losses`].
 
 mod config;
 mod pretrain;
+mod sight;
 
 use candle_core::Tensor;
 
@@ -28,20 +31,27 @@ use super::policy::standardised;
 use super::prior::{PriorDistribution, PriorNetwork, PriorSpec};
 use super::top_n::TopN;
 use super::weights::Stepper;
-use super::{Decoding, Result, SkillDims, SkillError, SkillModel, SkillSpace, Standardiser, check_shape, scalar};
+use super::{
+    Decoding, Result, Sees, SkillDims, SkillError, SkillModel, SkillSpace, Standardiser, check_seen, check_shape,
+    scalar,
+};
 use crate::nn::{
-    DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Optimiser, OptimiserConfig, Params,
+    ConvEncoder, DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Optimiser,
+    OptimiserConfig, Params,
 };
 use crate::rng::Stream;
+
+pub(super) use sight::first_picture;
 
 pub use config::{AutoBeta, DecoderKind, PriorTraining, SpirlConfig};
 
 /// Sub-sequences of demonstrations.
 #[derive(Debug, Clone)]
 pub struct SkillBatch {
-    /// `[B, T, S]`, `T >= H`.
+    /// `[B, T, S]`, `T >= H`; or frames `[B, T, 3, size, size]` in -1 to 1, `T >= H + frames`, or `T >= H` for a
+    /// single one.
     pub states: Tensor,
-    /// `[B, H, A]`
+    /// `[B, H, A]`; with frames `[B, H + frames - 1, A]`, of which the last `H` are decoded.
     pub actions: Tensor,
 }
 
@@ -116,6 +126,8 @@ pub struct Spirl {
     lengths: [usize; 1],
     posterior: Posterior,
     decoder: Decoder,
+    /// Through which posterior and decoder of a closed-loop model see pictures.
+    eye: Option<ConvEncoder>,
     priors: Vec<PriorNetwork>,
     standardiser: Option<Standardiser>,
     beta: Option<Beta>,
@@ -186,7 +198,7 @@ impl Spirl {
     /// If settings are impossible or contradict each other, or a number cannot be used.
     pub fn new(config: SpirlConfig, dims: SkillDims, rng: &mut Stream) -> Result<Self> {
         config.check(dims)?;
-        let SkillDims { state, action } = dims;
+        let SkillDims { state, action, .. } = dims;
         let closed = config.decoder == DecoderKind::ClosedLoop;
         let mlp = |input, output, hidden, rng: &mut Stream| {
             Mlp::new(
@@ -206,29 +218,36 @@ impl Spirl {
             layers: config.lstm_layers,
             output,
         };
+        // Numbers that stand for a moment: the state itself, or the code of a picture.
+        let seen = dims.pixels.map_or(state, |_| config.conv_features);
         let sees_states = closed || config.conditioned_start;
-        let posterior_input = if sees_states { action + state } else { action };
+        let posterior_input = if sees_states { action + seen } else { action };
         let posterior = Posterior {
             encoder: LstmEncoder::new(lstm(posterior_input, config.encoder_output), rng)?,
             head: Linear::new(config.encoder_output, 2 * config.latent, rng)?,
         };
         let decoder = if closed {
-            Decoder::Closed(mlp(state + config.latent, action, config.decoder_hidden_layers, rng)?)
+            Decoder::Closed(mlp(seen + config.latent, action, config.decoder_hidden_layers, rng)?)
         } else {
             let lstm = LstmDecoder::new(lstm(action + config.latent, action), !config.conditioned_start, rng)?;
             let hidden = 2 * config.lstm_width * config.lstm_layers;
             let start = if config.conditioned_start {
                 Some(StartNetworks {
-                    input: mlp(state, action, config.prior_hidden_layers, rng)?,
-                    hidden: mlp(state, hidden, config.prior_hidden_layers, rng)?,
+                    input: mlp(seen, action, config.prior_hidden_layers, rng)?,
+                    hidden: mlp(seen, hidden, config.prior_hidden_layers, rng)?,
                 })
             } else {
                 None
             };
             Decoder::Open { lstm, start }
         };
+        let eye = match dims.pixels.filter(|_| closed) {
+            Some(pixels) => Some(sight::shared_eye(pixels, config.conv_width, seen, rng)?),
+            None => None,
+        };
         let prior = PriorSpec {
-            state,
+            state: seen,
+            eye: dims.pixels.map(|pixels| (pixels, config.conv_width)),
             latent: config.latent,
             width: config.width,
             hidden: config.prior_hidden_layers,
@@ -263,6 +282,7 @@ impl Spirl {
             lengths,
             posterior,
             decoder,
+            eye,
             priors,
             standardiser,
             beta,
@@ -296,6 +316,7 @@ impl Spirl {
                 }),
             },
         };
+        self.eye = self.eye.map(|eye| eye.with_threads(threads));
         self.priors = self
             .priors
             .into_iter()
@@ -322,23 +343,23 @@ impl Spirl {
     pub fn pass(&self, batch: &SkillBatch, noise: &Tensor, mode: Mode) -> Result<Pass> {
         let rows = self.check_batch(batch)?;
         check_shape("noise", noise, &[Some(rows), Some(self.config.latent)])?;
-        let states = self.states(batch)?;
-        let first = states.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
         let embedding = if self.config.freeze_embedding {
             Use::Frozen
         } else {
             Use::Train(mode)
         };
-        let posterior = self.posterior(&states, &batch.actions, embedding)?;
+        let views = self.views(batch, embedding)?;
+        let posterior = self.posterior(views.as_ref(), &batch.actions, embedding)?;
         let skills = posterior.sample(noise)?;
-        let actions = self.decode(&states, &skills, embedding)?;
+        let actions = self.decode(views.as_ref(), &skills, embedding)?;
+        let first = self.beginning(batch)?;
         let mut priors = Vec::with_capacity(self.priors.len());
         // Like torch.chunk: parts of equal size, the last one may be shorter.
         let part = rows.div_ceil(self.priors.len());
         for (member, prior) in self.priors.iter().enumerate() {
             let begin = (member * part).min(rows);
-            let states = first.narrow(0, begin, part.min(rows - begin))?;
-            priors.push(prior.forward(&states, mode)?);
+            let seen = first.narrow(0, begin, part.min(rows - begin))?;
+            priors.push(prior.forward(&seen, mode)?);
         }
         Ok(Pass {
             posterior,
@@ -357,7 +378,7 @@ impl Spirl {
     ///   batch; or, trained by KL, `KL(detached q || p)` as a mean over batch and latent dimensions.
     pub fn losses(&self, pass: &Pass, batch: &SkillBatch) -> Result<Losses> {
         let half_ln_2_pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let reconstruction = (&pass.actions - &batch.actions)?
+        let reconstruction = (&pass.actions - self.targets(batch)?)?
             .sqr()?
             .mean_all()?
             .affine(0.5, half_ln_2_pi)?;
@@ -455,14 +476,14 @@ impl Spirl {
         let metrics = StepMetrics::of(&self.loss(batch, noise, Mode::Eval)?)?;
         let rows = batch.states.dim(0)?;
         check_shape("draws", draws, &[None, Some(rows), Some(self.config.latent)])?;
-        let states = self.states(batch)?;
+        let (views, targets) = (self.views(batch, Use::Frozen)?, self.targets(batch)?);
         let mut top = TopN {
             errors: vec![Vec::new(); rows],
         };
         for draw in 0..draws.dim(0)? {
             let skills = draws.get(draw)?;
-            let actions = self.decode(&states, &skills, Use::Frozen)?;
-            let errors = (actions - &batch.actions)?
+            let actions = self.decode(views.as_ref(), &skills, Use::Frozen)?;
+            let errors = (actions - &targets)?
                 .sqr()?
                 .flatten_from(1)?
                 .mean(1)?
@@ -476,22 +497,20 @@ impl Spirl {
 
     // ---------------------------------------------------------------------------------------------- networks
 
-    /// What the networks see of a batch's states: the first `H`, standardised, `[B, H, S]`. Contiguous, because candle
-    /// puts anything else together element by element.
-    fn states(&self, batch: &SkillBatch) -> Result<Tensor> {
-        let states = batch.states.narrow(1, 0, self.config.length)?.contiguous()?;
-        standardised(self.standardiser.as_ref(), &states)
-    }
-
-    /// `q(z | ..)` from standardised states `[B, H, S]` and actions `[B, H, A]`.
-    fn posterior(&self, states: &Tensor, actions: &Tensor, using: Use) -> Result<DiagGaussian> {
-        let seen = match &self.decoder {
-            Decoder::Closed(_) => Some(states.clone()),
-            Decoder::Open { start: Some(_), .. } => Some(states.narrow(1, 0, 1)?.expand(states.dims())?.contiguous()?),
-            Decoder::Open { start: None, .. } => None,
+    /// `q(z | ..)` from what it sees, `[B, n, width]`, and the actions, the last `n` of which it then takes.
+    fn posterior(&self, views: Option<&Tensor>, actions: &Tensor, using: Use) -> Result<DiagGaussian> {
+        let seen = match (&self.decoder, views) {
+            (Decoder::Closed(_), views) => views.cloned(),
+            (Decoder::Open { start: Some(_), .. }, Some(views)) => {
+                Some(views.narrow(1, 0, 1)?.expand(views.dims())?.contiguous()?)
+            }
+            (Decoder::Open { .. }, _) => None,
         };
         let sequence = match seen {
-            Some(seen) => Tensor::cat(&[actions, &seen], 2)?,
+            Some(seen) => {
+                let (steps, all) = (seen.dim(1)?, actions.dim(1)?);
+                Tensor::cat(&[&actions.narrow(1, all - steps, steps)?.contiguous()?, &seen], 2)?
+            }
             None => actions.clone(),
         };
         let Posterior { encoder, head } = &self.posterior;
@@ -502,28 +521,30 @@ impl Spirl {
         Ok(DiagGaussian::from_raw(&raw)?)
     }
 
-    /// Actions `[B, H, A]` of skills `[B, nz]` along standardised states `[B, H, S]`; an open-loop decoder looks at the
-    /// first state only.
-    fn decode(&self, states: &Tensor, skills: &Tensor, using: Use) -> Result<Tensor> {
+    /// Actions `[B, H, A]` of skills `[B, nz]` along what the decoder sees, `[B, n, width]` with `n >= H`; a conditioned
+    /// open-loop decoder looks at the first entry only, and without that at nothing.
+    fn decode(&self, views: Option<&Tensor>, skills: &Tensor, using: Use) -> Result<Tensor> {
         match &self.decoder {
             Decoder::Closed(net) => {
-                let (rows, length, state) = states.dims3()?;
+                let views = views.ok_or_else(|| SkillError::Config("a closed-loop decoder needs to see".into()))?;
+                let views = views.narrow(1, 0, self.config.length)?.contiguous()?;
+                let (rows, length, width) = views.dims3()?;
                 let latent = self.config.latent;
                 let skills = skills.unsqueeze(1)?.expand((rows, length, latent))?.contiguous()?;
-                let input = Tensor::cat(&[states, &skills], 2)?;
-                let actions = using.run(net, &input.reshape((rows * length, state + latent))?)?;
+                let input = Tensor::cat(&[&views, &skills], 2)?;
+                let actions = using.run(net, &input.reshape((rows * length, width + latent))?)?;
                 Ok(actions.reshape((rows, length, self.dims.action))?)
             }
             Decoder::Open { lstm, start } => {
-                let start = match start {
-                    Some(networks) => {
-                        let first = states.narrow(1, 0, 1)?.squeeze(1)?;
+                let start = match (start, views) {
+                    (Some(networks), Some(views)) => {
+                        let first = views.narrow(1, 0, 1)?.squeeze(1)?;
                         Some((
                             using.run(&networks.input, &first)?,
                             using.run(&networks.hidden, &first)?,
                         ))
                     }
-                    None => None,
+                    _ => None,
                 };
                 let start = start.as_ref().map(|(input, hidden)| (input, hidden));
                 Ok(match using {
@@ -536,23 +557,17 @@ impl Spirl {
 
     // ------------------------------------------------------------------------------------------------ acting
 
-    /// The prior over skills for observations `[B, S]`, any family; no gradients, running statistics.
+    /// The prior over skills for observations `[B, S]` or pictures `[B, 3 * frames, size, size]`, any family; no
+    /// gradients, running statistics.
     pub fn prior_distribution(&self, observations: &Tensor) -> Result<PriorDistribution> {
-        check_shape("observations", observations, &[None, Some(self.dims.state)])?;
+        check_seen("observations", observations, None, self.dims)?;
         let [member, ..] = self.priors.as_slice() else {
             return Err(SkillError::Config("the skill model has no prior".into()));
         };
-        let states = standardised(self.standardiser.as_ref(), observations)?;
-        match member {
-            PriorNetwork::Gauss(net) => {
-                let raw = net.forward_frozen(&states, Mode::Eval)?;
-                Ok(PriorDistribution::Gauss(DiagGaussian::from_raw(&raw)?))
-            }
-            PriorNetwork::Gmm(..) | PriorNetwork::Flow(_) => member.forward(&states, Mode::Eval),
-        }
+        member.forward_frozen(&standardised(self.standardiser.as_ref(), observations)?)
     }
 
-    /// The Gaussian prior over skills, `[B, nz]`, for observations `[B, S]`.
+    /// The Gaussian prior over skills, `[B, nz]`, for observations `[B, S]` or pictures.
     ///
     /// # Errors
     /// If the prior is not Gaussian.
@@ -573,54 +588,30 @@ impl Spirl {
         check_shape("skills", skills, &[Some(rows), Some(self.config.latent)])?;
         let states = match (start, observations) {
             (Some(_), Some(observations)) => {
-                check_shape("observations", observations, &[Some(rows), Some(self.dims.state)])?;
-                standardised(self.standardiser.as_ref(), &observations.detach())?.unsqueeze(1)?
+                check_seen("observations", observations, Some(rows), self.dims)?;
+                Some(self.view(&observations.detach())?.unsqueeze(1)?)
             }
             (Some(_), None) => {
                 return Err(SkillError::Config(
                     "a conditioned decoder needs the observations".into(),
                 ));
             }
-            (None, _) => Tensor::zeros((rows, 1, self.dims.state), skills.dtype(), skills.device())?,
+            (None, _) => None,
         };
-        self.decode(&states, &skills.detach(), Use::Frozen)
+        self.decode(states.as_ref(), &skills.detach(), Use::Frozen)
     }
 
-    /// The next actions `[B, A]` for observations `[B, S]` and skills `[B, nz]`. Evaluation mode, no gradients, no
-    /// tanh.
+    /// The next actions `[B, A]` for observations `[B, S]` or pictures `[B, 3 * frames, size, size]`, and skills
+    /// `[B, nz]`. Evaluation mode, no gradients, no tanh.
     pub fn decode_closed(&self, observations: &Tensor, skills: &Tensor) -> Result<Tensor> {
         let Decoder::Closed(net) = &self.decoder else {
             return Err(SkillError::Config("an open-loop decoder does not react".into()));
         };
         let rows = observations.dim(0)?;
-        check_shape("observations", observations, &[Some(rows), Some(self.dims.state)])?;
+        let view = self.view(observations)?;
         check_shape("skills", skills, &[Some(rows), Some(self.config.latent)])?;
-        let states = standardised(self.standardiser.as_ref(), observations)?;
-        let input = Tensor::cat(&[&states, skills], 1)?.detach();
+        let input = Tensor::cat(&[&view, skills], 1)?.detach();
         Ok(net.forward_frozen(&input, Mode::Eval)?)
-    }
-
-    fn check_batch(&self, batch: &SkillBatch) -> Result<usize> {
-        let SkillDims { state, action } = self.dims;
-        check_shape("states", &batch.states, &[None, None, Some(state)])?;
-        let (rows, times, _) = batch.states.dims3()?;
-        let length = self.config.length;
-        check_shape("actions", &batch.actions, &[Some(rows), Some(length), Some(action)])?;
-        if times < length {
-            let expected = format!("[{rows}, at least {length}, {state}]");
-            return Err(SkillError::Shape {
-                what: "states",
-                expected,
-                got: batch.states.dims().to_vec(),
-            });
-        }
-        let members = self.priors.len();
-        if rows.div_ceil(members) * (members - 1) >= rows {
-            return Err(SkillError::Config(format!(
-                "{rows} sequences cannot be cut into {members} parts"
-            )));
-        }
-        Ok(rows)
     }
 }
 
@@ -635,6 +626,14 @@ impl SkillModel for Spirl {
 
     fn lengths(&self) -> &[usize] {
         &self.lengths
+    }
+
+    fn sees(&self) -> Sees {
+        match self.decoder {
+            // It looks at nothing.
+            Decoder::Open { start: None, .. } => Sees::Numbers,
+            Decoder::Open { .. } | Decoder::Closed(_) => self.dims.sees(),
+        }
     }
 
     fn decoding(&self) -> Decoding {

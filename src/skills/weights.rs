@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Result, SkillError, Standardiser};
-use crate::nn::{ImportError, Optimiser, OptimiserConfig, Params};
+use crate::nn::{ImportError, Norm, Optimiser, OptimiserConfig, Params};
 
 const UPDATES: &str = "updates";
 const OPTIMISER: &str = "optimiser.";
@@ -189,6 +189,21 @@ pub(super) fn check_positive<T: Copy + Display + Into<f64>>(field: &str, value: 
 pub(super) fn check_weight(field: &str, value: f32) -> Result<()> {
     let good = value.is_finite() && value >= 0.0;
     check_number(field, value, good, "finite and at least 0")
+}
+
+/// Refuses settings of a model that sees pictures which its encoders do not have.
+pub(super) fn check_pictures(norm: Norm, standardise: bool) -> Result<()> {
+    if norm != Norm::Batch {
+        return Err(SkillError::Config(format!(
+            "`norm` must be Batch for a model that sees pictures, not {norm:?}"
+        )));
+    }
+    if standardise {
+        return Err(SkillError::Config(
+            "`standardise` is for models that see numbers, and this one sees pictures".into(),
+        ));
+    }
+    Ok(())
 }
 
 /// Says which number was found where another one is needed.

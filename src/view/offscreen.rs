@@ -141,6 +141,7 @@ pub struct Offscreen {
     target: Handle<Image>,
     buffer: Buffer,
     size: (u32, u32),
+    software: bool,
     /// Bytes of a row in the buffer, of which the driver wants a multiple of 256.
     stride: usize,
     picture: Vec<u8>,
@@ -176,10 +177,14 @@ impl Offscreen {
         image.texture_descriptor.usage |= TextureUsages::COPY_SRC;
         let target = app.world_mut().resource_mut::<Assets<Image>>().add(image);
         let camera = spawn_camera(&mut app, target.clone(), shot, viewpoint);
-        if is_software(resource(app.world())?) {
-            // Smooth edges, of things and of shadows, make a picture five times as slow there.
+        let software = is_software(resource(app.world())?);
+        if software {
+            // Smooth edges, of things and of shadows, make a picture five times as slow there; shadows and fine meshes take
+            // a third of what is left.
             let plain = (Msaa::Off, ShadowFilteringMethod::Hardware2x2);
             app.world_mut().entity_mut(camera).insert(plain);
+            let mut view = app.world_mut().resource_mut::<super::ViewState>();
+            (view.shadows, view.fine) = (false, false);
         }
         let stride = RenderDevice::align_copy_bytes_per_row(width as usize * 4);
         let buffer = device.create_buffer(&BufferDescriptor {
@@ -193,6 +198,7 @@ impl Offscreen {
             target,
             buffer,
             size,
+            software,
             stride,
             picture: Vec::new(),
             environments: None,
@@ -222,6 +228,11 @@ impl Offscreen {
     /// Width and height of the pictures, pixels.
     pub fn size(&self) -> (u32, u32) {
         self.size
+    }
+
+    /// Whether the processor draws, without shadows and with simplified meshes.
+    pub fn software(&self) -> bool {
+        self.software
     }
 
     /// What is drawn can be changed here: [`ViewState`](super::ViewState), cameras, light.

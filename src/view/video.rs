@@ -38,6 +38,14 @@ pub enum VideoError {
     /// The name of the file says nothing that can be written.
     #[error("{}: videos are written as mp4; expected a name that ends in `.mp4`", .0.display())]
     Format(PathBuf),
+    /// The folder of the file is not there.
+    #[error("{}: there is no folder {}; create it first, or give another name", .path.display(), .folder.display())]
+    NoFolder {
+        /// The video.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// Pictures of this size cannot be encoded.
     #[error(
         "pictures of {width} x {height} pixels cannot be encoded: expected {SMALLEST} x {SMALLEST} to {} x {}, either \
@@ -129,7 +137,7 @@ impl VideoWriter {
     /// # Errors
     /// A name that does not end in `.mp4`, a size or rate that cannot be encoded, and a folder that cannot be written to.
     pub fn create(path: &Path, width: u32, height: u32, frames_per_second: f64) -> Result<Self, VideoError> {
-        check_name(path)?;
+        check_target(path)?;
         let (long, short) = (width.max(height), width.min(height));
         if long > LARGEST.0 || short > LARGEST.1 || short < SMALLEST {
             return Err(VideoError::Size { width, height });
@@ -141,9 +149,6 @@ impl VideoWriter {
             path: path.to_path_buf(),
             error,
         };
-        if path.is_dir() {
-            return Err(unwritten(io::ErrorKind::IsADirectory.into()));
-        }
         let even = (width & !1, height & !1);
         let file = temporary_beside(path).map_err(without_its_path).map_err(unwritten)?;
         let (orders, to_do) = channel::bounded(WAITING);
@@ -227,9 +232,31 @@ impl Drop for VideoWriter {
 /// [`VideoError::Format`] if not.
 pub fn check_name(path: &Path) -> Result<(), VideoError> {
     let extension = path.extension().and_then(|extension| extension.to_str());
+    // A name that begins with a dot has no ending: `.mp4` hides a file without a name.
     match extension {
         Some(extension) if extension.eq_ignore_ascii_case("mp4") => Ok(()),
         _ => Err(VideoError::Format(path.to_path_buf())),
+    }
+}
+
+/// Whether a video can be written to `path`, as far as its name and its folder tell.
+///
+/// # Errors
+/// A name that does not end in `.mp4`, a folder of this name, or a folder that is not there.
+pub fn check_target(path: &Path) -> Result<(), VideoError> {
+    check_name(path)?;
+    if path.is_dir() {
+        return Err(VideoError::Write {
+            path: path.to_path_buf(),
+            error: io::ErrorKind::IsADirectory.into(),
+        });
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(VideoError::NoFolder {
+            path: path.to_path_buf(),
+            folder: folder.to_path_buf(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -255,6 +255,7 @@ mod tests {
                 terminals: (0..length).map(|row| row + 1 == length && number != 1).collect(),
                 timeouts: (0..length).map(|row| row + 1 == length && number == 1).collect(),
                 infos: BTreeMap::new(),
+                images: None,
             })
             .collect();
         Dataset::from_episodes(scene.observation_len(), scene.action_len(), &episodes).unwrap()

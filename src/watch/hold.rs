@@ -16,10 +16,10 @@ use super::publish::{Publisher, agent_of};
 use super::{Notice, Pace, Request, WorldLink};
 use crate::agents::{ActedInBy, CurrentSkill};
 use crate::app::StopRequest;
-use crate::evaluate::Evaluates;
+use crate::evaluate::{Evaluates, Measures};
 use crate::learners::skill_recorder::SkillRecorder;
 use crate::practice::{LearnerCheckpoints, save_all_learners};
-use crate::reports::{ElementNames, report_all_practice};
+use crate::reports::report_all_practice;
 use crate::sim::{InstanceOf, restart_episode};
 use crate::tick::{Faults, TickCount};
 
@@ -258,7 +258,7 @@ fn save(world: &mut World) -> Notice {
     if learners == 0 {
         return Err("there is nothing to save: nobody learns here".into());
     }
-    if world.contains_resource::<ElementNames>() {
+    if world.contains_resource::<Measures>() {
         let reported = world.run_system_once(report_all_practice);
         reported
             .map_err(|error| error.to_string())?

@@ -18,7 +18,8 @@ use super::{AgentView, Gaussian, SkillView, StepView};
 use crate::agents::{ActedInBy, ActsIn, CurrentSkill, LearnsWith};
 use crate::learners::sac::{Regulariser, Sac, SacError};
 use crate::nn::{DiagGaussian, Mode};
-use crate::sim::{Episode, Observation, Outcome, Physics, TaskProgress};
+use crate::sim::{Episode, Observation, Outcome, Physics, Pixels, TaskProgress};
+use crate::skills::{GaussianNetwork, Sees, extend_with_brightness};
 
 /// A wrapping object of a tendon's path that breaks the line.
 const PULLEY: i32 = -2;
@@ -89,6 +90,7 @@ type Picked<'a> = (
     &'a Outcome,
     &'a TaskProgress,
     &'a Observation,
+    Option<&'a Pixels>,
     Option<&'a ActedInBy>,
 );
 
@@ -125,7 +127,7 @@ impl Inspector<'_, '_> {
         self.look();
     }
 
-    fn picked(&self) -> Option<(&Episode, &Outcome, &TaskProgress, &Observation, Option<&ActedInBy>)> {
+    fn picked(&self) -> Option<Picked<'_>> {
         self.environments.get(self.inspection.environment?).ok()
     }
 
@@ -162,7 +164,7 @@ impl Inspector<'_, '_> {
 
     /// Asks policy, prior and critics about the skill if that has not been done yet.
     fn look(&mut self) {
-        let Some((.., observation, acted_in_by)) = self.picked() else {
+        let Some((.., observation, pixels, acted_in_by)) = self.picked() else {
             return;
         };
         let Some(skill) = self.inspection.skill.as_ref() else {
@@ -173,7 +175,7 @@ impl Inspector<'_, '_> {
         }
         let agent = agent_of(acted_in_by).and_then(|agent| self.agents.get(agent).ok());
         let sac = agent.and_then(|(learns_with, _)| self.learners.get(learns_with.0).ok());
-        let judged = sac.and_then(|sac| judge(sac, observation, skill).ok());
+        let judged = sac.and_then(|sac| judge(sac, observation, pixels, skill).ok());
         // A learner that cannot be asked cannot act either, and its agent says why.
         self.inspection.skill = judged;
     }
@@ -207,12 +209,21 @@ impl Inspection {
     }
 }
 
-/// What a learner says about a skill chosen at `observation` (`[S]`).
-fn judge(sac: &Sac, observation: &[f32], skill: &SkillView) -> Result<SkillView, SacError> {
+/// What a learner says about a skill chosen at `observation` (`[S]`), with its picture where the scene has one.
+fn judge(sac: &Sac, observation: &[f32], pixels: Option<&Pixels>, skill: &SkillView) -> Result<SkillView, SacError> {
     let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu);
     let observed = row(observation)?;
-    let policy = sac.policy().forward_frozen(&observed)?;
-    let prior = sac.prior().map(|prior| prior.forward_frozen(&observed)).transpose()?;
+    let seen = |network: &GaussianNetwork| match network.sees() {
+        Sees::Numbers => Ok(observed.clone()),
+        Sees::Pixels(dims) => {
+            let mut values = Vec::new();
+            extend_with_brightness(&mut values, pixels.ok_or(SacError::NoPictures)?);
+            Ok::<_, SacError>(Tensor::from_vec(values, dims.shape(1), &Device::Cpu)?)
+        }
+    };
+    let of = |network: &GaussianNetwork| Ok::<_, SacError>(network.forward_frozen(&seen(network)?)?);
+    let policy = of(sac.policy())?;
+    let prior = sac.prior().map(of).transpose()?;
     let reversed = matches!(
         sac.config().regulariser,
         Regulariser::PriorDivergence { reversed: true, .. }
@@ -255,6 +266,7 @@ pub(super) fn blank(environment: Entity) -> AgentView {
         environment,
         episode: 0,
         observation: Vec::new(),
+        pixels: Vec::new(),
         action: Vec::new(),
         reached: Vec::new(),
         skill: None,

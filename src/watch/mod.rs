@@ -264,6 +264,8 @@ pub struct AgentView {
     pub episode: u64,
     /// What it saw before the last step, `[observation_len]`; the names are those of the scene's channels.
     pub observation: Vec<f32>,
+    /// The pictures it saw besides, `[3 * frames, size, size]`, oldest first; empty where the scene has none.
+    pub pixels: Vec<u8>,
     /// What it did in the last step, `[action_len]`, each within -1 and 1.
     pub action: Vec<f32>,
     /// Whether each element of the scene has been at its goal in this episode.

@@ -24,7 +24,7 @@ use crate::learners::sac::Sac;
 use crate::practice::{Budget, Practice, Replays, Seed};
 use crate::replay::ReplayBuffer;
 use crate::scene::CompiledScene;
-use crate::sim::{Action, Episode, FaultCount, InstanceOf, Observation, Outcome, Physics, Slot, TaskProgress};
+use crate::sim::{Action, Episode, FaultCount, InstanceOf, Observation, Outcome, Physics, Pixels, Slot, TaskProgress};
 use crate::tick::TickCount;
 
 /// Skills that are remembered.
@@ -138,7 +138,7 @@ pub struct Publisher<'w, 's> {
     buffers: Query<'w, 's, &'static ReplayBuffer>,
     agents: Query<'w, 's, (&'static CurrentSkill, Has<Evaluates>)>,
     environments: Query<'w, 's, Environments<'static>>,
-    seen: Query<'w, 's, (&'static Observation, &'static Action)>,
+    seen: Query<'w, 's, (&'static Observation, Option<&'static Pixels>, &'static Action)>,
     scenes: Query<'w, 's, (Entity, &'static CompiledScene)>,
 }
 
@@ -287,10 +287,10 @@ impl Publisher<'_, '_> {
         let environment = self.inspection.environment();
         let picked = environment.and_then(|environment| {
             let (_, _, physics, _, episode, _, progress, ..) = self.environments.get(environment).ok()?;
-            let (observation, action) = self.seen.get(environment).ok()?;
-            Some((environment, physics, episode, progress, observation, action))
+            let seen = self.seen.get(environment).ok()?;
+            Some((environment, physics, episode, progress, seen))
         });
-        let Some((environment, physics, episode, progress, observation, action)) = picked else {
+        let Some((environment, physics, episode, progress, (observation, pixels, action))) = picked else {
             snapshot.inspected = None;
             return;
         };
@@ -298,6 +298,8 @@ impl Publisher<'_, '_> {
         view.environment = environment;
         view.episode = episode.index;
         view.observation.clone_from(&observation.0);
+        view.pixels.clear();
+        view.pixels.extend(pixels.map_or(&[][..], |pixels| pixels.as_slice()));
         view.action.clone_from(&action.0);
         view.reached.clone_from(&progress.reached);
         self.inspection.fill(view);

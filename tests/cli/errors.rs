@@ -21,7 +21,7 @@ fn wrong_settings_are_named() {
             "train kitchen/spirl_lc --out out",
             &["no experiment `kitchen/spirl_lc`", "did you mean `kitchen/spirl_cl`"][..],
         ),
-        ("train spirl_cl --out out", &["did you mean `kitchen/spirl_cl`?"]),
+        ("train spirl_cl --out out", &["did you mean `maze/spirl_cl`?"]),
         ("learn kitchen/sca --out out", &["did you mean `kitchen/sac`?"]),
         (
             &format!("{train} learner.discout=0.9"),
@@ -235,8 +235,8 @@ fn models_that_do_not_fit_are_refused() {
     place.fails(
         &train("other_scene"),
         &[
-            "other_scene: the skill model sees 30 numbers and acts with 9",
-            "has 60 and 9",
+            "other_scene: the skill model is for 30 observed numbers and 9 action numbers",
+            "has 60 observed numbers and 9 action numbers",
         ],
     );
     altered("other_sizes", "width: 16", "width: 24");

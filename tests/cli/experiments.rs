@@ -24,7 +24,12 @@ fn every_experiment_starts() {
             assert_eq!(experiment.dataset, None, "{name}");
             place.succeeds(&format!("train {name} {budgets} --out {out}"));
         } else {
-            budgets += &format!(" dataset.path={}", demonstrations().display());
+            budgets += &match name.split_once('/') {
+                Some(("kitchen", _)) => format!(" dataset.path={}", demonstrations().display()),
+                // Collected by the first experiment of the family.
+                Some((family, _)) => format!(" dataset.path={family}.hdf5 dataset.collect.episodes=4"),
+                None => panic!("{name}: experiments have folders"),
+            };
             place.succeeds(&format!("pretrain {name} {budgets} --out {out}"));
             place.succeeds(&format!("train {name} --resume --out {out}"));
         }

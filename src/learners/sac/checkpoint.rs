@@ -101,12 +101,12 @@ impl Sac {
     }
 
     pub(super) fn networks(&self) -> Vec<(String, Params)> {
-        let mut all = vec![("policy.".to_owned(), self.policy.params().clone())];
-        all.extend(
-            self.prior
-                .iter()
-                .map(|prior| ("prior.".to_owned(), prior.params().clone())),
-        );
+        let gaussians =
+            std::iter::once(("policy", &self.policy)).chain(self.prior.iter().map(|prior| ("prior", prior)));
+        let mut all: Vec<(String, Params)> = gaussians
+            .flat_map(|(whose, network)| network.parts().into_iter().map(move |part| (whose, part)))
+            .map(|(whose, (name, params))| (format!("{whose}.{name}"), params.clone()))
+            .collect();
         for (index, (critic, target)) in self.critics.iter().zip(&self.targets).enumerate() {
             all.push((format!("critics.{index}."), critic.params().clone()));
             all.push((format!("critic_targets.{index}."), target.params().clone()));

@@ -25,6 +25,9 @@ pub enum SacError {
         /// Sizes of the learner.
         expected: (usize, usize),
     },
+    /// Policy or prior see pictures and a batch has none.
+    #[error("the policy or its prior sees pictures, and the transitions have none")]
+    NoPictures,
     /// An update with a Monte-Carlo divergence was given no random numbers for it.
     #[error("the Monte-Carlo divergence needs random numbers, and the update was given none")]
     NoNoise,

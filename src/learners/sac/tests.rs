@@ -58,9 +58,11 @@ fn replay(rows: usize) -> ReplayBuffer {
         draws.fill_normal(&mut values);
         let transition = Transition {
             observation: &values[..3],
+            pixels: None,
             action: &values[3..5],
             reward: values[5],
             next_observation: &values[6..],
+            next_pixels: None,
             steps: 10,
             end: [End::Continues, End::Terminated, End::TimedOut][row % 3],
         };
@@ -103,9 +105,11 @@ fn solves_a_one_step_task() {
         let seen = [0.1, -0.2, 0.3];
         let transition = Transition {
             observation: &seen,
+            pixels: None,
             action: &action,
             reward: 1.0 - distance,
             next_observation: &seen,
+            next_pixels: None,
             steps: 1,
             end: End::Terminated,
         };
@@ -411,9 +415,11 @@ fn cost_of_one_update() {
         draws.fill_normal(&mut values);
         let transition = Transition {
             observation: &values[..60],
+            pixels: None,
             action: &values[60..70],
             reward: values[70],
             next_observation: &values[71..],
+            next_pixels: None,
             steps: 10,
             end: End::Continues,
         };

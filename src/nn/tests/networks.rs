@@ -4,11 +4,11 @@ use super::plain;
 use crate::nn::{Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Params, backward};
 use crate::rng::{Purpose, Stream, stream};
 
-fn rng() -> Stream {
+pub(super) fn rng() -> Stream {
     stream(1, Purpose::Weights, 0, 0)
 }
 
-fn normal(shape: &[usize], entity: u64) -> Tensor {
+pub(super) fn normal(shape: &[usize], entity: u64) -> Tensor {
     stream(1, Purpose::LatentNoise, entity, 0).normal_tensor(shape).unwrap()
 }
 
@@ -31,26 +31,31 @@ fn error(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 #[track_caller]
-fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32, what: &str) {
+pub(super) fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32, what: &str) {
     let error = error(a, b);
     assert!(error <= tolerance, "{what}: scaled error {error:.2e}");
 }
 
 /// Moves every weight, so that zero and one entries do not hide mistakes.
-fn shake(params: &Params) {
+pub(super) fn shake(params: &Params) {
     let noise = (normal(&[params.len()], 99) * 0.1).unwrap();
     params.var().set(&(params.var().as_tensor() + noise).unwrap()).unwrap();
     params.touch();
 }
 
 /// A scalar that depends on every output in a different way.
-fn loss(y: &Tensor) -> Tensor {
+pub(super) fn loss(y: &Tensor) -> Tensor {
     let weights = normal(y.dims(), 98);
     (y.sqr().unwrap() + (y * weights).unwrap()).unwrap().sum_all().unwrap()
 }
 
 /// Compares outputs and the gradients of [`loss`] with respect to `vars` of two functions.
-fn compare(vars: &[(&str, &Var)], fused: impl Fn() -> Result<Tensor>, plain: impl Fn() -> Result<Tensor>, name: &str) {
+pub(super) fn compare(
+    vars: &[(&str, &Var)],
+    fused: impl Fn() -> Result<Tensor>,
+    plain: impl Fn() -> Result<Tensor>,
+    name: &str,
+) {
     let (mine, theirs) = (fused().unwrap(), plain().unwrap());
     assert_close(&mine, &theirs, 2e-5, &format!("{name}: output"));
     let (mine, theirs) = (loss(&mine).backward().unwrap(), loss(&theirs).backward().unwrap());
@@ -61,7 +66,7 @@ fn compare(vars: &[(&str, &Var)], fused: impl Fn() -> Result<Tensor>, plain: imp
 }
 
 /// Compares the gradient of [`loss`] with respect to `vars` with central differences along random directions.
-fn finite_differences(vars: &[(&str, &Var)], f: impl Fn() -> Result<Tensor>, name: &str) {
+pub(super) fn finite_differences(vars: &[(&str, &Var)], f: impl Fn() -> Result<Tensor>, name: &str) {
     let grads = loss(&f().unwrap()).backward().unwrap();
     let scalar = |x: Tensor| f64::from(x.to_scalar::<f32>().unwrap());
     for (entity, (var_name, var)) in vars.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::nn::{LstmSpec, MlpSpec, Norm, Params};
+use crate::nn::{ConvSpec, LstmSpec, MlpSpec, Norm, Params};
 
 struct Weights<'a> {
     flat: &'a Tensor,
@@ -150,4 +150,56 @@ pub(super) fn mlp(spec: &MlpSpec, flat: &Tensor, x: &Tensor, running: Option<&Pa
     }
     y.matmul(&weights.next(&[output, width])?.t()?)?
         .broadcast_add(&weights.next(&[output])?)
+}
+
+/// A weight of `params` as a part of its flat variable, so that gradients reach that.
+fn part(params: &Params, name: &str) -> Result<Tensor> {
+    let entry = params.entries().iter().find(|entry| entry.name == name).unwrap();
+    params
+        .var()
+        .narrow(0, entry.offset, entry.elements())?
+        .reshape(entry.shape.as_slice())
+}
+
+/// Rows `[.., 1]` of one number per channel, as they are added to pictures.
+fn channels(params: &Params, name: &str) -> Result<Tensor> {
+    part(params, name)?.reshape((1, (), 1, 1))
+}
+
+fn leaky(x: &Tensor) -> Result<Tensor> {
+    x.maximum(&(x * 0.2)?)
+}
+
+/// The convolutional encoder in training mode (batch statistics) or, with `running`, on running statistics.
+pub(super) fn conv(spec: &ConvSpec, params: &Params, x: &Tensor, running: Option<&Params>) -> Result<Tensor> {
+    let mut y = x.conv2d(&part(params, "input.conv.weight")?, 1, 2, 1, 1)?;
+    y = leaky(&y.broadcast_add(&channels(params, "input.conv.bias")?)?)?;
+    for layer in 0..spec.resolution.ilog2() - 3 {
+        y = y.conv2d(&part(params, &format!("pyramid-{layer}.conv.weight"))?, 1, 2, 1, 1)?;
+        let norm = format!("pyramid-{layer}.norm");
+        let (mean, var) = match running {
+            Some(params) => {
+                let buffer = |name: &str| params.tensor(&format!("{norm}.running_{name}"))?.reshape((1, (), 1, 1));
+                (buffer("mean")?, buffer("var")?)
+            }
+            None => {
+                let average = |y: &Tensor| y.mean_keepdim((0, 2, 3));
+                (average(&y)?, average(&y.broadcast_sub(&average(&y)?)?.sqr()?)?)
+            }
+        };
+        y = y.broadcast_sub(&mean)?.broadcast_div(&(var + 1e-5)?.sqrt()?)?;
+        y = y.broadcast_mul(&channels(params, &format!("{norm}.weight"))?)?;
+        y = leaky(&y.broadcast_add(&channels(params, &format!("{norm}.bias"))?)?)?;
+    }
+    y.conv2d(&part(params, "head.weight")?, 0, 1, 1, 1)?
+        .broadcast_add(&channels(params, "head.bias")?)?
+        .reshape((x.dim(0)?, spec.output))
+}
+
+/// What the encoder's first normalisation is given, one row per position of every picture, `[rows, channels]`.
+pub(super) fn conv_linear(spec: &ConvSpec, params: &Params, x: &Tensor) -> Result<Tensor> {
+    let y = x.conv2d(&part(params, "input.conv.weight")?, 1, 2, 1, 1)?;
+    let y = leaky(&y.broadcast_add(&channels(params, "input.conv.bias")?)?)?;
+    let y = y.conv2d(&part(params, "pyramid-0.conv.weight")?, 1, 2, 1, 1)?;
+    y.permute((0, 2, 3, 1))?.contiguous()?.reshape(((), 2 * spec.width))
 }

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use candle_core::{Result, Tensor};
 
+use super::plain;
 use crate::nn::{
-    DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig,
-    backward, squash,
+    ConvEncoder, ConvSpec, DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Norm,
+    Optimiser, OptimiserConfig, backward, squash,
 };
 use crate::rng::{Purpose, Stream, stream};
 
@@ -173,6 +174,49 @@ fn critics_and_actor() {
         for (target, critic) in targets.iter().zip(&critics) {
             target.params().soft_update(critic.params(), 0.005)?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn convolutional_encoder() {
+    let spec = ConvSpec {
+        channels: 6,
+        resolution: 32,
+        width: 8,
+        output: 32,
+    };
+    let x = normal(&[128, 6, 32, 32]);
+    for threads in [1, 2] {
+        let encoder = ConvEncoder::new(spec, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
+        let encoder = encoder.with_threads(threads);
+        time(&format!("encoder, forward, batch 128, {threads} threads"), || {
+            encoder.forward_frozen(&x, Mode::Eval)?;
+            Ok(())
+        });
+        time(
+            &format!("encoder, forward + backward, batch 128, {threads} threads"),
+            || {
+                backward(&encoder.forward(&x, Mode::Train)?.sqr()?.mean_all()?)?;
+                Ok(())
+            },
+        );
+        let frames = normal(&[128, 12, 3, 32, 32]);
+        time(
+            &format!("encoder, forward + backward, 128 windows of 12 frames, {threads} threads"),
+            || {
+                backward(&encoder.forward_windows(&frames, 11, Mode::Train)?.sqr()?.mean_all()?)?;
+                Ok(())
+            },
+        );
+    }
+    let encoder = ConvEncoder::new(spec, &mut stream(1, Purpose::Weights, 0, 0)).unwrap();
+    time("candle's conv2d, forward + backward, batch 128", || {
+        plain::conv(&spec, encoder.params(), &x, None)?
+            .sqr()?
+            .mean_all()?
+            .backward()?;
         Ok(())
     });
 }

@@ -122,6 +122,7 @@ fn agent(scene: &CompiledScene) -> AgentView {
         environment: environment(1),
         episode: 41,
         observation: (0..scene.observation_len()).map(|index| 0.05 * index as f32).collect(),
+        pixels: Vec::new(),
         action: (0..scene.action_len()).map(|index| 0.25 * index as f32 - 1.0).collect(),
         reached: vec![true, false, false, false, false, true, false],
         skill: Some(skill()),

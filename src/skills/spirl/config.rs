@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::{Norm, OptimiserConfig, OptimiserKind};
 use crate::skills::prior::PriorKind;
-use crate::skills::weights::{check_number, check_positive, check_weight};
+use crate::skills::weights::{check_number, check_pictures, check_positive, check_weight};
 use crate::skills::{EarlyClip, Result, SkillDims, SkillError};
 
 /// Settings of a `SPiRL` skill model. Defaults: the published closed-loop model of the kitchen
@@ -30,8 +30,13 @@ pub struct SpirlConfig {
     pub decoder_hidden_layers: usize,
     /// Hidden layers of the prior and of the start networks; coupling layers of a flow prior. Default 6.
     pub prior_hidden_layers: usize,
-    /// Normalisation in the perceptrons' hidden layers. Default: batch normalisation.
+    /// Normalisation in the perceptrons' hidden layers. Default: batch normalisation, which a model that sees pictures
+    /// needs.
     pub norm: Norm,
+    /// Pictures only: channels after the first convolution; each further one doubles them. Default 8.
+    pub conv_width: usize,
+    /// Pictures only: numbers a picture is encoded to. Default 32.
+    pub conv_features: usize,
     /// Open loop only: the decoder's first input and hidden state come from two networks of `s_0` instead of learned
     /// constants, and the posterior sees `s_0` at every step. Default false.
     pub conditioned_start: bool,
@@ -87,6 +92,8 @@ impl Default for SpirlConfig {
             decoder_hidden_layers: 5,
             prior_hidden_layers: 6,
             norm: Norm::Batch,
+            conv_width: 8,
+            conv_features: 32,
             conditioned_start: false,
             tanh_actions: false,
             standardise: false,
@@ -159,7 +166,7 @@ impl SpirlConfig {
     pub(super) fn check(&self, dims: SkillDims) -> Result<()> {
         let fail = |reason: &str| Err(SkillError::Config(reason.into()));
         let sizes = [
-            dims.state,
+            dims.pixels.map_or(dims.state, |pixels| pixels.frames.min(pixels.size)),
             dims.action,
             self.latent,
             self.length,
@@ -167,6 +174,8 @@ impl SpirlConfig {
             self.lstm_width,
             self.lstm_layers,
             self.width,
+            self.conv_width,
+            self.conv_features,
             self.mixture_features,
             self.prior_members,
         ];
@@ -181,6 +190,12 @@ impl SpirlConfig {
         }
         if self.conditioned_start && self.decoder == DecoderKind::ClosedLoop {
             return fail("`conditioned_start` is for open-loop decoders; a closed-loop one sees every state");
+        }
+        if dims.pixels.is_some() {
+            check_pictures(self.norm, self.standardise)?;
+            if self.conditioned_start {
+                return fail("`conditioned_start` is for models that see states, and this one sees pictures");
+            }
         }
         if self.prior_training == PriorTraining::Kl && self.prior != PriorKind::Gauss {
             return fail("`prior_training: Kl` needs a Gaussian prior");

@@ -10,8 +10,9 @@ use super::{Decoder, PriorNetwork, SkillBatch, Spirl, Use, not_gaussian};
 use crate::nn::Params;
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
+use crate::skills::policy::IN_SEQUENCE;
 use crate::skills::weights::{export_all, export_moments, import_all, import_moments, one_name_each};
-use crate::skills::{GaussianNetwork, Result, SkillModel, Standardiser};
+use crate::skills::{GaussianNetwork, Result, Sees, SkillModel, Standardiser};
 
 /// Draws of random skills per validated sequence, as in the original evaluator.
 const VALIDATION_DRAWS: usize = 100;
@@ -41,6 +42,9 @@ impl Spirl {
             ("q.0.cell.".to_owned(), self.posterior.encoder.params()),
             ("q.1.".to_owned(), self.posterior.head.params()),
         ];
+        if let Some(eye) = &self.eye {
+            parts.push((format!("img_encoder.{IN_SEQUENCE}"), eye.params()));
+        }
         match &self.decoder {
             Decoder::Closed(net) => parts.push(("decoder.".into(), net.params())),
             Decoder::Open { lstm, start } => {
@@ -103,7 +107,11 @@ impl Spirl {
 
 impl Pretrain for Spirl {
     fn window(&self) -> usize {
-        self.config.length + 1
+        self.config.length + 1 + self.lead()
+    }
+
+    fn sees(&self) -> Sees {
+        self.dims.sees()
     }
 
     fn train(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
@@ -165,18 +173,20 @@ impl Pretrain for Spirl {
     fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>> {
         let batch = SkillBatch { states, actions };
         self.check_batch(&batch)?;
-        let posterior = self.posterior(&self.states(&batch)?, &batch.actions, Use::Frozen)?;
+        let views = self.views(&batch, Use::Frozen)?;
+        let posterior = self.posterior(views.as_ref(), &batch.actions, Use::Frozen)?;
         Ok(Some(posterior.mu))
     }
 
     fn policy_prior(&self) -> Result<GaussianNetwork> {
-        match self.priors.as_slice() {
-            [PriorNetwork::Gauss(net), ..] => Ok(GaussianNetwork::new(
-                net.deep_clone()?.with_threads(1),
-                self.standardiser.clone(),
-            )),
-            _ => Err(not_gaussian()),
-        }
+        let network = self
+            .priors
+            .first()
+            .and_then(PriorNetwork::gauss)
+            .ok_or_else(not_gaussian)?;
+        let mut own = network.deep_clone()?.with_threads(1);
+        own.set_standardiser(self.standardiser.clone());
+        Ok(own)
     }
 
     fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {

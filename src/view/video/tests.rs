@@ -192,7 +192,7 @@ fn errors_say_what_is_wrong() {
     );
     assert_eq!(
         error("missing/video.mp4", 64, 64, 25.0),
-        "F/missing/video.mp4: No such file or directory (os error 2)"
+        "F/missing/video.mp4: there is no folder F/missing; create it first, or give another name"
     );
     fs::create_dir(folder.path().join("folder.mp4")).unwrap();
     assert_eq!(error("folder.mp4", 64, 64, 25.0), "F/folder.mp4: is a directory");

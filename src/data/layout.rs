@@ -1,0 +1,140 @@
+//! The layouts in which demonstrations are written, and going from one to the other.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DataError, Dataset, Description, Episode, EpisodeWriter, ReadOptions, RolloutWriter, Written};
+
+/// A layout of demonstrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Layout {
+    /// One file with flat arrays over all episodes, as D4RL has them.
+    #[default]
+    #[value(name = "d4rl")]
+    Flat,
+    /// A folder with one file per trajectory, as SPiRL has them.
+    Rollouts,
+}
+
+/// Writes episodes in either layout.
+#[derive(Debug)]
+pub enum LayoutWriter {
+    /// Into one file.
+    Flat(Box<EpisodeWriter>),
+    /// Into a folder.
+    Rollouts(Box<RolloutWriter>),
+}
+
+impl LayoutWriter {
+    /// Starts a file or a folder; see [`EpisodeWriter::create`] and [`RolloutWriter::create`].
+    ///
+    /// # Errors
+    /// [`DataError::Write`], as these.
+    pub fn create(
+        layout: Layout,
+        path: impl AsRef<Path>,
+        observation_dim: usize,
+        action_dim: usize,
+        description: &Description,
+    ) -> Result<Self, DataError> {
+        Ok(match layout {
+            Layout::Flat => Self::Flat(Box::new(EpisodeWriter::create(
+                path,
+                observation_dim,
+                action_dim,
+                description,
+            )?)),
+            Layout::Rollouts => Self::Rollouts(Box::new(RolloutWriter::create(
+                path,
+                observation_dim,
+                action_dim,
+                description,
+            )?)),
+        })
+    }
+
+    /// Appends one episode.
+    ///
+    /// # Errors
+    /// As [`EpisodeWriter::append`].
+    pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
+        match self {
+            Self::Flat(writer) => writer.append(episode),
+            Self::Rollouts(writer) => writer.append(episode),
+        }
+    }
+
+    /// Number of episodes so far.
+    pub fn episodes(&self) -> usize {
+        match self {
+            Self::Flat(writer) => writer.episodes(),
+            Self::Rollouts(writer) => writer.episodes(),
+        }
+    }
+
+    /// Gives what was written its name.
+    ///
+    /// # Errors
+    /// As [`EpisodeWriter::finish`].
+    pub fn finish(self) -> Result<Written, DataError> {
+        match self {
+            Self::Flat(writer) => writer.finish(),
+            Self::Rollouts(writer) => writer.finish(),
+        }
+    }
+}
+
+/// Writes the demonstrations in `from` (a file or a folder of either layout) to `to` in this layout, with pictures, side
+/// arrays and description. A sequence whose end is not marked is marked as cut off. Pictures go through memory one
+/// sequence at a time.
+///
+/// # Errors
+/// As [`Dataset::read_with`] and [`LayoutWriter::append`].
+pub fn convert(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    layout: Layout,
+    options: &ReadOptions,
+) -> Result<Written, DataError> {
+    let options = ReadOptions {
+        every_info: true,
+        ..options.clone()
+    };
+    let dataset = Dataset::read_with(from, &options)?;
+    let description = Description::of_attributes(dataset.attributes());
+    let (observation_dim, action_dim) = (dataset.observation_dim(), dataset.action_dim());
+    let mut writer = LayoutWriter::create(layout, to, observation_dim, action_dim, &description)?;
+    for number in 0..dataset.sequences().len() {
+        let Some(mut episode) = dataset.whole_episode(number)? else {
+            continue;
+        };
+        if let (Some(terminal), Some(timeout)) = (episode.terminals.last(), episode.timeouts.last_mut()) {
+            *timeout |= !terminal;
+        }
+        writer.append(&episode)?;
+    }
+    writer.finish()
+}
+
+impl Description {
+    /// What a file with these attributes says about itself.
+    pub fn of_attributes(attributes: &BTreeMap<String, String>) -> Self {
+        let mut more = attributes.clone();
+        for computed in ["layout", "version", "episodes", "steps"] {
+            more.remove(computed);
+        }
+        let mut take = |name: &str| more.remove(name).unwrap_or_default();
+        let (scene, demonstrator, seed, elements) =
+            (take("scene"), take("demonstrator"), take("seed"), take("elements"));
+        let elements = elements.split(", ").filter(|name| !name.is_empty());
+        Self {
+            scene,
+            seed: seed.parse().unwrap_or_default(),
+            elements: elements.map(str::to_owned).collect(),
+            demonstrator,
+            more,
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Writing `SPiRL`'s roll-out layout: a folder with one file per trajectory.
+//!
+//! The files grow in a hidden folder beside the target, which takes the target's name only when it is complete. Every
+//! row of a trajectory is a step that was made, so `pad_mask` is 1 in all of them. (The original masks the last row.)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hdf5::{Group, H5Type};
+use ndarray::{ArrayView1, ArrayView2, ArrayView4};
+use tempfile::TempDir;
+
+use super::error::explain;
+use super::rollouts::COUNT;
+use super::template::Template;
+use super::write::{GZIP_LEVEL, describe, picture_chunk};
+use super::{Column, DataError, Description, Episode, Values, Written};
+use crate::files::{folder_of, sync_folder};
+
+/// Writes episodes to a new folder, one file each: `rollout_000000.h5`, `rollout_000001.h5`, ... Dropping it without
+/// [`RolloutWriter::finish`] discards what was written.
+#[derive(Debug)]
+pub struct RolloutWriter {
+    folder: TempDir,
+    path: PathBuf,
+    observation_dim: usize,
+    action_dim: usize,
+    description: Description,
+    template: Option<Template>,
+    /// A write has failed, so the folder is not complete.
+    broken: bool,
+    episodes: usize,
+    steps: usize,
+    bytes: u64,
+}
+
+impl RolloutWriter {
+    /// Starts a folder of trajectories with states of size `observation_dim` and actions of size `action_dim`. Folders
+    /// on the way to `path` are created. A folder that is there already is replaced in the end if it is empty or holds
+    /// nothing but what such a writer wrote.
+    ///
+    /// # Errors
+    /// [`DataError::Write`] if `path` holds something else, or if the temporary folder cannot be made.
+    pub fn create(
+        path: impl AsRef<Path>,
+        observation_dim: usize,
+        action_dim: usize,
+        description: &Description,
+    ) -> Result<Self, DataError> {
+        let path = path.as_ref().to_owned();
+        let failed = |problem: String| DataError::Write {
+            path: path.clone(),
+            problem,
+        };
+        if observation_dim == 0 || action_dim == 0 {
+            return Err(failed("states and actions need at least one number".to_owned()));
+        }
+        check_replaceable(&path).map_err(failed)?;
+        let beside = folder_of(&path);
+        fs::create_dir_all(beside).map_err(|error| failed(error.to_string()))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".apprentice-").suffix(".part");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o777));
+        }
+        let folder = builder.tempdir_in(beside).map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            folder,
+            path,
+            observation_dim,
+            action_dim,
+            description: description.clone(),
+            template: None,
+            broken: false,
+            episodes: 0,
+            steps: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Writes one episode to a file of its own. The first one decides names, widths and types of the `infos` and the
+    /// size of the pictures.
+    ///
+    /// # Errors
+    /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
+    /// space), after which the folder can only be given up.
+    pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
+        episode.check(self.observation_dim, self.action_dim)?;
+        episode.check_end()?;
+        let template = Template::of(episode)?;
+        if let Some(first) = &self.template {
+            first.check(&template)?;
+        }
+        if self.broken {
+            return Err(self.failed("an earlier write failed, so the folder cannot be continued"));
+        }
+        let path = self.folder.path().join(format!("rollout_{:06}.h5", self.episodes));
+        if let Err(problem) = self.write(&path, episode) {
+            self.broken = true;
+            return Err(self.failed(problem));
+        }
+        self.bytes += path.metadata().map_or(0, |metadata| metadata.len());
+        self.template.get_or_insert(template);
+        self.episodes += 1;
+        self.steps += episode.len();
+        Ok(())
+    }
+
+    /// Number of episodes so far.
+    pub fn episodes(&self) -> usize {
+        self.episodes
+    }
+
+    /// Number of steps so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Gives the folder its name, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`DataError::Write`] if nothing was appended, an earlier write failed or this one does; the target is untouched
+    /// then.
+    pub fn finish(self) -> Result<Written, DataError> {
+        if self.broken {
+            return Err(self.failed("an earlier write failed"));
+        }
+        if self.episodes == 0 {
+            return Err(self.failed("there is no episode to write"));
+        }
+        // It may have been filled in the meantime.
+        check_replaceable(&self.path).map_err(|problem| self.failed(problem))?;
+        sync_folder(self.folder.path());
+        let old = match self.path.exists() {
+            false => None,
+            true => Some(self.set_aside().map_err(|error| self.failed(error))?),
+        };
+        if let Err(error) = fs::rename(self.folder.path(), &self.path) {
+            if let Some(old) = &old {
+                let _ = fs::rename(old.path().join("old"), &self.path);
+            }
+            return Err(self.failed(error));
+        }
+        sync_folder(folder_of(&self.path));
+        let Self {
+            path,
+            folder,
+            episodes,
+            steps,
+            bytes,
+            ..
+        } = self;
+        // It has another name now and must not be removed.
+        let _ = folder.keep();
+        Ok(Written {
+            path,
+            episodes,
+            steps,
+            bytes,
+        })
+    }
+
+    /// Moves the older folder out of the way, into a hidden one that removes itself.
+    fn set_aside(&self) -> std::io::Result<TempDir> {
+        let mut builder = tempfile::Builder::new();
+        let aside = builder.prefix(".apprentice-").tempdir_in(folder_of(&self.path))?;
+        fs::rename(&self.path, aside.path().join("old"))?;
+        Ok(aside)
+    }
+
+    fn failed(&self, problem: impl ToString) -> DataError {
+        DataError::Write {
+            path: self.path.clone(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// Writes and syncs one file.
+    fn write(&self, path: &Path, episode: &Episode) -> Result<(), String> {
+        let file = hdf5::File::create(path).map_err(|error| explain(&error))?;
+        let mut arrays = Vec::new();
+        let written = self
+            .fill(&file, episode, &mut arrays)
+            .and_then(|()| file.flush())
+            .map_err(|error| explain(&error));
+        if let Err(problem) = written {
+            // HDF5 2.2 crashes when it closes a file some of whose chunks it could not write.
+            std::mem::forget((arrays, file));
+            return Err(problem);
+        }
+        drop(arrays);
+        file.close().map_err(|error| explain(&error))?;
+        let stored = fs::File::open(path).and_then(|file| file.sync_all());
+        stored.map_err(|error| error.to_string())
+    }
+
+    /// Writes the arrays of one file. They stay open in `arrays` until everything is stored.
+    fn fill(&self, file: &hdf5::File, episode: &Episode, arrays: &mut Vec<hdf5::Dataset>) -> hdf5::Result<()> {
+        describe(file, &self.description, "SPiRL roll-outs")?;
+        let count = file.new_dataset::<i64>().shape(()).create(COUNT)?;
+        count.write_scalar(&1_i64)?;
+        let trajectory = file.create_group("traj0")?;
+        let group = &trajectory;
+        arrays.push(numbers(
+            group,
+            "states",
+            self.observation_dim,
+            true,
+            &episode.observations,
+        )?);
+        arrays.push(numbers(group, "actions", self.action_dim, true, &episode.actions)?);
+        arrays.push(numbers(group, "rewards", 1, false, &episode.rewards)?);
+        arrays.push(numbers(group, "pad_mask", 1, false, &vec![1.0_f32; episode.len()])?);
+        arrays.push(numbers(group, "terminals", 1, false, &episode.terminals)?);
+        arrays.push(numbers(group, "timeouts", 1, false, &episode.timeouts)?);
+        if let Some(images) = &episode.images {
+            let [height, width] = images.size();
+            let shape = (episode.len(), height, width, 3);
+            let [rows, _, _, _] = picture_chunk([height, width]);
+            let pictures = group
+                .new_dataset::<u8>()
+                .deflate(GZIP_LEVEL)
+                .chunk((rows.min(episode.len()), height, width, 3))
+                .shape(shape)
+                .create("images")?;
+            pictures.write(ArrayView4::from_shape(shape, &images.bytes)?)?;
+            arrays.push(pictures);
+        }
+        if !episode.infos.is_empty() {
+            let infos = trajectory.create_group("infos")?;
+            for (name, column) in &episode.infos {
+                arrays.push(side_array(&infos, name, column)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes an array `[T, width]`, or `[T]` if it is not `wide` and has one column.
+fn numbers<T: H5Type>(
+    group: &Group,
+    name: &str,
+    width: usize,
+    wide: bool,
+    values: &[T],
+) -> hdf5::Result<hdf5::Dataset> {
+    let rows = values.len() / width;
+    let builder = group.new_dataset::<T>();
+    if wide || width > 1 {
+        let dataset = builder.shape((rows, width)).create(name)?;
+        dataset.write(ArrayView2::from_shape((rows, width), values)?)?;
+        Ok(dataset)
+    } else {
+        let dataset = builder.shape(rows).create(name)?;
+        dataset.write(ArrayView1::from(values))?;
+        Ok(dataset)
+    }
+}
+
+fn side_array(group: &Group, name: &str, column: &Column) -> hdf5::Result<hdf5::Dataset> {
+    match &column.values {
+        Values::F32(values) => numbers(group, name, column.width, false, values),
+        Values::F64(values) => numbers(group, name, column.width, false, values),
+        Values::I64(values) => numbers(group, name, column.width, false, values),
+        Values::U8(values) => numbers(group, name, column.width, false, values),
+    }
+}
+
+/// A folder may be replaced if nobody loses anything but older roll-outs.
+fn check_replaceable(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = path.metadata() else {
+        return Ok(());
+    };
+    if !metadata.is_dir() {
+        return Err("this is a file, and roll-outs go into a folder".to_owned());
+    }
+    for entry in fs::read_dir(path).map_err(|error| error.to_string())? {
+        let name = entry.map_err(|error| error.to_string())?.file_name();
+        let number = (name.to_str())
+            .and_then(|name| name.strip_prefix("rollout_")?.strip_suffix(".h5"))
+            .is_some_and(|number| number.parse::<u64>().is_ok());
+        if !number {
+            return Err(format!(
+                "this folder holds `{}`, so it is not replaced; name another folder",
+                name.to_string_lossy()
+            ));
+        }
+    }
+    Ok(())
+}

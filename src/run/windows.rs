@@ -1,0 +1,42 @@
+//! Windows of demonstrations as a model sees them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::RunError;
+use super::collect::recorded_overrides;
+use crate::data::{Dataset, Paint, WindowConfig, WindowSampler};
+use crate::experiment::Experiment;
+use crate::files::{self, FileKind};
+use crate::pixels::Painter;
+use crate::pretraining::Pretrain;
+use crate::scene::Scene;
+
+/// Windows of `sequences` with what `model` looks at: states, or pictures, which are those of the data or drawn from its
+/// states in the scene in which they were recorded.
+pub(super) fn windows(
+    model: &dyn Pretrain,
+    experiment: &Experiment,
+    dataset: &Arc<Dataset>,
+    sequences: Vec<Range<usize>>,
+) -> Result<WindowSampler, RunError> {
+    let sampler = WindowSampler::new(dataset.clone(), sequences, WindowConfig::new(model.window()))?;
+    match model.sees().pixels() {
+        None => Ok(sampler),
+        Some(dims) => Ok(sampler.with_pixels(dims.size, painter(experiment, dataset)?)?),
+    }
+}
+
+/// Draws what is not stored, in the scene in which it was recorded, with the eye of the experiment's scene.
+fn painter(experiment: &Experiment, dataset: &Dataset) -> Result<Option<Box<dyn Paint>>, RunError> {
+    if dataset.images().is_some() {
+        return Ok(None);
+    }
+    let described = Scene::load(&experiment.scene)?;
+    let mut recorded: Scene = match dataset.attributes().get("scene") {
+        Some(name) => files::load(FileKind::Scene, name, &recorded_overrides(dataset))?.value,
+        None => described.clone(),
+    };
+    recorded.observation.pixels = described.observation.pixels;
+    Ok(Some(Box::new(Painter::new(&recorded)?)))
+}
