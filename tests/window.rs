@@ -1,4 +1,4 @@
-//! The window as a person uses it: on a display of its own, with keys, drawn by the processor.
+//! The window as a person uses it: on a display of its own, with keys and mouse, drawn by the processor.
 //!
 //! Needs `Xvfb`, `xdotool` and a Vulkan driver; without them the test says so and passes. `APPRENTICE_BLESS=1` rewrites the
 //! reference pictures.
@@ -169,7 +169,7 @@ fn expect_like(picture: &Picture, name: &str) {
 }
 
 #[test]
-fn practice_in_a_window_follows_keys() {
+fn practice_in_a_window_follows_keys_and_mouse() {
     let Some(display) = Display::start() else { return };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let arguments = "watch kitchen/sac environments=2 training.steps=100_000 training.warmup=8 learner.batch=16 \
@@ -229,11 +229,29 @@ fn practice_in_a_window_follows_keys() {
 
     display.press("4");
     display.press("v");
-    thread::sleep(Duration::from_secs(5));
+    // It is written beside its place, from its first frame on. A second press in the same frame would be none.
+    let begun = || std::fs::read_dir(folder.path().join("pictures")).unwrap().flatten();
+    let is_picture = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".png");
+    wait_for("the first frame of a video", || {
+        begun().find(|entry| !is_picture(&entry.file_name())).map(drop)
+    });
+    thread::sleep(Duration::from_secs(2));
     display.press("v");
     let video = folder.path().join("pictures/apprentice_0001.mp4");
     wait_for("a video", || video.is_file().then_some(()));
     assert!(std::fs::metadata(&video).unwrap().len() > 10_000);
+
+    // The right button turns the picture.
+    display.press("space");
+    let before = picture();
+    display.xdotool("mousemove 700 350 mousedown 3");
+    for step in 1..=8 {
+        display.xdotool(&format!("mousemove {} 350", 700 + 25 * step));
+        thread::sleep(Duration::from_millis(300));
+    }
+    display.xdotool("mouseup 3");
+    thread::sleep(Duration::from_secs(5));
+    assert!(picture().shrunk(4).difference(&before.shrunk(4)) > 4.0);
 
     // As Ctrl-C does; what was practised is kept.
     let id = program.0.id().to_string();

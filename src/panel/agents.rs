@@ -78,6 +78,10 @@ pub fn show(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState, asks: &mut Vec<A
         return;
     }
     let several = several_seeds(show);
+    let wide = Columns {
+        seed: several,
+        skill: has_skills(environments),
+    };
     filter(ui, show, view, several);
     let listed = show.watched.listed(view);
     ui.horizontal(|ui| {
@@ -86,7 +90,7 @@ pub fn show(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState, asks: &mut Vec<A
         figure(ui, &listed.len().to_string(), &of_all, explained);
         steps_and_alone(ui, view, asks);
     });
-    headings(ui, view, several);
+    headings(ui, view, wide);
     let scrolled_to = scroll_target(ui, show, view, &listed);
     let best = view.highlight_best.then(|| show.watched.best()).flatten();
     let area = ScrollArea::vertical().auto_shrink([false, false]);
@@ -103,7 +107,7 @@ pub fn show(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState, asks: &mut Vec<A
             };
             let selected = view.selected == Some(environment.environment);
             let marked = best == Some(environment.environment);
-            if row(ui, environment, several, selected, marked).clicked() {
+            if row(ui, environment, wide, selected, marked).clicked() {
                 select(environment.environment, view, asks);
             }
         }
@@ -209,7 +213,7 @@ fn filter(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState, several: bool) {
         ui.add(least)
             .on_hover_text("List and show only environments with at least this return.");
         let explained = "Leave out evaluation episodes, which come and go.";
-        ui.checkbox(&mut filter.no_evaluations, "no evaluations")
+        ui.checkbox(&mut filter.no_evaluations, "hide evaluations")
             .on_hover_text(explained);
     });
 }
@@ -234,14 +238,28 @@ fn steps_and_alone(ui: &mut Ui, view: &mut ViewState, asks: &mut Vec<Ask>) {
     }
 }
 
-fn columns(several: bool) -> impl Iterator<Item = &'static Column> + Clone {
-    let seed: &[Column] = if several { &[SEED] } else { &[] };
-    COLUMNS.iter().take(1).chain(seed).chain(COLUMNS.iter().skip(1))
+/// Which of the columns are shown that are not always there.
+#[derive(Clone, Copy)]
+struct Columns {
+    seed: bool,
+    skill: bool,
+}
+
+/// Whether any agent carries out skills that last longer than a single action.
+fn has_skills(environments: &[EnvironmentView]) -> bool {
+    let lengths = environments.iter().filter_map(|environment| environment.skill);
+    lengths.map(|(_, length)| length).any(|length| length > 1)
+}
+
+fn columns(wide: Columns) -> impl Iterator<Item = &'static Column> + Clone {
+    let seed: &[Column] = if wide.seed { &[SEED] } else { &[] };
+    let all = COLUMNS.iter().take(1).chain(seed).chain(COLUMNS.iter().skip(1));
+    all.filter(move |column| wide.skill || column.name != "skill")
 }
 
 /// The right ends of the columns in `rect`, and the columns.
-fn placed(rect: Rect, several: bool) -> impl Iterator<Item = (Rect, &'static Column)> {
-    let all = columns(several);
+fn placed(rect: Rect, wide: Columns) -> impl Iterator<Item = (Rect, &'static Column)> {
+    let all = columns(wide);
     let scale = rect.width() / all.clone().map(|column| column.share).sum::<f32>();
     all.scan(rect.left(), move |left, column| {
         let right = *left + scale * column.share;
@@ -251,10 +269,10 @@ fn placed(rect: Rect, several: bool) -> impl Iterator<Item = (Rect, &'static Col
     })
 }
 
-fn headings(ui: &mut Ui, view: &mut ViewState, several: bool) {
+fn headings(ui: &mut Ui, view: &mut ViewState, wide: Columns) {
     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
     let font = TextStyle::Small.resolve(ui.style());
-    for (cell, column) in placed(rect, several) {
+    for (cell, column) in placed(rect, wide) {
         let active = column.sort == Some(view.sort);
         let arrow = match (active, view.descending) {
             (false, _) => "",
@@ -301,7 +319,7 @@ fn scroll_target(ui: &Ui, show: &Show<'_>, view: &ViewState, listed: &[usize]) -
     listed.iter().position(|listed| *listed == index)
 }
 
-fn row(ui: &mut Ui, environment: &EnvironmentView, several: bool, selected: bool, best: bool) -> Response {
+fn row(ui: &mut Ui, environment: &EnvironmentView, wide: Columns, selected: bool, best: bool) -> Response {
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
     response.widget_info(|| {
         WidgetInfo::selected(
@@ -325,7 +343,7 @@ fn row(ui: &mut Ui, environment: &EnvironmentView, several: bool, selected: bool
         painter.rect_filled(rect, 3.0, fill);
     }
     let font: FontId = TextStyle::Monospace.resolve(ui.style());
-    for (cell, column) in placed(rect, several) {
+    for (cell, column) in placed(rect, wide) {
         let (text, colour) = content(environment, column.name);
         let at = cell.right_center() - vec2(GAP, 0.0);
         painter.text(at, Align2::RIGHT_CENTER, text, font.clone(), colour);

@@ -212,6 +212,18 @@ fn plot(ui: &mut Ui, tag: &str, seeds: &BTreeMap<u64, Vec<[f64; 2]>>) {
         )),
         HoverPosition::Elsewhere { .. } => None,
     });
+    // A curve that does not move yet has a scale all the same.
+    let all = seeds.values().flatten().map(|[_, y]| *y).filter(|y| y.is_finite());
+    let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| {
+        (low.min(y), high.max(y))
+    });
+    let flat = low <= high && high - low <= 1e-6 * high.abs();
+    let room = if flat { 0.5 * high.abs().max(1.0) } else { 0.0 };
+    let plot = if flat {
+        plot.include_y(low - room).include_y(high + room)
+    } else {
+        plot
+    };
     plot.show(ui, |plot| {
         for (seed, points) in seeds {
             let colour = if seeds.len() > 1 {

@@ -8,10 +8,13 @@ use std::time::Instant;
 
 use bevy::camera::primitives::MeshAabb;
 use bevy::ecs::entity::EntityHashMap;
+use bevy::image::ImageSampler;
 use bevy::math::bounding::{Aabb3d, RayCast3d};
 use bevy::prelude::*;
+use bevy::render::renderer::RenderAdapterInfo;
 
 use super::model::{ModelLook, Part, PartKind, look_of};
+use super::offscreen::is_software;
 use super::{CameraMode, ViewState, ViewSystems, Watched};
 use crate::watch::{EnvironmentView, Pace, Pose, Snapshot, moving_bodies};
 
@@ -173,9 +176,18 @@ pub fn load_look(
     mut materials: ResMut<Assets<StandardMaterial>>,
     mut images: ResMut<Assets<Image>>,
     watched: Res<Watched>,
+    adapter: Option<Res<RenderAdapterInfo>>,
 ) {
     let scene = &watched.subject.scene;
     let look = look_of(scene.model(), scene.fresh(), &mut meshes, &mut materials, &mut images);
+    if adapter.is_some_and(|adapter| is_software(&adapter)) {
+        // From some views the shaders that Mesa makes for this kind of filtering never end (seen with version 22.3).
+        for (_, image) in images.iter_mut() {
+            if let ImageSampler::Descriptor(sampler) = &mut image.sampler {
+                sampler.anisotropy_clamp = 1;
+            }
+        }
+    }
     let (low, high) = look.bounds_without_planes;
     let (centre, size) = (0.5 * (low + high), (high - low).length());
     let close_up = match scene.scene().cameras.first() {
@@ -381,7 +393,7 @@ fn choose_detail(
     let few = shown.count() <= DETAILED;
     let followed = view.selected.filter(|_| view.camera == CameraMode::Follow);
     for (mut instance, _) in &mut instances {
-        let detailed = few || followed == Some(instance.environment);
+        let detailed = view.fine && (few || followed == Some(instance.environment));
         if instance.detailed == detailed {
             continue;
         }

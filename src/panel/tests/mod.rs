@@ -131,7 +131,7 @@ fn headings_sort_and_turn_the_order() {
 fn the_filter_leaves_out_what_was_not_asked_for() {
     let mut harness = window(fixture());
     assert_eq!(rows(&harness).len(), 12);
-    harness.get_by_label("no evaluations").click();
+    harness.get_by_label("hide evaluations").click();
     harness.run();
     assert_eq!(rows(&harness).len(), 10);
     harness.state_mut().view.filter.seed = Some(1);
