@@ -103,7 +103,7 @@ impl MazeDemos {
     }
 }
 
-/// Finds its way through mazes. See the [module](self).
+/// Finds its way through mazes..
 #[derive(Debug)]
 pub struct MazeDemonstrator {
     config: MazeDemos,

@@ -28,7 +28,7 @@ use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
 use crate::skills::latent::LatentMap;
-use crate::watch::demonstrations::{DemonstrationsPlugin, spawn_demonstrations};
+use crate::watch::demonstrations::{DemonstrationsPlugin, POSITIONS, spawn_demonstrations};
 use crate::watch::{self, Notice, Pace, Subject, WatchPlugin, WatcherLink, WorldLink};
 
 /// Snapshots that go around between world and window: two to interpolate between, and one on its way.
@@ -217,6 +217,9 @@ pub struct Replay {
     scene: CompiledScene,
 }
 
+/// The side array of mazes with the number that draws each of them.
+const LAYOUT: &str = "layout";
+
 impl Replay {
     /// Reads the file `path`, whose rows must have the sizes of the scene `scene`: a name in `scenes/` or a path, with
     /// `overrides` laid over it. Without a name it is the scene that the file names, or `kitchen`.
@@ -224,7 +227,17 @@ impl Replay {
     /// # Errors
     /// The file or the scene cannot be read, or they do not fit each other.
     pub fn load(path: &Path, scene: Option<&str>, overrides: &[String]) -> Result<Self, RunError> {
-        let dataset = Dataset::read(path)?;
+        let options = ReadOptions {
+            infos: [POSITIONS, LAYOUT].map(str::to_owned).to_vec(),
+            ..ReadOptions::default()
+        };
+        let dataset = Dataset::read_with(path, &options)?;
+        if dataset.infos().contains_key(LAYOUT) {
+            bevy::log::warn!(
+                "{}: every demonstration was made in a maze of its own; all are played in the maze of the scene",
+                path.display()
+            );
+        }
         let named = dataset.attributes().get("scene").map(String::as_str);
         let name = scene.or(named).unwrap_or("kitchen");
         let scene = CompiledScene::load(name, overrides)?;

@@ -19,13 +19,16 @@ use std::sync::Arc;
 use bevy::prelude::*;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint};
 
-use crate::data::Dataset;
+use crate::data::{Column, Dataset, Values};
 use crate::scene::{CompiledScene, Source};
 use crate::sim::{
     Action, Episode, InstanceOf, Measurement, NextObservation, Observation, Outcome, Physics, SimError, TaskProgress,
     spawn_environment, step,
 };
 use crate::tick::{Tick, TickSystems, Workers};
+
+/// The side array with the positions of all joints.
+pub const POSITIONS: &str = "qpos";
 
 /// Plays demonstrations in the environments of [`spawn_demonstrations`], one row in a [`Tick`]. Takes the place of
 /// [`SimPlugin`](crate::sim::SimPlugin).
@@ -159,7 +162,7 @@ pub fn show_rows(
             for (to, from) in measurement.iter_mut().zip(observed) {
                 *to = f64::from(*from);
             }
-            place(scene, observed, &mut physics);
+            place(scene, observed, recorded_positions(dataset, row), &mut physics);
 
             let earned = episode.return_;
             *outcome = Outcome::default();
@@ -189,17 +192,33 @@ fn fill(to: &mut [f32], from: &[f32]) {
     }
 }
 
-/// Puts the physics at rest where `observation` (`[observation_len]`) saw it. Only positions of bodies and tendons are
-/// worked out: there are no forces in a recording.
-fn place(scene: &CompiledScene, observation: &[f32], physics: &mut Physics) {
+/// The positions of all joints before a row, `[nq]`, where the recording has them.
+fn recorded_positions(dataset: &Dataset, row: usize) -> Option<&[f64]> {
+    let Column {
+        width,
+        values: Values::F64(values),
+    } = dataset.infos().get(POSITIONS)?
+    else {
+        return None;
+    };
+    values.get(row * width..(row + 1) * width)
+}
+
+/// Puts the physics at rest at the `recorded` positions (`[nq]`), or else where `observation` (`[observation_len]`) saw it.
+/// Only positions of bodies and tendons are worked out: there are no forces in a recording.
+fn place(scene: &CompiledScene, observation: &[f32], recorded: Option<&[f64]>, physics: &mut Physics) {
     physics.qvel_mut().fill(0.0);
     let positions = physics.qpos_mut();
-    positions.copy_from_slice(scene.start());
-    for (channel, &value) in scene.channels().iter().zip(observation) {
-        if let Source::Position(index) = channel.source
-            && let Some(position) = positions.get_mut(index)
-        {
-            *position = f64::from(value);
+    if let Some(recorded) = recorded.filter(|recorded| recorded.len() == positions.len()) {
+        positions.copy_from_slice(recorded);
+    } else {
+        positions.copy_from_slice(scene.start());
+        for (channel, &value) in scene.channels().iter().zip(observation) {
+            if let Source::Position(index) = channel.source
+                && let Some(position) = positions.get_mut(index)
+            {
+                *position = f64::from(value);
+            }
         }
     }
     normalise_rotations(scene.model(), positions);
@@ -356,7 +375,7 @@ mod tests {
         let first = kettle.unwrap();
         for scale in [0.5, 0.0] {
             observation[first..first + 4].copy_from_slice(&[scale, 0.0, 0.0, scale]);
-            place(&scene, &observation, &mut environment.physics);
+            place(&scene, &observation, None, &mut environment.physics);
             let Source::Position(address) = scene.channels()[first].source else {
                 panic!("a position");
             };
