@@ -9,14 +9,15 @@ use mujoco_rs::wrappers::mj_data::MjData;
 use super::{BenchConfig, BenchError, Measured};
 use crate::app::{self, StopRequest};
 use crate::scene::{CompiledControl, CompiledScene, Source};
-use crate::sim::{Action, Physics, SimPlugin, spawn_environment, step};
+use crate::sim::{Action, Measurement, Physics, SimPlugin, spawn_environment, step};
 use crate::tick::Tick;
 
 /// Control steps of one side before it is the other's turn.
 const TURN: usize = 5;
 
-/// Control steps per second of `environments` kitchens in the schedule, their ratio to a loop that only sets the servo
-/// targets and calls `mj_step`, and the resident memory of one more environment.
+/// Control steps per second of `environments` copies of the scene `name` in the schedule, their ratio to a loop that only
+/// sets the controls and calls `mj_step`, and the resident memory of one more environment. Pictures that agents see are
+/// drawn on the scheduled side.
 ///
 /// Both sides take the same actions, in turn, a few steps at a time, so that other load on the machine meets both
 /// alike, and both start anew when an episode is over; in the end their states must be equal to the last bit. The bare
@@ -24,9 +25,10 @@ const TURN: usize = 5;
 ///
 /// # Errors
 /// A scene that does not load, no memory, or states that differ.
-pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measured>, BenchError> {
+pub fn simulation(config: &BenchConfig, name: &str, environments: usize) -> Result<Vec<Measured>, BenchError> {
     // Noise far below the resolution of the numbers: its cost is in, and both sides still see the same.
-    let scene = CompiledScene::load("kitchen", &["observation.noise_scale=1e-300".into()])?;
+    let scene = CompiledScene::load(name, &["observation.noise_scale=1e-300".into()])?;
+    let copies = if name == "kitchen" { "kitchens".to_owned() } else { format!("of {name}") };
     let mut bare = bare_environments(&scene, environments)?;
 
     let mut app = app::headless(config.threads, StopRequest::default());
@@ -74,7 +76,7 @@ pub fn simulation(config: &BenchConfig, environments: usize) -> Result<Vec<Measu
     if !same {
         return Err(BenchError::Wrong("environments and bare physics differ".into()));
     }
-    let name = |what: &str| format!("{what}, {environments} kitchens");
+    let name = |what: &str| format!("{what}, {environments} {copies}");
     let rate = |time: Duration| (ticks * environments) as f64 / time.as_secs_f64();
     let ratio = bare_time.as_secs_f64() / scheduled_time.as_secs_f64();
     let mut results = vec![
@@ -145,12 +147,9 @@ fn bare_turn(scene: &CompiledScene, bare: &mut [Physics], turn: &[Step], threads
 }
 
 fn bare_step(scene: &CompiledScene, physics: &mut Physics, action: &[f32]) {
-    if let CompiledControl::Motors { motors, .. } = scene.control() {
-        for (motor, number) in motors.iter().zip(action) {
-            if let Some(control) = physics.ctrl_mut().get_mut(motor.control) {
-                *control = motor.scale * f64::from(*number);
-            }
-        }
+    if let CompiledControl::Motors { .. } = scene.control() {
+        // They do not look at what was observed, and these actions are finite.
+        let _ = step::apply_action(scene, &Measurement(Vec::new()), action, physics);
     }
     for (servo, number) in scene.servos().iter().zip(action) {
         let Some(Source::Position(joint)) = scene.channels().get(servo.channel).map(|channel| channel.source) else {

@@ -17,7 +17,10 @@ pub(super) struct Arguments {
     /// What to measure [default: everything].
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Numbers of kitchens to simulate.
+    /// Scene to simulate; the other parts are about the kitchen.
+    #[arg(long, value_name = "SCENE", default_value = "kitchen")]
+    scene: String,
+    /// Numbers of environments to simulate.
     #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "8")]
     environments: Vec<usize>,
     /// Seconds for each rate.
@@ -93,7 +96,7 @@ pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Fai
     }
     if wanted(Part::Simulation) {
         for &environments in &arguments.environments {
-            add(bench::simulation(&config, environments)?)?;
+            add(bench::simulation(&config, &arguments.scene, environments)?)?;
         }
     }
     if wanted(Part::Learning) {
