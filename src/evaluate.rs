@@ -374,7 +374,7 @@ impl EvaluationSummary {
 
     /// Mean number of elements of the scene that were at their goal at some time, task or not.
     pub fn reached_mean(&self) -> f64 {
-        self.reached.iter().map(|(_, share)| share).sum()
+        self.reached.iter().fold(0.0, |sum, (_, share)| sum + share)
     }
 }
 

@@ -28,7 +28,11 @@ const TURN: usize = 5;
 pub fn simulation(config: &BenchConfig, name: &str, environments: usize) -> Result<Vec<Measured>, BenchError> {
     // Noise far below the resolution of the numbers: its cost is in, and both sides still see the same.
     let scene = CompiledScene::load(name, &["observation.noise_scale=1e-300".into()])?;
-    let copies = if name == "kitchen" { "kitchens".to_owned() } else { format!("of {name}") };
+    let copies = if name == "kitchen" {
+        "kitchens".to_owned()
+    } else {
+        format!("of {name}")
+    };
     let mut bare = bare_environments(&scene, environments)?;
 
     let mut app = app::headless(config.threads, StopRequest::default());

@@ -57,6 +57,13 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         Layout::Rollouts if out.extension() == Some(OsStr::new("hdf5")) => out.with_extension(""),
         _ => out,
     });
+    if config.layout == Layout::Flat && out.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+        return Err(format!(
+            "{}: expected the name of a file, found that of a folder; roll-outs go into one (--layout rollouts)",
+            out.display()
+        )
+        .into());
+    }
     if out.exists() && !arguments.force {
         return Err(format!("{}: is there already; --force replaces it", out.display()).into());
     }

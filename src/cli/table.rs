@@ -121,14 +121,23 @@ fn faults(summary: &EvaluationSummary) -> String {
 
 /// Roll-outs of a prior: elements of the scene, whatever the task.
 pub(super) fn rollout(result: &Evaluated) -> String {
-    let mut out = String::from("prior roll-outs (no learning): elements of the scene at their goal at some time\n");
+    let mut out = String::from("prior roll-outs (no learning)");
+    if !result.sampled.reached.is_empty() {
+        out += ": elements of the scene at their goal at some time";
+    }
+    out.push('\n');
     for (label, summary) in rounds(result) {
-        let (mean, of) = (summary.reached_mean(), summary.reached.len());
-        let _ = writeln!(
-            out,
-            "  {label} skills: {mean:.2} of {of} per episode ({} episodes)",
-            summary.counted()
-        );
+        let _ = write!(out, "  {label} skills: ");
+        if summary.task_elements == 0 {
+            let _ = write!(out, "return {:.2}, ", summary.return_);
+        }
+        for (name, mean) in &summary.figures {
+            let _ = write!(out, "{name} {mean:.2}, ");
+        }
+        if !summary.reached.is_empty() {
+            let _ = write!(out, "{:.2} of {}, ", summary.reached_mean(), summary.reached.len());
+        }
+        let _ = writeln!(out, "per episode ({} episodes)", summary.counted());
         if summary.faults > 0 {
             let _ = writeln!(out, "    {}", faults(summary));
         }

@@ -63,8 +63,8 @@ pub enum DemoError {
     },
     /// Nobody demonstrates in the scene.
     #[error(
-        "the scene has no demonstrator, so nobody can show how it is used (`demonstrator: Kitchen` in its file says who); \
-         scenes with one: {scenes}"
+        "the scene has no demonstrator, so nobody can show how it is used; take a scene that has one ({scenes}), or add the \
+         field `demonstrator` (Kitchen, Maze, Blocks) to this one"
     )]
     NoDemonstrator {
         /// The scenes that have one.

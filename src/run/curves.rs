@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{RunError, RunFolder};
+use super::{RunError, RunFolder, load_scene};
+use crate::evaluate::Measures;
 use crate::metrics::{read_scalars, series};
 use crate::plot::{CurvePlot, Method, curves_svg};
 use crate::rng::{Purpose, stream};
+
+const COMPLETED: &str = "practice/completed";
 
 /// The curves of `tag` for labelled run folders as an SVG picture: mean over seeds with a bootstrap interval. Without a
 /// tag it is what says most of the episodes of the first run: completed elements, or else the first figure of the reward,
@@ -13,7 +16,7 @@ use crate::rng::{Purpose, stream};
 pub fn learning_curves(runs: &[(String, PathBuf)], tag: Option<&str>) -> Result<String, RunError> {
     let chosen = match (tag, runs.first()) {
         (Some(tag), _) => tag.to_owned(),
-        (None, Some((_, root))) => headline(&RunFolder::open(root)?)?,
+        (None, Some((_, root))) => headline(&RunFolder::open(root)?),
         (None, None) => COMPLETED.to_owned(),
     };
     let tag = chosen.as_str();
@@ -33,22 +36,13 @@ pub fn learning_curves(runs: &[(String, PathBuf)], tag: Option<&str>) -> Result<
     Ok(curves_svg(&plot, &methods, &mut stream(0, Purpose::Bootstrap, 0, 0))?)
 }
 
-const COMPLETED: &str = "practice/completed";
-
 /// The tag that says most of a run's episodes.
-fn headline(run: &RunFolder) -> Result<String, RunError> {
-    let Some(folder) = run.learners()?.into_iter().next() else {
-        return Ok(COMPLETED.to_owned());
-    };
-    let rows = read_scalars(&folder)?;
-    let found = series(&rows);
-    let figure = || found.keys().find(|tag| tag.starts_with("practice/figures/"));
-    let success = || found.keys().find(|tag| **tag == "practice/success");
-    Ok(match found.contains_key(COMPLETED) {
-        true => COMPLETED.to_owned(),
-        false => figure()
-            .or_else(success)
-            .map_or(COMPLETED.to_owned(), |tag| (*tag).to_owned()),
+fn headline(run: &RunFolder) -> String {
+    let scene = run.experiment(&[]);
+    let scene = scene.and_then(|experiment| load_scene(&experiment));
+    // A run whose scene is not at hand is most likely one of the kitchen.
+    scene.map_or(COMPLETED.to_owned(), |scene| {
+        format!("practice/{}", Measures::of(&scene).headline_name())
     })
 }
 

@@ -7,7 +7,7 @@ use bevy::ecs::component::Component;
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 
-use super::{Control, JudgedOn, MotorKind, ObservationTerm, Reward, Scene, SceneError, Shown, model};
+use super::{Built, Control, JudgedOn, MazeSpec, MotorKind, ObservationTerm, Reward, Scene, SceneError, Shown, model};
 use crate::files::{self, FileKind};
 use crate::pixels::CompiledEye;
 use crate::sim::stack::Stack;
@@ -455,11 +455,15 @@ fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, 
         if values.is_empty() {
             return Err(invalid(format!("{field}.joints"), "must name at least one joint"));
         }
-        if element.goal.len() != values.len() {
-            let reason = format!("has {} numbers, the joints have {}", element.goal.len(), values.len());
+        let goal = match (&scene.physics.built, element.goal.is_empty()) {
+            (Some(Built::Maze(maze)), true) => target_of(maze, &format!("{field}.goal"))?,
+            _ => element.goal.clone(),
+        };
+        if goal.len() != values.len() {
+            let reason = format!("has {} numbers, the joints have {}", goal.len(), values.len());
             return Err(invalid(format!("{field}.goal"), reason));
         }
-        finite(&element.goal, || format!("{field}.goal"))?;
+        finite(&goal, || format!("{field}.goal"))?;
         if !(element.threshold.is_finite() && element.threshold > 0.0) {
             return Err(invalid(format!("{field}.threshold"), "must be a positive number"));
         }
@@ -467,11 +471,23 @@ fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, 
             name: element.name.clone(),
             values,
             channels: Vec::new(),
-            goal: element.goal.clone(),
+            goal,
             threshold: element.threshold,
         });
     }
     Ok(compiled)
+}
+
+/// The target of a maze, joint coordinates.
+fn target_of(maze: &MazeSpec, field: &str) -> Result<Vec<f64>, SceneError> {
+    let located = |(place, reason): (String, String)| invalid(format!("physics.built.{place}"), reason);
+    let target = maze.grid().map_err(located)?.target();
+    target.map(|target| target.to_vec()).ok_or_else(|| {
+        invalid(
+            field,
+            "expected two numbers, or a target 'T' in the layout; found neither",
+        )
+    })
 }
 
 fn element_index(elements: &[CompiledElement], name: &str, field: &str) -> Result<usize, SceneError> {

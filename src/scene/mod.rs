@@ -283,7 +283,9 @@ pub struct Element {
     pub name: String,
     /// Its joints.
     pub joints: Vec<String>,
-    /// Goal position, all numbers of the joints one after another.
+    /// Goal position, all numbers of the joints one after another. In a maze it may be left out: then it is the target of
+    /// the layout.
+    #[serde(default)]
     pub goal: Vec<f64>,
     /// Done when the Euclidean distance to the goal is below this.
     pub threshold: f64,
