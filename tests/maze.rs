@@ -46,10 +46,29 @@ fn hall(side: usize) -> Layout {
 
 /// An environment of the downstream scene in another layout, at a point in joint coordinates.
 fn placed(change: impl FnOnce(&mut MazeSpec), at: [f64; 2]) -> (CompiledScene, Environment) {
-    let scene = compiled("maze", |scene| change(maze(scene)));
+    let scene = compiled("maze", |scene| {
+        change(maze(scene));
+        scene.elements[0].goal = vec![0.0, 0.0];
+    });
     let mut environment = Environment::new(&scene, 0, 0).unwrap();
     environment.begin(&scene, 0, &at);
     (scene, environment)
+}
+
+#[test]
+fn the_goal_is_the_target_of_the_layout() {
+    let goal_in = |layout: Layout| {
+        let mut scene = Scene::load("maze").unwrap();
+        maze(&mut scene).layout = layout;
+        CompiledScene::new(scene).map(|scene| scene.elements()[0].goal.clone())
+    };
+    assert_eq!(compiled("maze", |_| ()).elements()[0].goal, [18.0, 8.0]);
+    assert_eq!(goal_in(rows(&["####", "#S.#", "#.T#", "####"])).unwrap(), [2.0, 2.0]);
+    let error = goal_in(hall(5)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("elements.0.goal: expected two numbers, or a target 'T'"),
+        "{error}"
+    );
 }
 
 /// Velocity after a step of MuJoCo's Euler integrator, with implicit damping.

@@ -127,17 +127,20 @@ pub(super) fn rollout(result: &Evaluated) -> String {
     }
     out.push('\n');
     for (label, summary) in rounds(result) {
-        let _ = write!(out, "  {label} skills: ");
+        let mut parts = Vec::new();
         if summary.task_elements == 0 {
-            let _ = write!(out, "return {:.2}, ", summary.return_);
+            parts.push(format!("return {:.2}", summary.return_));
         }
-        for (name, mean) in &summary.figures {
-            let _ = write!(out, "{name} {mean:.2}, ");
-        }
+        parts.extend(summary.figures.iter().map(|(name, mean)| format!("{name} {mean:.2}")));
         if !summary.reached.is_empty() {
-            let _ = write!(out, "{:.2} of {}, ", summary.reached_mean(), summary.reached.len());
+            parts.push(format!("{:.2} of {}", summary.reached_mean(), summary.reached.len()));
         }
-        let _ = writeln!(out, "per episode ({} episodes)", summary.counted());
+        let _ = writeln!(
+            out,
+            "  {label} skills: {} per episode ({} episodes)",
+            parts.join(", "),
+            summary.counted()
+        );
         if summary.faults > 0 {
             let _ = writeln!(out, "    {}", faults(summary));
         }
