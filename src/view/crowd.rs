@@ -393,7 +393,7 @@ fn choose_detail(
     let few = shown.count() <= DETAILED;
     let followed = view.selected.filter(|_| view.camera == CameraMode::Follow);
     for (mut instance, _) in &mut instances {
-        let detailed = view.fine && (few || followed == Some(instance.environment));
+        let detailed = few || followed == Some(instance.environment);
         if instance.detailed == detailed {
             continue;
         }

@@ -179,12 +179,11 @@ impl Offscreen {
         let camera = spawn_camera(&mut app, target.clone(), shot, viewpoint);
         let software = is_software(resource(app.world())?);
         if software {
-            // Smooth edges, of things and of shadows, make a picture five times as slow there; shadows and fine meshes take
-            // a third of what is left.
+            // Smooth edges, of things and of shadows, make a picture five times as slow there; shadows take a tenth of what
+            // is left.
             let plain = (Msaa::Off, ShadowFilteringMethod::Hardware2x2);
             app.world_mut().entity_mut(camera).insert(plain);
-            let mut view = app.world_mut().resource_mut::<super::ViewState>();
-            (view.shadows, view.fine) = (false, false);
+            app.world_mut().resource_mut::<super::ViewState>().shadows = false;
         }
         let stride = RenderDevice::align_copy_bytes_per_row(width as usize * 4);
         let buffer = device.create_buffer(&BufferDescriptor {
@@ -230,7 +229,7 @@ impl Offscreen {
         self.size
     }
 
-    /// Whether the processor draws, without shadows and with simplified meshes.
+    /// Whether the processor draws, without shadows and smooth edges.
     pub fn software(&self) -> bool {
         self.software
     }

@@ -96,8 +96,6 @@ pub struct ViewState {
     pub tendons: bool,
     /// Cast shadows.
     pub shadows: bool,
-    /// Draw fine meshes as they are where few environments are to be seen; simplified ones otherwise.
-    pub fine: bool,
     /// Order of the list of agents.
     pub sort: Sort,
     /// Highest first, or last.
@@ -134,7 +132,6 @@ impl Default for ViewState {
             sites: false,
             tendons: false,
             shadows: true,
-            fine: true,
             sort: Sort::Slot,
             descending: false,
             filter: Filter::default(),
