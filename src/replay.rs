@@ -110,7 +110,11 @@ pub enum ReplayError {
         action: usize,
     },
     /// Pictures without a frame or a pixel.
-    #[error("pictures need at least one frame and one pixel, got {frames} frames with a side of {size}", frames = .0.frames, size = .0.size)]
+    #[error(
+        "pictures need at least one frame and one pixel, got {frames} frames with a side of {size}",
+        frames = .0.frames,
+        size = .0.size
+    )]
     NoPicture(PixelDims),
     /// The address space for the columns is not to be had.
     #[error("no memory for a replay buffer of {bytes} bytes")]

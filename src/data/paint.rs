@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::images::resize;
 use super::{Column, DataError, Dataset, ImageStore, Values};
+use crate::skills::brightness;
 
 /// Side arrays that [`Paint`] works from; whoever wants pictures drawn reads them too
 /// ([`ReadOptions::infos`](super::ReadOptions::infos)): joint positions, number of the layout, the point looked at.
@@ -225,11 +226,6 @@ fn left_out(dataset: &Dataset) -> String {
     }
 }
 
-/// A byte as networks see it, from -1 to 1 (`x / 255 * 2 - 1`).
-fn input(byte: u8) -> f32 {
-    f32::from(byte) / 255.0 * 2.0 - 1.0
-}
-
 /// Buffers for resizing.
 #[derive(Default)]
 struct Scratch {
@@ -254,7 +250,7 @@ fn convert(store: &ImageStore, bytes: &[u8], size: usize, scratch: &mut Scratch,
         };
         for (channel, out) in out.chunks_exact_mut(pixels).enumerate() {
             for (out, pixel) in out.iter_mut().zip(picture.chunks_exact(3)) {
-                *out = input(pixel[channel]);
+                *out = brightness(pixel[channel]);
             }
         }
     }
@@ -285,7 +281,7 @@ impl Hand {
                 DataError::Settings(format!("{origin}: the picture of row {row} cannot be drawn: {problem}"))
             })?;
             for (out, byte) in out.iter_mut().zip(picture.iter()) {
-                *out = input(*byte);
+                *out = brightness(*byte);
             }
         }
         Ok(())

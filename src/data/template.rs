@@ -14,8 +14,22 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// That of an episode with observations and actions of these `sizes`, which follows the `first` one.
+    ///
+    /// # Errors
+    /// [`DataError::Episode`] if the episode is malformed or is not like the first one.
+    pub fn after(first: Option<&Self>, episode: &Episode, sizes: (usize, usize)) -> Result<Self, DataError> {
+        episode.check(sizes.0, sizes.1)?;
+        episode.check_end()?;
+        let template = Self::of(episode)?;
+        if let Some(first) = first {
+            first.check(&template)?;
+        }
+        Ok(template)
+    }
+
     /// That of an episode whose side arrays can be written.
-    pub fn of(episode: &Episode) -> Result<Self, DataError> {
+    fn of(episode: &Episode) -> Result<Self, DataError> {
         let wrong = |problem: String| Err(DataError::Episode(problem));
         let mut infos = BTreeMap::new();
         for (name, column) in &episode.infos {
@@ -37,7 +51,7 @@ impl Template {
     }
 
     /// Checks that another episode's template is the same.
-    pub fn check(&self, other: &Self) -> Result<(), DataError> {
+    fn check(&self, other: &Self) -> Result<(), DataError> {
         let wrong = |problem: String| Err(DataError::Episode(problem));
         for (name, known) in &self.infos {
             match other.infos.get(name) {

@@ -165,12 +165,8 @@ impl EpisodeWriter {
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
     /// space), after which the file can only be given up.
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
-        episode.check(self.observation_dim, self.action_dim)?;
-        episode.check_end()?;
-        let template = Template::of(episode)?;
-        if let Some(first) = &self.template {
-            first.check(&template)?;
-        }
+        let sizes = (self.observation_dim, self.action_dim);
+        let template = Template::after(self.template.as_ref(), episode, sizes)?;
         let (start, number) = (self.steps, self.episodes);
         let Some(open) = &mut self.open else {
             return Err(self.failed("an earlier write failed, so the file cannot be continued"));

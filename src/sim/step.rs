@@ -169,7 +169,8 @@ pub fn apply_action<A: Copy + Into<f64>>(
             let controls = physics.0.ctrl_mut();
             for (motor, &number) in motors.iter().zip(action) {
                 let number = number.into().clamp(-1.0, 1.0);
-                let held = motor.kind == MotorKind::Gripper && !first && (0.3..0.7).contains(&number.abs());
+                let between = number.abs() > 0.3 && number.abs() < 0.7;
+                let held = motor.kind == MotorKind::Gripper && !first && between;
                 if !held {
                     controls[motor.control] = motor.scale * level(motor.kind, number);
                 }
