@@ -1,0 +1,103 @@
+//! Looking names up in a model, and what to say of those that are not there.
+
+use std::ops::Range;
+
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
+
+use super::SceneError;
+use crate::files;
+
+/// Looks names up in a model.
+pub(super) struct Resolver<'m> {
+    pub(super) model: &'m MjModel,
+}
+
+pub(super) struct Joint {
+    pub(super) positions: Range<usize>,
+    pub(super) velocities: Range<usize>,
+}
+
+impl Resolver<'_> {
+    pub(super) fn id(
+        &self,
+        object: MjtObjBase,
+        kind: &'static str,
+        name: &str,
+        field: &str,
+    ) -> Result<usize, SceneError> {
+        // A NUL byte cannot be part of a name in the model, and must not reach the C side.
+        let id = if name.contains('\0') {
+            None
+        } else {
+            self.model.name_to_id(object, name)
+        };
+        id.ok_or_else(|| {
+            let names = (0..).map_while(|id| match object {
+                MjtObjBase::mjOBJ_JOINT if id < self.model.njnt() as usize => Some(self.model.id_to_name(object, id)),
+                MjtObjBase::mjOBJ_ACTUATOR if id < self.model.nactuator() as usize => {
+                    Some(self.model.id_to_name(object, id))
+                }
+                MjtObjBase::mjOBJ_BODY if id < self.model.nbody() as usize => Some(self.model.id_to_name(object, id)),
+                _ => None,
+            });
+            unknown(field, kind, name, names.flatten())
+        })
+    }
+
+    pub(super) fn joint(&self, name: &str, field: &str) -> Result<Joint, SceneError> {
+        let id = self.id(MjtObjBase::mjOBJ_JOINT, "joint", name, field)?;
+        let (positions, velocities) = match self.model.jnt_type()[id] {
+            MjtJoint::mjJNT_FREE => (7, 6),
+            MjtJoint::mjJNT_BALL => (4, 3),
+            MjtJoint::mjJNT_SLIDE | MjtJoint::mjJNT_HINGE => (1, 1),
+        };
+        let position = self.model.jnt_qposadr()[id] as usize;
+        let velocity = self.model.jnt_dofadr()[id] as usize;
+        Ok(Joint {
+            positions: position..position + positions,
+            velocities: velocity..velocity + velocities,
+        })
+    }
+
+    /// Index into `ctrl` of an actuator with one control.
+    pub(super) fn control(&self, name: &str, field: &str) -> Result<usize, SceneError> {
+        let id = self.id(MjtObjBase::mjOBJ_ACTUATOR, "actuator", name, field)?;
+        match self.model.actuator_ctrlnum()[id] {
+            1 => Ok(self.model.actuator_ctrladr()[id] as usize),
+            several => Err(invalid(
+                field,
+                format!("actuator {name:?} has {several} controls, a servo needs 1"),
+            )),
+        }
+    }
+}
+
+pub(super) fn finite(values: &[f64], field: impl Fn() -> String) -> Result<(), SceneError> {
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(invalid(field(), "must be finite"))
+    }
+}
+
+pub(super) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> SceneError {
+    SceneError::Invalid {
+        field: field.into(),
+        reason: reason.into(),
+    }
+}
+
+pub(super) fn unknown<'n>(
+    field: &str,
+    kind: &'static str,
+    name: &str,
+    known: impl Iterator<Item = &'n str>,
+) -> SceneError {
+    let nearest = files::nearest(name, known).map(str::to_owned);
+    SceneError::UnknownName {
+        field: field.into(),
+        kind,
+        name: name.into(),
+        nearest,
+    }
+}
