@@ -258,7 +258,7 @@ impl Plugin for PracticePlugin {
             Tick,
             (
                 learn.in_set(TickSystems::Learn),
-                (store_transitions.pipe(stop_on_error), count_steps)
+                (store_transitions.pipe(stop_on_error), ask_priors, count_steps)
                     .chain()
                     .after(record_steps)
                     .in_set(TickSystems::Record),
@@ -313,6 +313,19 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, worke
         }
     };
     workers.spread(learners.iter_mut(), updates);
+}
+
+/// Priors that see pictures say what they think of the transitions that have just been stored. They are frozen, so it is
+/// enough to ask them once.
+pub fn ask_priors(learners: Query<(&Seed, &Sac, &Replays)>, mut buffers: Query<&mut ReplayBuffer>, faults: Res<Faults>) {
+    for (seed, sac, replays) in &learners {
+        let Ok(mut buffer) = buffers.get_mut(replays.0) else {
+            continue;
+        };
+        if let Err(error) = sac.ask_prior(buffer.bypass_change_detection()) {
+            faults.report(seed.failed()(LearnError::from(error)));
+        }
+    }
 }
 
 /// A whole update of a learner: a batch from its replay buffer, drawn with `batches`; random numbers, drawn with

@@ -7,7 +7,7 @@
 //! the action and the reward as `f32`, the number of control steps as `u16` and how it ended as `u8`. A kitchen buffer
 //! for skills (S = 60, A = 10) of a million transitions is 527 MB when full. Pictures are kept as bytes, `3 * frames`
 //! of them for each pixel, so with them a transition takes 12.3 kB more for two frames of 32 x 32, and a hundred thousand
-//! transitions are 1.24 GB. Address space for the whole capacity is reserved at the start, pages are touched only as the
+//! transitions are 1.24 GB. What a frozen prior says of both pictures can be kept beside them, `16 A` bytes. Address space for the whole capacity is reserved at the start, pages are touched only as the
 //! buffer fills, and nothing is allocated by [`push`](ReplayBuffer::push).
 
 #[cfg(test)]
@@ -20,6 +20,7 @@ use candle_core::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+use crate::nn::DiagGaussian;
 use crate::rng::Stream;
 use crate::skills::PixelDims;
 use crate::skills::sees::extend_with_brightness;
@@ -86,12 +87,23 @@ pub struct Batch {
     pub next_observation: Tensor,
     /// As `pixels`, for the next observation.
     pub next_pixels: Option<Tensor>,
+    /// What a frozen prior says of both observations, where that is kept.
+    pub prior: Option<PriorBatch>,
     /// Control steps per transition, `[B]`.
     pub steps: Tensor,
     /// 1 where the episode terminated, else 0, `[B]`.
     pub terminated: Tensor,
     /// 1 where the episode was cut off by its time limit, else 0, `[B]`.
     pub timed_out: Tensor,
+}
+
+/// What a frozen prior says of the observations of a [`Batch`], rows of `[B, A]`.
+#[derive(Debug, Clone)]
+pub struct PriorBatch {
+    /// In which the actions were chosen.
+    pub here: DiagGaussian,
+    /// After them.
+    pub next: DiagGaussian,
 }
 
 /// What can go wrong with a replay buffer.
@@ -160,6 +172,16 @@ pub struct ReplayBuffer {
     steps: Vec<u16>,
     end: Vec<u8>,
     pictures: Option<Pictures>,
+    asked: Option<Asked>,
+}
+
+/// The columns of a frozen prior's Gaussians.
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    /// `[mean | log standard deviation]` of observation, then of next observation, `4 A` values a row.
+    answers: Vec<f32>,
+    /// Rows for which the prior has not been asked yet.
+    waiting: Vec<usize>,
 }
 
 /// The columns of pictures.
@@ -198,6 +220,7 @@ impl ReplayBuffer {
             steps: reserved(capacity, bytes)?,
             end: reserved(capacity, bytes)?,
             pictures: None,
+            asked: None,
         })
     }
 
@@ -224,6 +247,52 @@ impl ReplayBuffer {
             }),
             ..Self::new(capacity, observation, action)?
         })
+    }
+
+    /// As it is, and keeps what a frozen prior says of both observations of every transition: `16 A` bytes more. That is
+    /// worth it where the prior sees pictures, for it is asked once instead of in every batch. Rows wait in
+    /// [`waiting`](Self::waiting) until the answers are [given](Self::answer); they must not be sampled before.
+    ///
+    /// # Errors
+    /// More memory than the address space has.
+    pub fn with_prior(mut self) -> Result<Self, ReplayError> {
+        if self.asked.is_none() {
+            let values = self.capacity.saturating_mul(4 * self.action_size);
+            let mut answers = reserved(values, values.saturating_mul(4))?;
+            answers.resize(self.len() * 4 * self.action_size, 0.0);
+            let waiting = (0..self.len()).collect();
+            self.asked = Some(Asked { answers, waiting });
+        }
+        Ok(self)
+    }
+
+    /// Rows for which the prior is still to be asked, in the order of storing; empty where its answers are not kept.
+    pub fn waiting(&self) -> &[usize] {
+        self.asked.as_ref().map_or(&[], |asked| &asked.waiting)
+    }
+
+    /// Keeps what the prior says of the first waiting rows: `here` and `next` hold one row `[B, A]` for each.
+    ///
+    /// # Errors
+    /// A failed tensor operation, or numbers for more rows than wait.
+    pub fn answer(&mut self, here: &DiagGaussian, next: &DiagGaussian) -> Result<(), ReplayError> {
+        let Some(asked) = &mut self.asked else { return Ok(()) };
+        let parts = [&here.mu, &here.log_sigma, &next.mu, &next.log_sigma];
+        let joined = Tensor::cat(&parts, 1)?;
+        let (rows, found) = joined.dims2()?;
+        let width = 4 * self.action_size;
+        if found != width || rows > asked.waiting.len() {
+            return Err(ReplayError::Size {
+                part: "a prior's answer",
+                found,
+                expected: width,
+            });
+        }
+        let values = joined.flatten_all()?.to_vec1::<f32>()?;
+        for (row, values) in asked.waiting.drain(..rows).zip(values.chunks_exact(width)) {
+            write_row(&mut asked.answers, row, values);
+        }
+        Ok(())
     }
 
     /// Sizes of the pictures that are kept with every transition.
@@ -312,6 +381,14 @@ impl ReplayBuffer {
             write_row(&mut pictures.pixels, row, pixels);
             write_row(&mut pictures.next_pixels, row, next);
         }
+        if let Some(asked) = &mut self.asked {
+            // A row that is written again keeps its place among those that wait.
+            if !asked.waiting.contains(&row) {
+                asked.waiting.push(row);
+            }
+            let end = (row + 1) * 4 * self.action_size;
+            asked.answers.resize(asked.answers.len().max(end), 0.0);
+        }
         self.cursor = (row + 1) % self.capacity;
         Ok(true)
     }
@@ -363,8 +440,11 @@ impl ReplayBuffer {
         let mut next_observation = Vec::with_capacity(n * s);
         let picture = self.pixels().map_or(0, PixelDims::picture);
         let [mut pixels, mut next_pixels] = [(); 2].map(|()| Vec::with_capacity(n * picture));
+        let mut answers = Vec::with_capacity(self.asked.as_ref().map_or(0, |_| 4 * n * a));
         let mut scalars: [Vec<f32>; 4] = std::array::from_fn(|_| Vec::with_capacity(n));
-        for transition in rows.iter().filter_map(|&row| self.get(row)) {
+        for (row, transition) in rows.iter().filter_map(|&row| Some((row, self.get(row)?))) {
+            let answer = self.asked.as_ref().map(|asked| read_row(&asked.answers, row, 4 * a));
+            answers.extend_from_slice(answer.flatten().unwrap_or_default());
             observation.extend_from_slice(transition.observation);
             action.extend_from_slice(transition.action);
             next_observation.extend_from_slice(transition.next_observation);
@@ -396,6 +476,7 @@ impl ReplayBuffer {
             reward: reward?,
             next_observation: Tensor::from_vec(next_observation, (n, s), &Device::Cpu)?,
             next_pixels: pictures(next_pixels)?,
+            prior: self.asked.is_some().then(|| prior_batch(answers, n, a)).transpose()?,
             steps: steps?,
             terminated: terminated?,
             timed_out: timed_out?,
@@ -451,6 +532,12 @@ impl ReplayBuffer {
                 }
             }
         }
+        if let Some(asked) = &self.asked {
+            // Rows that wait are asked about again after a resume: such a checkpoint must not exist.
+            if n > 0 && asked.waiting.is_empty() {
+                more.push((ANSWERS, Tensor::from_slice(&asked.answers, (n, 4 * a), &Device::Cpu)?));
+            }
+        }
         Ok(columns
             .into_iter()
             .chain(more)
@@ -493,6 +580,16 @@ impl ReplayBuffer {
                 pictures.pixels.extend(bytes("pixels")?);
                 pictures.next_pixels.extend(bytes("next_pixels")?);
             }
+            if from.contains_key(ANSWERS) {
+                let answers = floats(ANSWERS)?;
+                if answers.len() != buffer.len() * 4 * a || !answers.iter().all(|value| value.is_finite()) {
+                    return Err(ReplayError::Stored("what it holds of the prior does not fit".into()));
+                }
+                buffer = buffer.with_prior()?;
+                if let Some(asked) = &mut buffer.asked {
+                    (asked.answers, asked.waiting) = (answers, Vec::new());
+                }
+            }
         }
         let n = buffer.len();
         let sizes = [
@@ -528,6 +625,25 @@ impl ReplayBuffer {
         Ok(buffer)
     }
 }
+
+/// The rows `[n, 4 a]` of a prior's answers as Gaussians.
+fn prior_batch(answers: Vec<f32>, n: usize, a: usize) -> Result<PriorBatch, ReplayError> {
+    let answers = Tensor::from_vec(answers, (n, 4 * a), &Device::Cpu)?;
+    let part = |index: usize| answers.narrow(1, index * a, a)?.contiguous();
+    let gaussian = |first: usize| {
+        Ok::<_, ReplayError>(DiagGaussian {
+            mu: part(first)?,
+            log_sigma: part(first + 1)?,
+        })
+    };
+    Ok(PriorBatch {
+        here: gaussian(0)?,
+        next: gaussian(2)?,
+    })
+}
+
+/// The tensor of a stored buffer with what a prior says.
+const ANSWERS: &str = "prior";
 
 /// The tensor of a stored buffer that says how large its pictures are; absent from one without.
 const PICTURES: &str = "pictures";

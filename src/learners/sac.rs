@@ -48,7 +48,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
-use crate::replay::Batch;
+use crate::replay::{Batch, ReplayBuffer};
 use crate::rng::Stream;
 use crate::skills::{GaussianNetwork, PixelDims, Sees};
 use temperature::LearnedTemperature;
@@ -420,6 +420,36 @@ impl Sac {
 
     // ----- learning -----
 
+    /// Whether the prior sees pictures: then its answers are worth keeping with the transitions.
+    pub fn keeps_prior(&self) -> bool {
+        let prior = self.prior.as_ref();
+        prior.is_some_and(|prior| prior.sees().pixels().is_some())
+    }
+
+    /// Asks the prior about all transitions of `buffer` that wait for it, a few hundred at a time.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn ask_prior(&self, buffer: &mut ReplayBuffer) -> Result<()> {
+        let Some(prior) = &self.prior else { return Ok(()) };
+        while !buffer.waiting().is_empty() {
+            let rows: Vec<usize> = buffer.waiting().iter().copied().take(ASKED_AT_ONCE).collect();
+            let batch = buffer.gather(&rows)?;
+            let said = |numbers, pixels: &Option<Tensor>| {
+                let seen = Seen {
+                    numbers,
+                    pixels: pixels.as_ref(),
+                    prior: None,
+                };
+                Ok::<_, SacError>(prior.forward_frozen(seen.by(prior)?)?)
+            };
+            let here = said(&batch.observation, &batch.pixels)?;
+            let next = said(&batch.next_observation, &batch.next_pixels)?;
+            buffer.answer(&here, &next)?;
+        }
+        Ok(())
+    }
+
     /// The random numbers of one update on `batch` transitions.
     ///
     /// # Errors
@@ -490,10 +520,12 @@ impl Sac {
         let here = Seen {
             numbers: s,
             pixels: batch.pixels.as_ref(),
+            prior: batch.prior.as_ref().map(|prior| &prior.here),
         };
         let next = Seen {
             numbers: next_s,
             pixels: batch.next_pixels.as_ref(),
+            prior: batch.prior.as_ref().map(|prior| &prior.next),
         };
 
         // The policy where we are, and the temperature that follows from how far it strays.
@@ -564,7 +596,10 @@ impl Sac {
         let prior = self
             .prior
             .as_ref()
-            .map(|prior| Ok::<_, SacError>(prior.forward_frozen(seen.by(prior)?)?))
+            .map(|prior| match seen.prior {
+                Some(said) => Ok(said.clone()),
+                None => Ok::<_, SacError>(prior.forward_frozen(seen.by(prior)?)?),
+            })
             .transpose()?;
         let penalty = match (&self.config.regulariser, &prior) {
             (
@@ -622,11 +657,16 @@ impl Sac {
     }
 }
 
+/// Transitions about which the prior is asked in one pass at most.
+const ASKED_AT_ONCE: usize = 256;
+
 /// Observations of a batch, and the pictures of the same moments where they are stored.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     numbers: &'a Tensor,
     pixels: Option<&'a Tensor>,
+    /// What the prior says of it, where that is known.
+    prior: Option<&'a DiagGaussian>,
 }
 
 impl<'a> Seen<'a> {

@@ -222,3 +222,42 @@ fn columns_that_do_not_fit_together_are_an_error() {
     poisoned.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());
     assert!(matches!(ReplayBuffer::import(&poisoned), Err(ReplayError::Stored(_))));
 }
+
+#[test]
+fn answers_of_a_prior_stay_with_their_transitions() {
+    let gaussian = |first: f32, rows: usize| {
+        let values = |add: f32| (0..rows * 2).map(|at| first + add + at as f32).collect::<Vec<_>>();
+        let tensor = |add| Tensor::from_vec(values(add), (rows, 2), &Device::Cpu).unwrap();
+        DiagGaussian {
+            mu: tensor(0.0),
+            log_sigma: tensor(0.5),
+        }
+    };
+    let mut buffer = ReplayBuffer::new(3, 1, 2).unwrap().with_prior().unwrap();
+    for number in 0..3 {
+        numbered(&mut buffer, number);
+    }
+    assert_eq!(buffer.waiting(), [0, 1, 2]);
+    assert!(
+        buffer.answer(&gaussian(0.0, 4), &gaussian(0.0, 4)).is_err(),
+        "nobody asked about a fourth"
+    );
+    buffer.answer(&gaussian(0.0, 2), &gaussian(100.0, 2)).unwrap();
+    assert_eq!(buffer.waiting(), [2]);
+    buffer.answer(&gaussian(4.0, 1), &gaussian(104.0, 1)).unwrap();
+    let stored = ReplayBuffer::import(&buffer.export().unwrap()).unwrap();
+    assert_eq!(stored, buffer);
+    let batch = stored.gather(&[2, 0]).unwrap().prior.unwrap();
+    assert_eq!(batch.here.mu.to_vec2::<f32>().unwrap(), [[4.0, 5.0], [0.0, 1.0]]);
+    assert_eq!(
+        batch.next.log_sigma.to_vec2::<f32>().unwrap(),
+        [[104.5, 105.5], [100.5, 101.5]]
+    );
+
+    // The oldest transition is overwritten, and its answer with it.
+    numbered(&mut buffer, 3);
+    assert_eq!(buffer.waiting(), [0]);
+    buffer.answer(&gaussian(50.0, 1), &gaussian(60.0, 1)).unwrap();
+    let batch = buffer.gather(&[0]).unwrap().prior.unwrap();
+    assert_eq!(batch.here.mu.to_vec2::<f32>().unwrap(), [[50.0, 51.0]]);
+}

@@ -372,6 +372,9 @@ fn spawn_learner(
         None => ReplayBuffer::new(config.replay_capacity, dims.observation, dims.action)?,
         Some(pixels) => ReplayBuffer::with_pixels(config.replay_capacity, dims.observation, dims.action, pixels)?,
     };
+    if sac.keeps_prior() {
+        buffer = buffer.with_prior()?;
+    }
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
     let mut saved_at = None;
@@ -383,6 +386,9 @@ fn spawn_learner(
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
         sac.import(checkpoint.file("learner")?)?;
         buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
+        if sac.keeps_prior() {
+            buffer = buffer.with_prior()?;
+        }
         practice = checkpoint.state.practice.with_rates(config);
         SavedPractice {
             evaluations,

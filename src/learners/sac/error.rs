@@ -1,6 +1,7 @@
 //! Errors of the learner.
 
 use crate::nn::ImportError;
+use crate::replay::ReplayError;
 use crate::skills::SkillError;
 
 /// What can go wrong in the learner.
@@ -48,6 +49,9 @@ pub enum SacError {
     /// The policy or prior network failed.
     #[error(transparent)]
     Network(#[from] SkillError),
+    /// The replay buffer whose transitions the prior is asked about.
+    #[error("replay buffer: {0}")]
+    Replay(#[from] ReplayError),
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -449,3 +449,31 @@ fn cost_of_one_update() {
         println!("{name}: {median:.2} ms (fastest tenth {fast:.2} ms)");
     }
 }
+
+#[test]
+fn what_the_prior_said_once_is_what_it_would_say_again() {
+    let sac = learner(regularised());
+    let plain = replay(40);
+    let mut kept = plain.clone().with_prior().unwrap();
+    assert_eq!(kept.waiting().len(), 40);
+    sac.ask_prior(&mut kept).unwrap();
+    assert!(kept.waiting().is_empty());
+    let rows: Vec<usize> = (0..16).map(|row| row * 2).collect();
+    let noise = sac.draw_noise(&mut stream(1, Purpose::Update, 0, 0), 16).unwrap();
+    let [without, with] = [&plain, &kept].map(|buffer| sac.losses(&buffer.gather(&rows).unwrap(), &noise).unwrap());
+    for (without, with) in [(&without.here, &with.here), (&without.next, &with.next)] {
+        let difference = (&without.penalty - &with.penalty)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max(0)
+            .unwrap();
+        assert!(difference.to_scalar::<f32>().unwrap() < 1e-5);
+    }
+    // The two states are told apart.
+    let apart = (&with.here.prior.unwrap().mu - &with.next.prior.unwrap().mu)
+        .unwrap()
+        .abs()
+        .unwrap();
+    assert!(apart.max_all().unwrap().to_scalar::<f32>().unwrap() > 1e-2);
+}
