@@ -5,12 +5,17 @@
 //!   step_000120000/
 //!     manifest.json        what it is, and size and checksum (CRC-32C) of every file
 //!     state.ron            counters, random streams
-//!     learner.safetensors  weights, optimiser state, replay columns; any number of such files
+//!     learner.safetensors  weights, optimiser state; any number of such files
+//!     replay_00000.safetensors  a block of the replay buffer, and so on
 //! ```
 //!
 //! A checkpoint is written under a temporary name, each file and the folder are synced to disk, then it is renamed: a
 //! crash or a full disk leaves the previous one as the last. Loading verifies every checksum; a damaged checkpoint is
 //! skipped with a message and the one before it is used.
+//!
+//! A file that holds the same as in an earlier checkpoint is not written again: it becomes a hard link to that one, and
+//! its checksum is taken over. So a checkpoint of a large replay buffer writes only what is new, and each folder is
+//! complete in itself, also when older ones are removed. Where the file system has no hard links, files are written.
 //!
 //! The state is RON rather than JSON because it must come back to the last bit: JSON has no infinities, and
 //! `serde_json` rounds some `f64` when it reads.
@@ -36,6 +41,16 @@ const PARTIAL: &str = ".partial_";
 
 /// Tensors of one safetensors file, by name.
 pub type Tensors = BTreeMap<String, Tensor>;
+
+/// A file of tensors that a checkpoint is to hold.
+pub struct Part<'a, E> {
+    /// Its name, without ending.
+    pub name: String,
+    /// The folder of an earlier checkpoint in which the file of this name holds the same.
+    pub same_as: Option<&'a Path>,
+    /// Makes the tensors, if they must be written.
+    pub tensors: Box<dyn FnOnce() -> Result<Tensors, E> + 'a>,
+}
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -239,6 +254,25 @@ impl Checkpoints {
         state: &S,
         tensors: &BTreeMap<String, Tensors>,
     ) -> Result<PathBuf, CheckpointError> {
+        let parts = tensors.iter().map(|(name, tensors)| Part {
+            name: name.clone(),
+            same_as: None,
+            tensors: Box::new(|| Ok(tensors.clone())),
+        });
+        self.save_parts(step, state, parts.collect())
+    }
+
+    /// As [`save`](Self::save); files that hold the same as in an earlier checkpoint are taken from there, the others
+    /// are made one after another.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save), and whatever the parts fail with.
+    pub fn save_parts<S: Serialize, E: From<CheckpointError>>(
+        &self,
+        step: u64,
+        state: &S,
+        parts: Vec<Part<'_, E>>,
+    ) -> Result<PathBuf, E> {
         fs::create_dir_all(&self.folder).map_err(CheckpointError::io("create", &self.folder))?;
         // What a crash left behind.
         for name in names(&self.folder)?.iter().filter(|name| name.starts_with(PARTIAL)) {
@@ -257,10 +291,10 @@ impl Checkpoints {
         };
         let partial = self.folder.join(format!("{PARTIAL}{}", entry.name()));
         let path = self.folder.join(entry.name());
-        let written = self.write(&partial, step, state, tensors);
+        let written = self.write(&partial, step, state, parts);
         let renamed = written.and_then(|()| {
             fs::rename(&partial, &path).map_err(CheckpointError::io("rename the new checkpoint to", &path))?;
-            sync_folder(&self.folder)
+            Ok(sync_folder(&self.folder)?)
         });
         if let Err(error) = renamed {
             // The first error is the one that counts.
@@ -271,27 +305,34 @@ impl Checkpoints {
         Ok(path)
     }
 
-    fn write<S: Serialize>(
+    fn write<S: Serialize, E: From<CheckpointError>>(
         &self,
         folder: &Path,
         step: u64,
         state: &S,
-        tensors: &BTreeMap<String, Tensors>,
-    ) -> Result<(), CheckpointError> {
+        parts: Vec<Part<'_, E>>,
+    ) -> Result<(), E> {
         fs::create_dir(folder).map_err(CheckpointError::io("create", folder))?;
         let mut entries = BTreeMap::new();
         let state = files::to_text(state).map_err(|error| CheckpointError::Unwritable(error.to_string()))?;
         entries.insert(STATE.to_owned(), write_synced(&folder.join(STATE), state.as_bytes())?);
-        for (name, tensors) in tensors {
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-                return Err(CheckpointError::Unwritable(format!(
-                    "`{name}` is no name for a file of tensors"
-                )));
+        let mut earlier = None;
+        for Part { name, same_as, tensors } in parts {
+            let sound = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if name.is_empty() || !name.chars().all(sound) {
+                return Err(CheckpointError::Unwritable(format!("`{name}` is no name for a file of tensors")).into());
             }
             let name = format!("{name}.safetensors");
-            let bytes = safetensors::serialize(tensors, None)
-                .map_err(|error| CheckpointError::Unwritable(format!("{name}: {error}")))?;
-            entries.insert(name.clone(), write_synced(&folder.join(&name), &bytes)?);
+            let linked = same_as.and_then(|from| link(from, &name, folder, &mut earlier));
+            let entry = match linked {
+                Some(entry) => entry,
+                None => {
+                    let bytes = safetensors::serialize(tensors()?, None)
+                        .map_err(|error| CheckpointError::Unwritable(format!("{name}: {error}")))?;
+                    write_synced(&folder.join(&name), &bytes)?
+                }
+            };
+            entries.insert(name, entry);
         }
         let mut manifest = Manifest {
             format: FORMAT,
@@ -306,7 +347,7 @@ impl Checkpoints {
         let text =
             serde_json::to_vec_pretty(&manifest).map_err(|error| CheckpointError::Unwritable(error.to_string()))?;
         write_synced(&folder.join(MANIFEST), &text)?;
-        sync_folder(folder)
+        Ok(sync_folder(folder)?)
     }
 
     /// Steps that have a checkpoint, in order. Whether they are whole is seen when they are loaded.
@@ -358,9 +399,21 @@ impl Checkpoints {
     /// [`CheckpointError::NoneUsable`] when all are damaged. A checkpoint of another kind, of a newer program or with
     /// another state is not skipped but reported.
     pub fn load_latest<S: DeserializeOwned>(&self) -> Result<Option<Latest<S>>, CheckpointError> {
+        self.load_latest_files(&|_| true)
+    }
+
+    /// As [`load_latest`](Self::load_latest), with the tensors of the `wanted` files (without ending) only; the others
+    /// are neither read nor verified.
+    ///
+    /// # Errors
+    /// As [`load_latest`](Self::load_latest).
+    pub fn load_latest_files<S: DeserializeOwned>(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Latest<S>>, CheckpointError> {
         let mut faults = Vec::new();
         for entry in self.entries()?.iter().rev() {
-            match load(&self.folder.join(entry.name()), &self.kind) {
+            match load_files(&self.folder.join(entry.name()), &self.kind, wanted) {
                 Ok(checkpoint) => return Ok(Some((checkpoint, faults))),
                 Err(fault) if fault.is_damage() => faults.push(fault),
                 Err(error) => return Err(error),
@@ -382,6 +435,14 @@ impl Checkpoints {
 /// [`CheckpointError::Damaged`], [`CheckpointError::Kind`], [`CheckpointError::Newer`], [`CheckpointError::State`] and
 /// [`CheckpointError::Io`].
 pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S>, CheckpointError> {
+    load_files(path, kind, &|_| true)
+}
+
+fn load_files<S: DeserializeOwned>(
+    path: &Path,
+    kind: &str,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Checkpoint<S>, CheckpointError> {
     let manifest = read_manifest(path)?;
     if manifest.kind != kind {
         return Err(CheckpointError::Kind {
@@ -397,6 +458,9 @@ pub fn load<S: DeserializeOwned>(path: &Path, kind: &str) -> Result<Checkpoint<S
     let mut state = None;
     let (mut tensors, mut checksums) = (BTreeMap::new(), BTreeMap::new());
     for (name, entry) in &manifest.files {
+        if name.strip_suffix(".safetensors").is_some_and(|stem| !wanted(stem)) {
+            continue;
+        }
         let bytes = read_verified(&path.join(name), entry).map_err(|what| damaged(format!("{name} {what}")))?;
         if name == STATE {
             state = Some(String::from_utf8(bytes).map_err(|_| damaged(format!("{STATE} is no text")))?);
@@ -470,6 +534,18 @@ fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, String> {
         return Err("has a wrong checksum".to_owned());
     }
     Ok(bytes)
+}
+
+/// Takes the file `name` of the checkpoint `from` over into `to`. `None`, and the file is to be written, where `from` has
+/// no such file or the file system no hard links. `manifest` remembers that of the last folder asked about.
+fn link(from: &Path, name: &str, to: &Path, manifest: &mut Option<(PathBuf, Option<Manifest>)>) -> Option<FileEntry> {
+    if manifest.as_ref().is_none_or(|(path, _)| path != from) {
+        *manifest = Some((from.to_path_buf(), read_manifest(from).ok()));
+    }
+    let entry = manifest.as_ref()?.1.as_ref()?.files.get(name)?;
+    let source = from.join(name);
+    let whole = fs::metadata(&source).is_ok_and(|found| found.len() == entry.bytes);
+    (whole && fs::hard_link(&source, to.join(name)).is_ok()).then(|| entry.clone())
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<FileEntry, CheckpointError> {
@@ -740,6 +816,48 @@ mod tests {
         fs::write(folder.path().join("file"), "").unwrap();
         let error = Checkpoints::new(folder.path().join("file/c"), "train", 1).save(1, &1, &BTreeMap::new());
         assert!(matches!(error, Err(CheckpointError::Io { .. })));
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_written_again() {
+        let (_folder, checkpoints) = sample(1);
+        let first = checkpoints.save(1, &state(1), &tensors(1.0)).unwrap();
+        let made = std::cell::RefCell::new(Vec::new());
+        let stored = tensors(1.0);
+        let (made, stored) = (&made, &stored);
+        let part = |name: &'static str, same_as| Part {
+            name: name.to_owned(),
+            same_as,
+            tensors: Box::new(move || {
+                made.borrow_mut().push(name);
+                Ok::<_, CheckpointError>(stored["learner"].clone())
+            }),
+        };
+        let parts = vec![
+            part("learner", None),
+            part("replay", Some(first.as_path())),
+            part("critic", Some(first.as_path())),
+        ];
+        let second = checkpoints.save_parts(2, &state(2), parts).unwrap();
+        assert_eq!(
+            *made.borrow(),
+            ["learner", "critic"],
+            "the first one has no critic to take over"
+        );
+        assert!(!first.exists());
+        let read = latest(&checkpoints).0;
+        assert_eq!((read.step, &read.path), (2, &second));
+        assert_eq!(
+            read.file("replay").unwrap()["actions"].to_vec1::<u8>().unwrap(),
+            [1, 2, 3]
+        );
+        let only = checkpoints
+            .load_latest_files::<State>(&|name| name == "critic")
+            .unwrap()
+            .unwrap()
+            .0;
+        assert_eq!(only.tensors.keys().collect::<Vec<_>>(), ["critic"]);
+        assert_eq!(only.state, state(2));
     }
 
     proptest::proptest! {

@@ -5,19 +5,19 @@
 //! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
 //! otherwise simulate and learn in turn instead of side by side.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
-use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::checkpoint::{CheckpointError, Checkpoints, Part};
 use crate::evaluate::{Evaluation, EvaluationSchedule};
 use crate::experiment::{Experiment, TrainingConfig};
 use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsError;
-use crate::replay::{ReplayBuffer, ReplayError};
+use crate::replay::{self, ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
@@ -219,6 +219,9 @@ pub struct LearnerCheckpoints {
     pub next: u64,
     /// The tick of the last one; 0 for the one that practice goes on from.
     pub saved_at: Option<u64>,
+    /// The last one: its folder, and how many transitions had been [stored](ReplayBuffer::stored) then. Blocks of the
+    /// replay buffer that have not changed since are taken over from there.
+    pub last: Option<(PathBuf, u64)>,
 }
 
 impl LearnerCheckpoints {
@@ -317,7 +320,11 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, worke
 
 /// Priors that see pictures say what they think of the transitions that have just been stored. They are frozen, so it is
 /// enough to ask them once.
-pub fn ask_priors(learners: Query<(&Seed, &Sac, &Replays)>, mut buffers: Query<&mut ReplayBuffer>, faults: Res<Faults>) {
+pub fn ask_priors(
+    learners: Query<(&Seed, &Sac, &Replays)>,
+    mut buffers: Query<&mut ReplayBuffer>,
+    faults: Res<Faults>,
+) {
     for (seed, sac, replays) in &learners {
         let Ok(mut buffer) = buffers.get_mut(replays.0) else {
             continue;
@@ -438,20 +445,48 @@ fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError>
             .filter_map(|agent| AgentState::capture(world, agent))
             .collect(),
     };
-    let tensors = BTreeMap::from([
-        ("learner".to_owned(), sac.export()?),
-        ("replay".to_owned(), buffer.export()?),
-    ]);
-    let steps = practice.steps;
-    if let Some(checkpoints) = entity.get::<LearnerCheckpoints>() {
-        checkpoints.folder.save(steps, &state, &tensors)?;
-    }
+    let (steps, stored) = (practice.steps, buffer.stored());
+    let Some(checkpoints) = entity.get::<LearnerCheckpoints>() else {
+        return Ok(());
+    };
+    let parts = parts(sac, buffer, checkpoints.last.as_ref());
+    let folder = checkpoints.folder.save_parts(steps, &state, parts)?;
     if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
         checkpoints.saved_at = Some(tick);
+        checkpoints.last = Some((folder, stored));
         checkpoints.next = next_multiple(steps, checkpoints.every);
     }
     Ok(())
 }
+
+/// The files of a checkpoint: the learner, and its replay buffer block by block.
+fn parts<'a>(sac: &'a Sac, buffer: &'a ReplayBuffer, last: Option<&'a (PathBuf, u64)>) -> Vec<Part<'a, SaveError>> {
+    let mut parts = vec![
+        Part {
+            name: LEARNER.to_owned(),
+            same_as: None,
+            tensors: Box::new(|| Ok(sac.export()?)),
+        },
+        Part {
+            name: replay::HEAD.to_owned(),
+            same_as: None,
+            tensors: Box::new(|| Ok(buffer.export_head()?)),
+        },
+    ];
+    parts.extend((0..buffer.blocks()).map(|block| {
+        Part {
+            name: replay::block_name(block),
+            same_as: last
+                .filter(|(_, stored)| !buffer.has_changed(block, *stored))
+                .map(|(folder, _)| folder.as_path()),
+            tensors: Box::new(move || Ok::<_, SaveError>(buffer.export_block(block)?)),
+        }
+    }));
+    parts
+}
+
+/// The file of a checkpoint with the learner's networks.
+pub const LEARNER: &str = "learner";
 
 /// Learners whose steps are made leave the world.
 pub fn retire_finished_learners(

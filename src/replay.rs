@@ -20,6 +20,7 @@ use candle_core::{Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Tensors;
 use crate::nn::DiagGaussian;
 use crate::rng::Stream;
 use crate::skills::PixelDims;
@@ -163,6 +164,8 @@ pub struct ReplayBuffer {
     action_size: usize,
     /// Row that the next transition is written to.
     cursor: usize,
+    /// Transitions stored so far, those that were overwritten too.
+    stored: u64,
     /// Transitions refused because a value was not finite.
     refused: u64,
     observation: Vec<f32>,
@@ -212,6 +215,7 @@ impl ReplayBuffer {
             observation_size: observation,
             action_size: action,
             cursor: 0,
+            stored: 0,
             refused: 0,
             observation: floats(observation)?,
             action: floats(action)?,
@@ -390,6 +394,7 @@ impl ReplayBuffer {
             asked.answers.resize(asked.answers.len().max(end), 0.0);
         }
         self.cursor = (row + 1) % self.capacity;
+        self.stored += 1;
         Ok(true)
     }
 
@@ -483,89 +488,146 @@ impl ReplayBuffer {
         })
     }
 
-    /// The held transitions as tensors for a checkpoint: one per column, in storage order, so that sampling goes on
-    /// with the same rows after [`import`](Self::import). Needs memory for all columns once more.
+    /// Transitions stored so far, those that were overwritten too.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Rows in a block of [`export_block`](Self::export_block): some 16 MB.
+    fn block_rows(&self) -> usize {
+        let picture = self.pixels().map_or(0, PixelDims::picture);
+        let answer = self.asked.as_ref().map_or(0, |_| 16 * self.action_size);
+        let row = 8 * self.observation_size + 4 * self.action_size + 7 + 2 * picture + answer;
+        (BLOCK_BYTES / row).clamp(1, self.capacity)
+    }
+
+    /// Blocks that hold the transitions there are.
+    pub fn blocks(&self) -> usize {
+        self.len().div_ceil(self.block_rows())
+    }
+
+    /// Whether a row of `block` was written since `stored` transitions had been [stored](Self::stored).
+    pub fn has_changed(&self, block: usize, stored: u64) -> bool {
+        let (rows, capacity) = (self.block_rows(), self.capacity as u64);
+        let written = self.stored.saturating_sub(stored).min(capacity);
+        let first = (self.cursor as u64 + capacity - written) % capacity;
+        // Rows from `first` on, around the ring.
+        (block * rows..((block + 1) * rows).min(self.len()))
+            .any(|row| (row as u64 + capacity - first) % capacity < written)
+    }
+
+    /// Everything but the transitions, for a checkpoint: sizes and counters.
     ///
     /// # Errors
     /// A failed tensor operation.
-    pub fn export(&self) -> Result<BTreeMap<String, Tensor>, ReplayError> {
-        let (n, s, a) = (self.len(), self.observation_size, self.action_size);
-        let steps = self.steps.iter().map(|&steps| u32::from(steps)).collect::<Vec<_>>();
+    pub fn export_head(&self) -> Result<Tensors, ReplayError> {
         let counters = [
             self.capacity as i64,
             self.cursor as i64,
             self.refused as i64,
-            s as i64,
-            a as i64,
+            self.observation_size as i64,
+            self.action_size as i64,
+            i64::try_from(self.stored).unwrap_or(i64::MAX),
         ];
-        // candle has no tensors of zero elements.
-        let columns = if n == 0 {
-            Vec::new()
-        } else {
-            vec![
-                (
-                    "observation",
-                    Tensor::from_slice(&self.observation, (n, s), &Device::Cpu)?,
-                ),
-                ("action", Tensor::from_slice(&self.action, (n, a), &Device::Cpu)?),
-                ("reward", Tensor::from_slice(&self.reward, n, &Device::Cpu)?),
-                (
-                    "next_observation",
-                    Tensor::from_slice(&self.next_observation, (n, s), &Device::Cpu)?,
-                ),
-                ("steps", Tensor::from_vec(steps, n, &Device::Cpu)?),
-                ("end", Tensor::from_slice(&self.end, n, &Device::Cpu)?),
-            ]
+        let mut head = Tensors::from([("counters".to_owned(), Tensor::new(&counters, &Device::Cpu)?)]);
+        if let Some(Pictures { dims, .. }) = &self.pictures {
+            let sizes = [dims.frames as i64, dims.size as i64];
+            head.insert(PICTURES.to_owned(), Tensor::new(&sizes, &Device::Cpu)?);
+        }
+        Ok(head)
+    }
+
+    /// The transitions of one of the [`blocks`](Self::blocks) as tensors, one per column, in storage order, so that
+    /// sampling goes on with the same rows after [`import`](Self::import).
+    ///
+    /// # Errors
+    /// A failed tensor operation.
+    pub fn export_block(&self, block: usize) -> Result<Tensors, ReplayError> {
+        let (s, a) = (self.observation_size, self.action_size);
+        let first = (block * self.block_rows()).min(self.len());
+        let last = (first + self.block_rows()).min(self.len());
+        let n = last - first;
+        if n == 0 {
+            // candle has no tensors of zero elements.
+            return Ok(Tensors::new());
+        }
+        let steps: Vec<u32> = self.steps[first..last].iter().map(|&steps| u32::from(steps)).collect();
+        let floats = |column: &[f32], width: usize| {
+            Tensor::from_slice(&column[first * width..last * width], (n, width), &Device::Cpu)
         };
-        let mut more = vec![("counters", Tensor::new(&counters, &Device::Cpu)?)];
+        let bytes = |column: &[u8], width: usize| {
+            Tensor::from_slice(&column[first * width..last * width], (n, width), &Device::Cpu)
+        };
+        let mut columns = vec![
+            ("observation", floats(&self.observation, s)?),
+            ("action", floats(&self.action, a)?),
+            ("reward", floats(&self.reward, 1)?),
+            ("next_observation", floats(&self.next_observation, s)?),
+            ("steps", Tensor::from_vec(steps, n, &Device::Cpu)?),
+            ("end", bytes(&self.end, 1)?),
+        ];
         if let Some(Pictures {
             dims,
             pixels,
             next_pixels,
         }) = &self.pictures
         {
-            let sizes = [dims.frames as i64, dims.size as i64];
-            more.push((PICTURES, Tensor::new(&sizes, &Device::Cpu)?));
-            for (name, column) in [("pixels", pixels), ("next_pixels", next_pixels)] {
-                if n > 0 {
-                    more.push((name, Tensor::from_slice(column, (n, dims.picture()), &Device::Cpu)?));
-                }
-            }
+            columns.push(("pixels", bytes(pixels, dims.picture())?));
+            columns.push(("next_pixels", bytes(next_pixels, dims.picture())?));
         }
-        if let Some(asked) = &self.asked {
-            // Rows that wait are asked about again after a resume: such a checkpoint must not exist.
-            if n > 0 && asked.waiting.is_empty() {
-                more.push((ANSWERS, Tensor::from_slice(&asked.answers, (n, 4 * a), &Device::Cpu)?));
-            }
+        // Answers that are still to come are asked for again after a resume.
+        if let Some(asked) = self.asked.as_ref().filter(|asked| asked.waiting.is_empty()) {
+            columns.push((ANSWERS, floats(&asked.answers, 4 * a)?));
         }
         Ok(columns
             .into_iter()
-            .chain(more)
             .map(|(name, tensor)| (name.to_owned(), tensor))
             .collect())
     }
 
-    /// The buffer that [`export`](Self::export) wrote.
+    /// Head and blocks as files of a checkpoint. Needs memory for all columns once more.
     ///
     /// # Errors
-    /// A column is missing, columns do not fit together, or they hold values that no buffer stores.
-    pub fn import(from: &BTreeMap<String, Tensor>) -> Result<Self, ReplayError> {
-        let column = |name: &str| {
-            from.get(name)
-                .ok_or_else(|| ReplayError::Stored(format!("its column {name:?} is missing")))
+    /// A failed tensor operation.
+    pub fn export(&self) -> Result<BTreeMap<String, Tensors>, ReplayError> {
+        let mut files = BTreeMap::from([(HEAD.to_owned(), self.export_head()?)]);
+        for block in 0..self.blocks() {
+            files.insert(block_name(block), self.export_block(block)?);
+        }
+        Ok(files)
+    }
+
+    /// The buffer that [`export`](Self::export) wrote, from among the files of a checkpoint. Earlier versions wrote all
+    /// transitions into the head.
+    ///
+    /// # Errors
+    /// A file or a column is missing, columns do not fit together, or they hold values that no buffer stores.
+    pub fn import(from: &BTreeMap<String, Tensors>) -> Result<Self, ReplayError> {
+        let missing = |what: &str| ReplayError::Stored(format!("its {what} is missing"));
+        let head = from.get(HEAD).ok_or_else(|| missing("head"))?;
+        let counters = head.get("counters").ok_or_else(|| missing("column \"counters\""))?;
+        let counters: Option<Vec<usize>> = counters
+            .to_vec1::<i64>()?
+            .iter()
+            .map(|&count| usize::try_from(count).ok())
+            .collect();
+        let Some([capacity, cursor, refused, s, a, stored @ ..]) = counters.as_deref() else {
+            return Err(ReplayError::Stored("its counters are not six whole numbers".into()));
         };
-        let counters = column("counters")?.to_vec1::<i64>()?;
-        let counters: Option<Vec<usize>> = counters.iter().map(|&count| usize::try_from(count).ok()).collect();
-        let Some([capacity, cursor, refused, s, a]) = counters.as_deref() else {
-            return Err(ReplayError::Stored("its counters are not five whole numbers".into()));
-        };
-        let mut buffer = match from.get(PICTURES) {
+        let mut buffer = match head.get(PICTURES) {
             None => Self::new(*capacity, *s, *a)?,
             Some(sizes) => Self::with_pixels(*capacity, *s, *a, picture_dims(sizes)?)?,
         };
         (buffer.cursor, buffer.refused) = (*cursor, *refused as u64);
-        if from.contains_key("observation") {
+        let mut answers = Vec::new();
+        let blocks = (0..).map_while(|block| from.get(&block_name(block)));
+        for block in std::iter::once(head)
+            .chain(blocks)
+            .filter(|block| block.contains_key("observation"))
+        {
+            let column = |name: &str| block.get(name).ok_or_else(|| missing(&format!("column {name:?}")));
             let floats = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<f32>()?);
+            let bytes = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<u8>()?);
             let steps = column("steps")?.to_vec1::<u32>()?;
             buffer.observation.extend(floats("observation")?);
             buffer.action.extend(floats("action")?);
@@ -574,21 +636,24 @@ impl ReplayBuffer {
             buffer
                 .steps
                 .extend(steps.iter().map(|&steps| u16::try_from(steps).unwrap_or(u16::MAX)));
-            buffer.end.extend(column("end")?.to_vec1::<u8>()?);
+            buffer.end.extend(bytes("end")?);
             if let Some(pictures) = &mut buffer.pictures {
-                let bytes = |name: &str| Ok::<_, ReplayError>(column(name)?.flatten_all()?.to_vec1::<u8>()?);
                 pictures.pixels.extend(bytes("pixels")?);
                 pictures.next_pixels.extend(bytes("next_pixels")?);
             }
-            if from.contains_key(ANSWERS) {
-                let answers = floats(ANSWERS)?;
-                if answers.len() != buffer.len() * 4 * a || !answers.iter().all(|value| value.is_finite()) {
-                    return Err(ReplayError::Stored("what it holds of the prior does not fit".into()));
-                }
-                buffer = buffer.with_prior()?;
-                if let Some(asked) = &mut buffer.asked {
-                    (asked.answers, asked.waiting) = (answers, Vec::new());
-                }
+            if block.contains_key(ANSWERS) {
+                answers.extend(floats(ANSWERS)?);
+            }
+        }
+        buffer.stored = stored.first().map_or(buffer.len() as u64, |&stored| stored as u64);
+        if !answers.is_empty() && answers.len() == buffer.len() * 4 * a {
+            if !answers.iter().all(|value| value.is_finite()) {
+                return Err(ReplayError::Stored("it holds values that no buffer stores".into()));
+            }
+            buffer = buffer.with_prior()?;
+            if let Some(asked) = &mut buffer.asked {
+                asked.answers.copy_from_slice(&answers);
+                asked.waiting.clear();
             }
         }
         let n = buffer.len();
@@ -640,6 +705,17 @@ fn prior_batch(answers: Vec<f32>, n: usize, a: usize) -> Result<PriorBatch, Repl
         here: gaussian(0)?,
         next: gaussian(2)?,
     })
+}
+
+/// Size of a block in a checkpoint.
+const BLOCK_BYTES: usize = 16 << 20;
+
+/// The file of a checkpoint with sizes and counters.
+pub const HEAD: &str = "replay";
+
+/// The file of a checkpoint with the transitions of a block.
+pub fn block_name(block: usize) -> String {
+    format!("{HEAD}_{block:05}")
 }
 
 /// The tensor of a stored buffer with what a prior says.

@@ -193,7 +193,7 @@ type Bits = BTreeMap<String, Vec<u64>>;
 #[derive(Debug, PartialEq)]
 struct Learned {
     weights: Bits,
-    replay: Bits,
+    replay: BTreeMap<String, Bits>,
     practice: Practice,
     agents: Vec<AgentState>,
     episodes: Vec<EpisodeResult>,
@@ -225,7 +225,14 @@ fn learned(world: &mut World) -> Vec<Learned> {
         .into_iter()
         .map(|(_, sac, practice, replays, agents, episodes, evaluation)| Learned {
             weights: bits(sac.export().unwrap()),
-            replay: bits(world.get::<ReplayBuffer>(replays.0).unwrap().export().unwrap()),
+            replay: world
+                .get::<ReplayBuffer>(replays.0)
+                .unwrap()
+                .export()
+                .unwrap()
+                .into_iter()
+                .map(|(file, tensors)| (file, bits(tensors)))
+                .collect(),
             practice: practice.clone(),
             agents: agents
                 .iter()

@@ -206,20 +206,25 @@ fn columns_that_do_not_fit_together_are_an_error() {
     let mut buffer = ReplayBuffer::with_pixels(4, 2, 1, DIMS).unwrap();
     numbered(&mut buffer, 1);
     let whole = buffer.export().unwrap();
-    for name in whole.keys() {
+    for (file, name) in whole
+        .iter()
+        .flat_map(|(file, tensors)| tensors.keys().map(move |name| (file, name)))
+    {
         // Without it, a buffer without pictures is read.
         if name == PICTURES {
             continue;
         }
         let mut damaged = whole.clone();
-        damaged.remove(name);
+        damaged.get_mut(file).unwrap().remove(name);
+        // A block without observations counts as none, and then the cursor is wrong.
         assert!(
             matches!(ReplayBuffer::import(&damaged), Err(ReplayError::Stored(_))),
             "{name}"
         );
     }
     let mut poisoned = whole;
-    poisoned.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());
+    let block = poisoned.get_mut(&block_name(0)).unwrap();
+    block.insert("reward".to_owned(), Tensor::new(&[f32::NAN], &Device::Cpu).unwrap());
     assert!(matches!(ReplayBuffer::import(&poisoned), Err(ReplayError::Stored(_))));
 }
 
@@ -260,4 +265,53 @@ fn answers_of_a_prior_stay_with_their_transitions() {
     buffer.answer(&gaussian(50.0, 1), &gaussian(60.0, 1)).unwrap();
     let batch = buffer.gather(&[0]).unwrap().prior.unwrap();
     assert_eq!(batch.here.mu.to_vec2::<f32>().unwrap(), [[50.0, 51.0]]);
+}
+
+#[test]
+fn only_blocks_with_new_rows_have_changed() {
+    // Pictures of 3 MB each: two transitions make a block.
+    let dims = PixelDims { frames: 1, size: 1024 };
+    let mut buffer = ReplayBuffer::with_pixels(5, 1, 1, dims).unwrap();
+    let changed = |buffer: &ReplayBuffer, stored| -> Vec<usize> {
+        (0..buffer.blocks())
+            .filter(|&block| buffer.has_changed(block, stored))
+            .collect()
+    };
+    for number in 0..3 {
+        numbered(&mut buffer, number);
+    }
+    assert_eq!((buffer.blocks(), buffer.stored()), (2, 3));
+    assert_eq!(changed(&buffer, 0), [0, 1]);
+    assert_eq!(changed(&buffer, 3), [0; 0]);
+    numbered(&mut buffer, 3);
+    assert_eq!(changed(&buffer, 3), [1]);
+    numbered(&mut buffer, 4);
+    numbered(&mut buffer, 5);
+    assert_eq!(
+        changed(&buffer, 4),
+        [0, 2],
+        "the last row and, around the ring, the first"
+    );
+    assert_eq!(changed(&buffer, 0), [0, 1, 2]);
+    let files = buffer.export().unwrap();
+    assert_eq!(
+        files.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["replay", "replay_00000", "replay_00001", "replay_00002"]
+    );
+    assert_eq!(ReplayBuffer::import(&files).unwrap(), buffer);
+}
+
+#[test]
+fn buffers_of_earlier_versions_are_read() {
+    let mut buffer = ReplayBuffer::new(3, 2, 1).unwrap();
+    for number in 0..2 {
+        numbered(&mut buffer, number);
+    }
+    let mut files = buffer.export().unwrap();
+    let block = files.remove(&block_name(0)).unwrap();
+    let head = files.get_mut(HEAD).unwrap();
+    head.extend(block);
+    let counters = head["counters"].narrow(0, 0, 5).unwrap();
+    head.insert("counters".to_owned(), counters);
+    assert_eq!(ReplayBuffer::import(&files).unwrap(), buffer);
 }

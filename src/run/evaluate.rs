@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::skills::latest;
+use super::skills::latest_files;
 use super::train::{Foundations, check, learner_checkpoints, load_scene};
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
@@ -16,7 +16,7 @@ use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, Measures,
 use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
-use crate::practice::{Practice, SavedPractice, Seed};
+use crate::practice::{LEARNER, Practice, SavedPractice, Seed};
 use crate::sim::SimPlugin;
 use crate::watch::{WatchPlugin, WorldLink};
 
@@ -72,7 +72,8 @@ impl Trained {
         seed: u64,
     ) -> Result<Option<Self>, RunError> {
         let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
-        latest::<SavedPractice>(&checkpoints)?
+        // Transitions are of no use here, and there may be gigabytes of them.
+        latest_files::<SavedPractice>(&checkpoints, &|file| file == LEARNER)?
             .map(|checkpoint| Self::of(experiment, foundations, &folder.seed(seed), seed, checkpoint))
             .transpose()
     }
@@ -88,7 +89,7 @@ impl Trained {
         let saved = checkpoint.state.fixed.as_ref();
         foundations.expect_same(saved, learner, "it can act with that one only")?;
         let mut sac = foundations.learner(experiment, seed)?;
-        sac.import(checkpoint.file("learner")?)?;
+        sac.import(checkpoint.file(LEARNER)?)?;
         Ok(Self {
             seed,
             practice: checkpoint.state.practice,

@@ -200,7 +200,15 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), RunFolderError> {
 pub(super) fn latest<S: serde::de::DeserializeOwned>(
     checkpoints: &Checkpoints,
 ) -> Result<Option<Checkpoint<S>>, RunError> {
-    let Some((checkpoint, damaged)) = checkpoints.load_latest()? else {
+    latest_files(checkpoints, &|_| true)
+}
+
+/// As [`latest`], with the tensors of some files only.
+pub(super) fn latest_files<S: serde::de::DeserializeOwned>(
+    checkpoints: &Checkpoints,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Option<Checkpoint<S>>, RunError> {
+    let Some((checkpoint, damaged)) = checkpoints.load_latest_files(wanted)? else {
         return Ok(None);
     };
     for fault in damaged {

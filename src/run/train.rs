@@ -377,7 +377,7 @@ fn spawn_learner(
     }
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
-    let mut saved_at = None;
+    let (mut saved_at, mut last) = (None, None);
     if plan.resume
         && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
     {
@@ -385,10 +385,15 @@ fn spawn_learner(
         saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
         sac.import(checkpoint.file("learner")?)?;
-        buffer = ReplayBuffer::import(checkpoint.file("replay")?)?;
+        buffer = ReplayBuffer::import(&checkpoint.tensors)?;
         if sac.keeps_prior() {
             buffer = buffer.with_prior()?;
         }
+        // Blocks of a buffer whose prior must be asked again are others than those on the disk.
+        last = buffer
+            .waiting()
+            .is_empty()
+            .then(|| (checkpoint.path.clone(), buffer.stored()));
         practice = checkpoint.state.practice.with_rates(config);
         SavedPractice {
             evaluations,
@@ -452,6 +457,7 @@ fn spawn_learner(
                 every: config.checkpoint_every,
                 next: next_multiple(steps, config.checkpoint_every),
                 saved_at,
+                last,
             },
             Budget(config.steps),
             Reporter::new(writer, bar, config.report_every, steps),
