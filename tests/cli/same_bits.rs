@@ -1,9 +1,13 @@
 //! Same seed, same bits: whatever the number of threads, whoever else is in the world.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use apprentice::data::{Dataset, ReadOptions, Values};
 use apprentice::metrics::read_scalars;
+use apprentice::rng::{Purpose, stream};
+use rand::RngExt;
 
 use super::program::{Place, assert_same, demonstrations, skills, tiny};
 
@@ -66,7 +70,7 @@ fn practice_depends_on_the_seed_alone() {
 
     // Evaluations on the way change nothing about practice.
     place.succeeds(&train("seeds=[3] evaluation.every=0", "unseen"));
-    for file in ["learner", "replay"] {
+    for file in ["learner", "replay", "replay_00000"] {
         let path = format!("seed_3/checkpoints/step_000001000/{file}.safetensors");
         assert!(std::fs::read(one.join(&path)).unwrap() == std::fs::read(place.path("unseen").join(path)).unwrap());
     }
@@ -82,8 +86,9 @@ fn practice_depends_on_the_seed_alone() {
     let resumed = place.path("resumed");
     assert_same_practice(&one, &resumed, 5);
     let last = |run: &str| place.path(run).join("seed_3/checkpoints/step_000001000");
-    for file in ["learner.safetensors", "replay.safetensors"] {
-        assert!(std::fs::read(last("one").join(file)).unwrap() == std::fs::read(last("resumed").join(file)).unwrap());
+    for file in ["learner", "replay", "replay_00000"] {
+        let bytes = |run: &str| std::fs::read(last(run).join(format!("{file}.safetensors"))).unwrap();
+        assert!(bytes("one") == bytes("resumed"), "{file}");
     }
     // The evaluation under way at the interruption began again, so how many have ended may differ.
     let state = |run: &str| {
@@ -113,6 +118,45 @@ fn practice_depends_on_the_seed_alone() {
             .all(|step| found.contains(step)),
         "{found:?}"
     );
+}
+
+/// Kills the process without warning, wherever it is, again and again, and lets it go on each time.
+#[test]
+fn killed_at_any_moment_it_comes_to_the_same_end() {
+    let place = Place::new();
+    let practice = "training.steps=3000 training.checkpoint_every=60 training.report_every=100 evaluation.every=0";
+    let skills = format!("--skills {}", skills().display());
+    let kitchen = format!("train kitchen/spirl_cl {} {skills}", tiny());
+    let maze = "train maze/sac learner.critic.width=16 learner.batch=16 training.warmup=8 environments=2 \
+                evaluation.final_episodes=1";
+    for (name, command, skills) in [("kitchen", kitchen.as_str(), skills.as_str()), ("maze", maze, "")] {
+        let whole = format!("{name}_whole");
+        place.succeeds(&format!("{command} {practice} --out {whole}"));
+        let killed = format!("{name}_killed");
+        let experiment = command.split_whitespace().nth(1).unwrap();
+        let mut moments = stream(7, Purpose::Bootstrap, 0, 0);
+        let mut kills = 0;
+        loop {
+            let command = match place.path(&killed).join("experiment.ron").exists() {
+                // It may not have come to copying its skill model.
+                true => format!("train {experiment} --resume {skills} --out {killed}"),
+                false => format!("{command} {practice} --out {killed}"),
+            };
+            let delay = Duration::from_millis(moments.random_range(60..700));
+            let begun = Instant::now();
+            // After enough of them it may come to its end.
+            let ran = place
+                .start(&command)
+                .signal_when("KILL", |_| kills < 12 && begun.elapsed() > delay);
+            if ran.status.success() {
+                break;
+            }
+            assert_eq!(ran.status.signal(), Some(9), "{}", ran.stderr);
+            kills += 1;
+        }
+        assert!(kills > 2, "{name}: killed {kills} times only");
+        assert_same_practice(&place.path(&whole), &place.path(&killed), 0);
+    }
 }
 
 #[test]
