@@ -1,29 +1,44 @@
 //! The headless app: a Bevy world whose [`Tick`] runs as fast as it can.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bevy::app::TaskPoolThreadAssignmentPolicy;
 use bevy::prelude::*;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::tick::{Faults, Tick, TickPlugin};
 
 /// A request to end the run after the tick in hand, as Ctrl-C or a termination signal makes it.
 #[derive(Resource, Debug, Clone, Default)]
-pub struct StopRequest(Arc<AtomicBool>);
+pub struct StopRequest {
+    made: Arc<AtomicBool>,
+    /// Number of the last signal that made it; 0 for none.
+    signal: Arc<AtomicUsize>,
+}
+
+/// Exit code of a command that was interrupted: by Ctrl-C, by the end of its terminal, or by its window.
+pub const INTERRUPTED: u8 = 130;
+
+/// Exit code of a command that a batch system ended (`SIGTERM`, `SIGUSR1`): the job is to be queued again, and goes on then.
+/// `EX_TEMPFAIL` in the BSD list of exit codes.
+pub const TO_BE_REQUEUED: u8 = 75;
 
 impl StopRequest {
-    /// A request that Ctrl-C, `SIGTERM` and `SIGHUP` set. A second one ends the process at once. Signals that the
-    /// process was told to ignore stay ignored: under `nohup` a closed terminal ends nothing.
+    /// A request that Ctrl-C, `SIGTERM`, `SIGUSR1` (which batch systems send some time before the end of a job) and
+    /// `SIGHUP` set. A second one ends the process at once. Signals that the process was told to ignore stay ignored:
+    /// under `nohup` a closed terminal ends nothing.
     pub fn on_signals() -> std::io::Result<Self> {
         let request = Self::default();
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGINT, SIGTERM, SIGHUP, SIGUSR1] {
             if !is_ignored(signal) {
+                let number = usize::try_from(signal).unwrap_or_default();
+                flag::register_usize(signal, request.signal.clone(), number)?;
                 // In this order, so that the first signal does not end the process itself.
-                flag::register_conditional_shutdown(signal, 130, request.0.clone())?;
-                flag::register(signal, request.0.clone())?;
+                let code = i32::from(exit_code(number));
+                flag::register_conditional_shutdown(signal, code, request.made.clone())?;
+                flag::register(signal, request.made.clone())?;
             }
         }
         Ok(request)
@@ -31,13 +46,25 @@ impl StopRequest {
 
     /// Asks for the end, as Ctrl-C does.
     pub fn make(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.made.store(true, Ordering::Relaxed);
     }
 
     /// Whether the end was asked for.
     pub fn is_made(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.made.load(Ordering::Relaxed)
     }
+
+    /// Exit code of the process if it ends because of this: [`TO_BE_REQUEUED`] or [`INTERRUPTED`].
+    pub fn exit_code(&self) -> u8 {
+        exit_code(self.signal.load(Ordering::Relaxed))
+    }
+}
+
+fn exit_code(signal: usize) -> u8 {
+    let by_batch_system = [SIGTERM, SIGUSR1]
+        .iter()
+        .any(|&other| usize::try_from(other) == Ok(signal));
+    if by_batch_system { TO_BE_REQUEUED } else { INTERRUPTED }
 }
 
 /// Whether the process was started with this signal ignored, as far as the system tells it.

@@ -12,7 +12,7 @@ use crate::metrics::statistics::{self, Interval, Statistic};
 use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed};
 use crate::reports::next_multiple;
 use crate::rng::{Purpose, stream};
-use crate::scene::{CompiledReward, CompiledScene};
+use crate::scene::{CompiledReward, CompiledScene, Flag, RewardKind};
 use crate::sim::{Episode, Outcome, SimError, TaskProgress, spawn_environment};
 use crate::tick::{Tick, TickSystems, stop_on_error};
 
@@ -192,6 +192,10 @@ pub struct Measures {
     /// Elements of the scene that terms of the reward are about; reaching all of them is success where the task has no
     /// elements.
     pub goals: Vec<usize>,
+    /// What success is where the task lists it.
+    pub success: Vec<Flag>,
+    /// The figure that says most where the task has neither elements nor goals; others are only parts of the reward.
+    pub leading: Option<usize>,
 }
 
 /// The one number of an episode that says most.
@@ -211,26 +215,29 @@ impl Measures {
     /// Those of a scene.
     pub fn of(scene: &CompiledScene) -> Self {
         let names: Vec<String> = scene.elements().iter().map(|element| element.name.clone()).collect();
-        let goals = scene.rewards().iter().filter_map(|reward| match reward {
-            CompiledReward::Near { element, .. } => Some(*element),
-            CompiledReward::Stack { .. } => None,
-        });
+        let listed = !scene.scene().task.success.is_empty();
+        let stack = |reward: &&CompiledReward| matches!(reward.kind, RewardKind::Stack(_));
         Self {
             task: (scene.task().iter())
                 .filter_map(|&index| names.get(index).cloned())
                 .collect(),
             figures: scene.figures().to_vec(),
-            goals: goals.collect(),
+            goals: scene.rewards().iter().filter_map(CompiledReward::goal).collect(),
+            success: if listed { scene.success().to_vec() } else { Vec::new() },
+            leading: scene.rewards().iter().find(stack).map(|reward| reward.figures.start),
             scene: names,
         }
     }
 
-    /// What says most: completed elements where the task has any, else the goals of the reward, else its first figure.
+    /// What says most: completed elements where the task has any, else its success or the goals of the reward, else its
+    /// leading figure.
     pub fn headline(&self) -> Headline {
         match self {
             Self { task, .. } if !task.is_empty() => Headline::Completed,
-            Self { goals, .. } if !goals.is_empty() => Headline::Success,
-            Self { figures, .. } if !figures.is_empty() => Headline::Figure(0),
+            Self { goals, success, .. } if !(goals.is_empty() && success.is_empty()) => Headline::Success,
+            Self {
+                leading: Some(figure), ..
+            } => Headline::Figure(*figure),
             _ => Headline::Return,
         }
     }
@@ -266,9 +273,14 @@ impl Measures {
     }
 
     /// Whether an episode did all that was asked for; never where nothing is.
-    fn succeeded(&self, result: &EpisodeResult) -> bool {
+    pub fn succeeded(&self, result: &EpisodeResult) -> bool {
         let reached = |index: &usize| result.reached.get(*index).copied().unwrap_or(false);
+        let set = |flag: &Flag| match flag {
+            Flag::Counted(place) => result.done.get(*place).copied().unwrap_or(false),
+            Flag::Reached(element) => reached(element),
+        };
         match self.headline() {
+            _ if !self.success.is_empty() => self.success.iter().all(set),
             Headline::Completed => result.completed() == self.task.len(),
             Headline::Success => self.goals.iter().all(reached),
             Headline::Figure(_) | Headline::Return => false,
@@ -295,6 +307,9 @@ pub struct EvaluationSummary {
     pub value: f64,
     /// Its 95 % bootstrap interval over episodes.
     pub interval: (f64, f64),
+    /// What says most of every episode that counts, in the order in which they ended; not in results of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f64>,
     /// Sum of the rewards of an episode, mean.
     #[serde(default, rename = "return")]
     pub return_: f64,
@@ -345,6 +360,7 @@ impl EvaluationSummary {
             headline: measures.headline_name(),
             value: mean(&|result| measures.value(result)),
             interval: (low, high),
+            values,
             return_: mean(&|result| f64::from(result.return_)),
             figures: (measures.figures.iter().enumerate())
                 .map(|(index, name)| {
@@ -455,6 +471,7 @@ mod tests {
         assert_eq!((summary.episodes, summary.faults, summary.counted()), (3, 1, 2));
         assert_eq!((summary.success, summary.completed), (0.5, 0.5));
         assert_eq!((summary.headline.as_str(), summary.value), ("completed", 0.5));
+        assert_eq!(summary.values.iter().sum::<f64>(), 1.0);
         let all_faulted = Evaluation { faults: 2, ..default() };
         assert!(all_faulted.is_finished() && !Evaluation::default().is_finished());
     }

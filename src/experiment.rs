@@ -3,6 +3,8 @@
 //! `configs/NAME.ron` holds one [`Experiment`]. A file may extend another one (`extends: "kitchen/spirl_cl"`), and any
 //! value can be overridden on the command line (`learner.discount=0.97`). See [`crate::files`].
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use crate::learners::sac::SacConfig;
 use crate::learners::skill_recorder::TransitionRule;
 use crate::pretraining::Pretrain;
 use crate::rng::Stream;
+use crate::scene::fields;
 use crate::skills::{Bc, BcConfig, SkillDims, SkillError, Spirl, SpirlConfig, Standardiser};
 
 /// One experiment: scene, demonstrations, skill model, learner, budgets and seeds.
@@ -120,6 +123,25 @@ impl Default for PretrainingConfig {
 }
 
 impl SkillModelConfig {
+    /// Every setting that is impossible for a model of these sizes, alone or together with another one of the model.
+    pub fn problems(&self, dims: SkillDims) -> Vec<Problem> {
+        let found = match self {
+            Self::None => Vec::new(),
+            Self::Spirl(config) => config.problems(dims),
+            Self::Bc(config) => config.problems(dims),
+        };
+        let located = found.into_iter().map(|error| {
+            let message = error.to_string();
+            // The model's own messages name the setting between backticks.
+            let named = message.split('`').nth(1).and_then(|name| name.split(':').next());
+            match named {
+                Some(name) => Problem::new(format!("skill_model.{name}"), message),
+                None => Problem::new("skill_model", message),
+            }
+        });
+        located.collect()
+    }
+
     /// A model with fresh weights for these sizes; `None` if the experiment has none. `statistics` gives mean and
     /// deviation of the observations to models that standardise them; `threads` are those of one update.
     pub fn build(
@@ -152,14 +174,21 @@ impl SkillModelConfig {
 impl PretrainingConfig {
     /// Checks every number for itself; the error says which one cannot be used, and why.
     pub fn validate(&self) -> Result<(), String> {
+        first(self.problems())
+    }
+
+    fn problems(&self) -> Vec<Problem> {
         let Self {
             batch,
             constant_lr_share,
             ..
         } = *self;
-        expect(batch > 0, "pretraining.batch", "at least 1", batch)?;
         let share = (0.0..=1.0).contains(&constant_lr_share);
-        expect(share, "pretraining.constant_lr_share", "0 to 1", constant_lr_share)
+        let found = [
+            expect(batch > 0, "pretraining.batch", "at least 1", batch),
+            expect(share, "pretraining.constant_lr_share", "0 to 1", constant_lr_share),
+        ];
+        found.into_iter().flatten().collect()
     }
 
     /// Factor on the learning rate at the update with this number.
@@ -225,8 +254,7 @@ impl Default for TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// Checks every number for itself; the error says which one cannot be used, and why.
-    pub fn validate(&self) -> Result<(), String> {
+    fn problems(&self) -> Vec<Problem> {
         let Self {
             updates_per_transition: rate,
             updates_per_tick,
@@ -234,28 +262,67 @@ impl TrainingConfig {
             ..
         } = *self;
         let sound = rate.is_finite() && rate >= 0.0;
-        expect(sound, "training.updates_per_transition", "at least 0", rate)?;
-        expect(
-            updates_per_tick > 0,
-            "training.updates_per_tick",
-            "at least 1",
-            updates_per_tick,
-        )?;
-        expect(
-            replay_capacity > 0,
-            "training.replay_capacity",
-            "at least 1",
-            replay_capacity,
-        )
+        let found = [
+            expect(sound, "training.updates_per_transition", "at least 0", rate),
+            expect(
+                updates_per_tick > 0,
+                "training.updates_per_tick",
+                "at least 1",
+                updates_per_tick,
+            ),
+            expect(
+                replay_capacity > 0,
+                "training.replay_capacity",
+                "at least 1",
+                replay_capacity,
+            ),
+        ];
+        found.into_iter().flatten().collect()
     }
 }
 
-fn expect(sound: bool, field: &str, expected: &str, found: impl std::fmt::Display) -> Result<(), String> {
-    if sound {
-        Ok(())
-    } else {
-        Err(format!("{field}: expected {expected}, found {found}"))
+/// Something in an experiment that cannot be used, alone or together with something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, with dots: `learner.discount`.
+    pub field: String,
+    /// What is wrong with it, in words that follow the name of the setting.
+    pub message: String,
+    /// Further settings with which it does not go together.
+    pub because_of: Vec<&'static str>,
+}
+
+impl Problem {
+    /// A setting that cannot be used whatever the others are.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+            because_of: Vec::new(),
+        }
     }
+
+    /// The same, together with other settings.
+    pub fn because_of(mut self, others: &[&'static str]) -> Self {
+        self.because_of = others.to_vec();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, message, .. } = self;
+        let joint = if message.starts_with("must ") { "" } else { ":" };
+        write!(f, "{field}{joint} {message}")
+    }
+}
+
+fn first(problems: Vec<Problem>) -> Result<(), String> {
+    problems.first().map_or(Ok(()), |problem| Err(problem.to_string()))
+}
+
+fn expect(sound: bool, field: &str, expected: &str, found: impl fmt::Display) -> Option<Problem> {
+    (!sound).then(|| Problem::new(field, format!("expected {expected}, found {found}")))
 }
 
 /// Evaluation: whole episodes in fresh environments, without learning.
@@ -293,8 +360,7 @@ impl EvaluationConfig {
     /// More episodes than this are a slip: each has an environment of its own.
     pub const MOST_EPISODES: usize = 100_000;
 
-    /// Checks every number for itself; the error says which one cannot be used, and why.
-    pub fn validate(&self) -> Result<(), String> {
+    fn problems(&self) -> Vec<Problem> {
         let Self {
             every,
             episodes,
@@ -303,19 +369,48 @@ impl EvaluationConfig {
         let sound = |episodes| (1..=Self::MOST_EPISODES).contains(&episodes);
         let expected = format!("1 to {}", Self::MOST_EPISODES);
         let sound_if_used = every == 0 || sound(episodes);
-        expect(sound_if_used, "evaluation.episodes", &expected, episodes)?;
-        expect(
-            sound(final_episodes),
-            "evaluation.final_episodes",
-            &expected,
-            final_episodes,
-        )
+        let found = [
+            expect(sound_if_used, "evaluation.episodes", &expected, episodes),
+            expect(
+                sound(final_episodes),
+                "evaluation.final_episodes",
+                &expected,
+                final_episodes,
+            ),
+        ];
+        found.into_iter().flatten().collect()
     }
 }
 
 impl Experiment {
     /// Reads `configs/NAME.ron` (or a path), merges what it extends, applies `overrides` and checks the result.
     pub fn load(name: &str, overrides: &[String]) -> Result<Loaded<Self>, FileError> {
-        files::load(FileKind::Experiment, name, overrides)
+        files::load(FileKind::Experiment, name, overrides).map_err(|error| {
+            let plain: Option<Loaded<Self>> = files::load(FileKind::Experiment, name, &[]).ok();
+            let named = overrides.iter().rev().find_map(|text| text.strip_prefix("scene="));
+            let scene = named.or(plain.as_ref().map(|loaded| loaded.value.scene.as_str()));
+            fields::explain(error, overrides, scene)
+        })
+    }
+
+    /// Every setting that cannot be used for itself, whatever the scene is.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let expected = "at least one environment and one seed";
+        found.extend(expect(self.environments > 0, "environments", expected, 0));
+        found.extend(expect(!self.seeds.is_empty(), "seeds", expected, "none"));
+        let mut seen = BTreeSet::new();
+        if let Some(seed) = self.seeds.iter().find(|seed| !seen.insert(**seed)) {
+            found.push(Problem::new(
+                "seeds",
+                format!("expected different ones, found {seed} twice"),
+            ));
+        }
+        let learner = self.learner.problems().into_iter();
+        found.extend(learner.map(|(field, rule)| Problem::new(format!("learner.{field}"), format!("must be {rule}"))));
+        found.extend(self.pretraining.problems());
+        found.extend(self.training.problems());
+        found.extend(self.evaluation.problems());
+        found
     }
 }

@@ -35,6 +35,7 @@ pub mod plot;
 pub mod practice;
 pub mod pretraining;
 pub mod replay;
+pub mod report;
 pub mod reports;
 pub mod rng;
 pub mod run;

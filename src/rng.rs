@@ -34,6 +34,12 @@ pub enum Purpose {
     Evaluation = 10,
     /// Resampling for confidence intervals.
     Bootstrap = 11,
+    /// Joint positions and places at the start of an episode.
+    Start = 12,
+    /// Properties of an episode's model.
+    Model = 13,
+    /// Goals of an episode.
+    Goals = 14,
 }
 
 /// A seeded, storable stream of random numbers (`ChaCha8`).

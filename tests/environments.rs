@@ -82,6 +82,7 @@ fn score_states(scene: &CompiledScene, states: &[&[&str]]) -> Vec<Outcome> {
             step::observe(
                 scene,
                 &it.physics,
+                &it.progress,
                 &mut it.noise,
                 &mut it.measurement,
                 &mut it.next_observation,
@@ -131,6 +132,7 @@ fn noise_has_the_amplitudes_of_the_reference() {
         step::observe(
             &scene,
             &it.physics,
+            &it.progress,
             &mut it.noise,
             &mut it.measurement,
             &mut it.observation,
@@ -192,10 +194,11 @@ fn the_goal_part_shows_the_task_or_always_the_same() {
 fn velocities_can_be_observed() {
     let scene = compiled(|scene| {
         let joints = vec!["robot:panda0_joint1".into(), "kettle".into()];
-        scene
-            .observation
-            .terms
-            .push(ObservationTerm::Velocity { joints, noise: vec![] });
+        scene.observation.terms.push(ObservationTerm::Velocity {
+            joints,
+            noise: vec![],
+            scale: 1.0,
+        });
     });
     assert_eq!(scene.observation_len(), 67);
     let mut it = Environment::new(&scene, 0, 0).unwrap();

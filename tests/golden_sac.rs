@@ -300,6 +300,7 @@ fn agent(name: &str, estimate: Estimate) {
             reward: case.row("in/reward", update),
             next_observation: case.row(later, update),
             next_pixels: case.pictures("in/observation_next_images_u8", update),
+            prior: None,
             steps: done.ones_like().unwrap(),
             timed_out: done.zeros_like().unwrap(),
             terminated: done,

@@ -66,6 +66,124 @@ fn steps_and_resets_allocate_nothing() {
     assert_eq!(environment.episode.step, 20);
 }
 
+/// A cube that is pushed over a floor, with a term of every kind.
+fn cube() -> CompiledScene {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("cube.xml");
+    let text = r#"<mujoco><worldbody><geom name="floor" type="plane" size="5 5 0.1"/><site name="goal" pos="1 0 0.1"/>
+        <body name="cube" pos="0 0 0.1"><joint name="x" type="slide" axis="1 0 0"/><joint name="z" type="slide" axis="0 0 1"/>
+        <geom name="side" type="box" size="0.1 0.1 0.1"/></body></worldbody>
+        <actuator><motor name="x" joint="x" gear="50"/></actuator>
+        <sensor><framepos name="place" objtype="body" objname="cube"/></sensor></mujoco>"#;
+    std::fs::write(&model, text).unwrap();
+    let scene = folder.path().join("cube.ron");
+    let text = format!(
+        r#"(
+            physics: (model: {model:?}, frame_skip: 5),
+            control: Motors(motors: [(actuator: "x")]),
+            observation: (terms: [
+                Position(joints: ["x"], scale: 2, noise: [0.1]), Goal(shown: Task),
+                Place(of: [Body("cube"), Geom("side")], relative_to: Site("goal"), axes: Own),
+                Orientation(of: [Body("cube")]), Orientation(of: [Site("goal")], form: Matrix),
+                LinearVelocity(of: [Body("cube")]), AngularVelocity(of: [Body("cube")]), Sensor(sensors: ["place"]),
+                Contact(between: [(Body("cube"), Geom("floor"))]), Contact(between: [(Body("cube"), Anything)], force: true),
+                PreviousAction(), GoalOf(shown: Task), Done(shown: Task), Time(),
+            ]),
+            reset: (),
+            elements: [
+                (name: "there", when: Near(of: Body("cube"), to: Site("goal"), within: 0.1), spread: [0.1, 0, 0]),
+                (name: "far", joints: ["x"], goal: [4], threshold: 0.5, spread: [1]),
+                (name: "resting", when: All([
+                    Slow(of: Body("cube"), below: 0.01), Upright(of: Body("cube"), within: 5),
+                    Contact(between: (Body("cube"), Geom("floor"))), Not(Joint(joint: "x", above: 5)),
+                    Any([Sensor(sensor: "place", above: 0), Height(of: Body("cube"), below: 1)]),
+                    Aligned(of: Body("cube"), to: Site("goal"), within: 5),
+                ])),
+            ],
+            task: (
+                elements: ["there", "far"], success: ["far"], ends: false, penalty: 1, scale: 2,
+                terminate: [Not(Inside(of: Body("cube"), zone: Box(centre: Point(0, 0, 0), half: (50, 1, 1))))],
+                rewards: [
+                    Near(element: "there", name: "near"), Distance(from: Body("cube"), to: Site("goal"), shape: Tanh(1)),
+                    Progress(from: Body("cube"), to: Site("goal")), ElementDistance(element: "far"),
+                    ElementProgress(element: "far"), JointNear(joints: ["x"], goal: [1]), Height(of: Body("cube")),
+                    Upright(of: Body("cube")), Speed(of: Body("cube"), along: (1, 0, 0)),
+                    Contact(between: (Body("cube"), Geom("floor"))), When(condition: Slow(of: Body("cube"), below: 1)),
+                    Reached(of: Body("cube"), zone: Sphere(centre: Site("goal"), radius: 0.3), once: true),
+                    ActionCost(), ActionRate(), EnergyCost(name: "work"), Completion(), Constant(value: 1),
+                ],
+            ),
+            episode: (steps: 100),
+        )"#
+    );
+    std::fs::write(&scene, text).unwrap();
+    CompiledScene::load(scene.to_str().unwrap(), &[]).unwrap()
+}
+
+#[test]
+fn terms_allocate_nothing() {
+    let _alone = alone();
+    let scene = cube();
+    let mut environment = Environment::new(&scene, 0, 0).unwrap();
+    let before = ALLOCATIONS.get();
+    for episode in 0..3 {
+        environment.begin_anew(&scene, episode);
+        for step in 0..60 {
+            environment.step(&scene, &[(0.1 * step as f32).cos()]);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert!(environment.progress.reached.iter().any(|reached| *reached));
+    assert!(environment.progress.figures[1] < 0.0, "work was done");
+}
+
+/// A planar arm that is moved by its tip, a box at random places, and a model that differs.
+fn drawn() -> CompiledScene {
+    let folder = tempfile::tempdir().unwrap();
+    let model = r#"<mujoco><compiler angle="radian"/><worldbody><geom type="plane" size="5 5 1"/>
+        <body pos="0 0 1"><joint name="a" axis="0 0 1"/><geom type="capsule" fromto="0 0 0 1 0 0" size=".02"/>
+        <body pos="1 0 0"><joint name="b" axis="0 0 1"/><geom type="capsule" fromto=".1 0 0 1 0 0" size=".02"/>
+        <site name="tip" pos="1 0 0"/></body></body>
+        <body name="box"><freejoint name="box"/><geom type="box" size=".1 .1 .1" mass="1"/></body></worldbody>
+        <actuator><position name="a" joint="a" kp="10"/><position name="b" joint="b" kp="10"/></actuator></mujoco>"#;
+    std::fs::write(folder.path().join("arm.xml"), model).unwrap();
+    let scene = folder.path().join("arm.ron");
+    let text = r#"(
+        physics: (model: "arm.xml", frame_skip: 5),
+        control: EndEffector(
+            site: "tip",
+            joints: [(joint: "a", actuator: "a"), (joint: "b", actuator: "b")],
+            speed: 0.3,
+        ),
+        observation: (terms: [Position(joints: ["a"])]),
+        reset: (
+            ranges: {"a": [(-1.0, 1.0)]},
+            placements: [(bodies: ["box"], area: Ring(centre: (0.0, 0.0), radius: (1.0, 2.0)), yaw: (0.0, 1.0), surface: 0.0)],
+            settle: 2,
+        ),
+        randomise: [Mass(bodies: ["box"], factor: LogUniform(0.5, 2.0)), Gravity(factor: Uniform(0.9, 1.1))],
+        episode: (steps: 25),
+    )"#;
+    std::fs::write(&scene, text).unwrap();
+    CompiledScene::load(scene.to_str().unwrap(), &[]).unwrap()
+}
+
+#[test]
+fn drawn_starts_and_arms_allocate_nothing() {
+    let _alone = alone();
+    let scene = drawn();
+    let mut environment = Environment::new(&scene, 0, 0).unwrap();
+    let before = ALLOCATIONS.get();
+    for episode in 0..5 {
+        environment.begin_anew(&scene, episode);
+        for step in 0..20 {
+            environment.step(&scene, &[(step as f32).sin(), (step as f32).cos(), 0.0]);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!((environment.episode.step, environment.faults.0), (20, 0));
+}
+
 /// Allocations of one tick: a task for each of its systems, the queues they wait in.
 const PER_TICK: u64 = 40;
 /// And for each environment: a task that steps it, in some ticks one that resets it, their places in queues.

@@ -13,7 +13,7 @@ use crate::run::{FilmError, Filming, RunError};
 #[derive(clap::Args, Debug)]
 #[command(override_usage = "apprentice evaluate <RUN> [PATH=VALUE]... [OPTIONS]")]
 pub(super) struct Arguments {
-    /// Folder of the run.
+    /// Folder of the run, or of a sweep: then every variant is evaluated.
     run: PathBuf,
     /// Overrides such as `scene=kitchen_mis_aligned`; results with overrides go to a file of their own.
     #[arg(value_name = "PATH=VALUE")]
@@ -34,7 +34,22 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
-    let folder = RunFolder::open(&arguments.run)?;
+    let runs = run::runs_of(&arguments.run)?;
+    for (variant, root) in &runs {
+        if let Some(variant) = variant {
+            if arguments.video.is_some() {
+                let root = root.display();
+                return Err(format!("--video: name one run of the sweep, such as {root}").into());
+            }
+            print(format_args!("{variant}"))?;
+        }
+        evaluate(arguments, root, settings)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn evaluate(arguments: &Arguments, root: &Path, settings: &Settings) -> Result<(), Failure> {
+    let folder = RunFolder::open(root)?;
     let experiment = folder.experiment(&arguments.overrides)?;
     let plan = EvaluationPlan {
         skills: folder.skills_used()?,
@@ -51,7 +66,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         )?,
         Some(file) => film(arguments, file.as_deref(), &experiment, &folder, plan, settings)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn write_results(folder: &RunFolder, overrides: &[String], results: &[Evaluated]) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use crate::data::{InspectOptions, Inspection};
 /// Show what is inside demonstrations: episodes, lengths, returns, elements, pictures, ranges, anything odd.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// HDF5 file in D4RL layout, or a roll-out file or folder of roll-out files as SPiRL has them.
+    /// HDF5 file in D4RL layout, a roll-out file or folder of roll-out files as SPiRL has them, or a Minari dataset.
     #[arg(value_name = "FILE|FOLDER")]
     path: PathBuf,
     /// Actions per skill; shorter episodes are reported.

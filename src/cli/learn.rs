@@ -1,18 +1,23 @@
 //! `apprentice learn`: the whole chain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::sweep::{self, Failed, SweepRuns};
+use super::train::SweepArguments;
 use super::{Failure, finished, print, table};
 use crate::app::Ended;
 use crate::evaluate::EvaluationSummary;
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, RunFolderError, Settings, TrainPlan};
+use crate::run::{
+    self, Evaluated, EvaluationPlan, RunFolder, RunFolderError, Settings, Sweep, TrainPlan, Variant, share_skills,
+};
 
 /// The whole chain: demonstrations, skill model, practice, evaluation, table and plot.
 ///
-/// Interrupted, it goes on when the same command is given again; demonstrations and evaluations start over.
+/// Interrupted, it goes on when the same command is given again; demonstrations and evaluations start over. An override
+/// may list values, as for `apprentice train`: variants with the same skill model share it.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
     /// Experiment: a name in configs/ or a path.
@@ -27,40 +32,47 @@ pub(super) struct Arguments {
     /// Folder of the run [default: runs/EXPERIMENT, with _quick for the short form].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    sweep: SweepArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
-    let mut loaded = Experiment::load(&arguments.experiment, &[])?;
-    let mut overrides = if arguments.quick {
-        loaded.value.quick.clone()
-    } else {
-        Vec::new()
-    };
-    if arguments.quick && overrides.is_empty() {
-        return Err(format!(
-            "--quick: experiment `{}` has no short form (a list `quick` of overrides)",
-            arguments.experiment
-        )
-        .into());
+    let name = &arguments.experiment;
+    let mut overrides = Vec::new();
+    if arguments.quick {
+        overrides = Experiment::load(name, &[])?.value.quick;
+        if overrides.is_empty() {
+            return Err(format!("--quick: experiment `{name}` has no short form (a list `quick` of overrides)").into());
+        }
     }
     overrides.extend(arguments.overrides.iter().cloned());
-    loaded = Experiment::load(&arguments.experiment, &overrides)?;
-    let experiment = &loaded.value;
-    run::check(experiment)?;
-    let name = run::default_name(&arguments.experiment) + if arguments.quick { "_quick" } else { "" };
+    let default = run::default_name(name) + if arguments.quick { "_quick" } else { "" };
     let root = arguments
         .out
         .clone()
-        .unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let folder = match RunFolder::resume(&root) {
+        .unwrap_or_else(|| PathBuf::from("runs").join(default));
+    match Sweep::of(name, &overrides)? {
+        Sweep::One(overrides) if arguments.sweep.dry_run => sweep::plan_one(&root, name, &overrides),
+        Sweep::One(overrides) => learn(arguments, &overrides, &root, settings),
+        Sweep::Several(variants) if arguments.sweep.dry_run => sweep::plan(&root, name, &variants),
+        Sweep::Several(variants) => learn_all(arguments, &overrides, &variants, &root, settings),
+    }
+}
+
+fn learn(arguments: &Arguments, overrides: &[String], root: &Path, settings: &Settings) -> Result<ExitCode, Failure> {
+    let name = &arguments.experiment;
+    let loaded = Experiment::load(name, overrides)?;
+    let experiment = &loaded.value;
+    run::check(experiment)?;
+    let folder = match RunFolder::resume(root) {
         Ok(folder) => {
             expect_same(&folder, experiment)?;
             folder
         }
-        Err(RunFolderError::NotARun { .. }) => RunFolder::create(&root, &arguments.experiment, &loaded.resolved_text)?,
+        Err(RunFolderError::NotARun { .. }) => RunFolder::create(root, name, &loaded.resolved_text)?,
         Err(error) => return Err(error.into()),
     };
-    let result = chain(arguments, experiment, &folder, settings);
+    let result = chain(name, experiment, &folder, settings);
     if result.is_err() {
         folder.remove_if_unused();
     }
@@ -72,6 +84,84 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         ))?;
     }
     Ok(finished(ended))
+}
+
+/// The whole chain for every variant of a sweep; variants with the same skill model share the first one's.
+fn learn_all(
+    arguments: &Arguments,
+    overrides: &[String],
+    variants: &[Variant],
+    root: &Path,
+    settings: &Settings,
+) -> Result<ExitCode, Failure> {
+    let runs = SweepRuns::begin(root, &arguments.experiment, overrides, variants, true)?;
+    for run in runs.runs.iter().filter(|run| run.was_there) {
+        expect_same(&run.folder, &run.experiment)?;
+    }
+    let mut stages = Stages::begin();
+    let mut failures = Vec::new();
+    let result = runs.undo_if_unused(chain_all(arguments, &runs, &mut stages, &mut failures, settings))?;
+    if result == Ended::Finished {
+        stages.print()?;
+        let practised = runs.runs.iter().enumerate();
+        let practised = practised.filter(|(number, _)| failures.iter().all(|failed| failed.number != *number));
+        let curves: Vec<_> = practised
+            .map(|(_, run)| (run.name.clone(), run.folder.root().to_path_buf()))
+            .collect();
+        draw(&curves, |picture| {
+            let path = root.join("learning.svg");
+            run::write_whole(&path, picture)?;
+            Ok(path)
+        })?;
+    }
+    runs.ended(result, "the same command", &failures)
+}
+
+fn chain_all(
+    arguments: &Arguments,
+    runs: &SweepRuns,
+    stages: &mut Stages,
+    failures: &mut Vec<Failed>,
+    settings: &Settings,
+) -> Result<Ended, Failure> {
+    let mut skills: Vec<Option<PathBuf>> = Vec::new();
+    for (number, run) in runs.runs.iter().enumerate() {
+        let leader = runs
+            .runs
+            .iter()
+            .take(number)
+            .position(|other| share_skills(&other.experiment, &run.experiment));
+        let model = match leader.and_then(|leader| skills.get(leader)) {
+            Some(model) => model.clone(),
+            None => match skill_model(&run.experiment, &run.folder, stages, settings)? {
+                Some(model) => model,
+                None => return Ok(Ended::Stopped),
+            },
+        };
+        skills.push(model);
+    }
+    for world in runs.worlds(arguments.sweep.most()) {
+        let from = Instant::now();
+        let models: Vec<_> = world
+            .iter()
+            .map(|&number| skills.get(number).cloned().flatten())
+            .collect();
+        let (ended, failed) = runs.practise(&world, &models, true, settings)?;
+        failures.extend(failed);
+        if ended == Ended::Stopped {
+            return Ok(Ended::Stopped);
+        }
+        stages.add("practice", from);
+    }
+    for (number, run) in runs.runs.iter().enumerate() {
+        if failures.iter().any(|failed| failed.number == number) {
+            continue;
+        }
+        print(format_args!("\n{}", run.name))?;
+        let model = skills.get(number).cloned().flatten();
+        evaluation(&run.experiment, &run.folder, model, stages, settings)?;
+    }
+    Ok(Ended::Finished)
 }
 
 /// Refuses a run of another experiment, and names what differs. Settings count, not how a file writes them down, nor
@@ -101,58 +191,11 @@ fn expect_same(folder: &RunFolder, experiment: &Experiment) -> Result<(), Failur
     .into())
 }
 
-fn chain(
-    arguments: &Arguments,
-    experiment: &Experiment,
-    folder: &RunFolder,
-    settings: &Settings,
-) -> Result<Ended, Failure> {
-    let start = Instant::now();
-    let mut stages = Vec::new();
-    let mut stage = |name: &'static str, from: Instant| stages.push((name, from.elapsed()));
-    let episodes = experiment.evaluation.final_episodes;
-
-    let mut skills = None;
-    if experiment.skill_model != SkillModelConfig::None {
-        if run::needs_demonstrations(experiment, folder)? {
-            let from = Instant::now();
-            let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
-            if let Some(report) = collected {
-                print(format_args!("{}", table::collection(&report)))?;
-            }
-            stage("demonstrations", from);
-            let from = Instant::now();
-            if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {
-                return Ok(Ended::Stopped);
-            }
-            stage("skill model", from);
-        }
-        skills = Some(folder.skills());
-        let from = Instant::now();
-        let prior = match results::<Evaluated>(folder, "prior.json") {
-            Some(prior) => Some(prior),
-            None => {
-                let plan = EvaluationPlan {
-                    skills: skills.clone(),
-                    episodes,
-                    most_likely: true,
-                    overrides: Vec::new(),
-                    watch: None,
-                };
-                let prior = run::evaluate_prior(experiment, &plan, settings)?;
-                if let Some(prior) = &prior {
-                    folder.write("prior.json", &serde_json::to_string_pretty(prior)?)?;
-                }
-                prior
-            }
-        };
-        if let Some(prior) = prior {
-            print(format_args!("{}", table::rollout(&prior)))?;
-            stage("prior roll-outs", from);
-        } else {
-            bevy::log::warn!("the prior of this model is not Gaussian; there are no prior roll-outs");
-        }
-    }
+fn chain(name: &str, experiment: &Experiment, folder: &RunFolder, settings: &Settings) -> Result<Ended, Failure> {
+    let mut stages = Stages::begin();
+    let Some(skills) = skill_model(experiment, folder, &mut stages, settings)? else {
+        return Ok(Ended::Stopped);
+    };
     let from = Instant::now();
     let plan = TrainPlan {
         skills: skills.clone(),
@@ -163,8 +206,70 @@ fn chain(
     if run::train(experiment, &plan, settings)? == Ended::Stopped {
         return Ok(Ended::Stopped);
     }
-    stage("practice", from);
+    stages.add("practice", from);
+    evaluation(experiment, folder, skills, &mut stages, settings)?;
+    stages.print()?;
+    let runs = [(name.to_owned(), folder.root().to_path_buf())];
+    draw(&runs, |picture| Ok(folder.write("learning.svg", picture)?))?;
+    Ok(Ended::Finished)
+}
+
+/// Trains the skill model of a run, if it has one, and rolls out its prior. Gives the folder of the model, or nothing
+/// after an interruption.
+fn skill_model(
+    experiment: &Experiment,
+    folder: &RunFolder,
+    stages: &mut Stages,
+    settings: &Settings,
+) -> Result<Option<Option<PathBuf>>, Failure> {
+    if experiment.skill_model == SkillModelConfig::None {
+        return Ok(Some(None));
+    }
+    if run::needs_demonstrations(experiment, folder)? {
+        let from = Instant::now();
+        let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
+        if let Some(report) = collected {
+            print(format_args!("{}", table::collection(&report)))?;
+        }
+        stages.add("demonstrations", from);
+        let from = Instant::now();
+        if run::pretrain(experiment, &dataset, folder, settings)? == Ended::Stopped {
+            return Ok(None);
+        }
+        stages.add("skill model", from);
+    }
+    let skills = Some(folder.skills());
     let from = Instant::now();
+    let prior = match results::<Evaluated>(folder, "prior.json") {
+        Some(prior) => Some(prior),
+        None => {
+            let plan = evaluation_plan(experiment, skills.clone());
+            let prior = run::evaluate_prior(experiment, &plan, settings)?;
+            if let Some(prior) = &prior {
+                folder.write("prior.json", &serde_json::to_string_pretty(prior)?)?;
+            }
+            prior
+        }
+    };
+    if let Some(prior) = prior {
+        print(format_args!("{}", table::rollout(&prior)))?;
+        stages.add("prior roll-outs", from);
+    } else {
+        bevy::log::warn!("the prior of this model is not Gaussian; there are no prior roll-outs");
+    }
+    Ok(Some(skills))
+}
+
+/// Evaluates a run, unless an earlier command has done so, and prints the results.
+fn evaluation(
+    experiment: &Experiment,
+    folder: &RunFolder,
+    skills: Option<PathBuf>,
+    stages: &mut Stages,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let from = Instant::now();
+    let episodes = experiment.evaluation.final_episodes;
     // `apprentice evaluate` may have left results of another scene or with other budgets.
     let is_current = |results: &Vec<Evaluated>| {
         let of_run = |result: &Evaluated, seed: u64| {
@@ -185,37 +290,70 @@ fn chain(
     let results = match results::<Vec<Evaluated>>(folder, "evaluation.json").filter(is_current) {
         Some(results) => results,
         None => {
-            let plan = EvaluationPlan {
-                skills,
-                episodes,
-                most_likely: true,
-                overrides: Vec::new(),
-                watch: None,
-            };
+            let plan = evaluation_plan(experiment, skills);
             let results = run::evaluate_run(experiment, folder, &plan, settings)?;
             folder.write("evaluation.json", &serde_json::to_string_pretty(&results)?)?;
             results
         }
     };
-    stage("evaluation", from);
+    stages.add("evaluation", from);
+    print(format_args!("{}", table::evaluation(&results)))
+}
 
-    print(format_args!("{}", table::evaluation(&results)))?;
-    for (name, took) in &stages {
-        print(format_args!("{name:<16} {:>6.1} min", minutes(*took)))?;
+fn evaluation_plan(experiment: &Experiment, skills: Option<PathBuf>) -> EvaluationPlan {
+    EvaluationPlan {
+        skills,
+        episodes: experiment.evaluation.final_episodes,
+        most_likely: true,
+        overrides: Vec::new(),
+        watch: None,
     }
-    print(format_args!("{:<16} {:>6.1} min", "in all", minutes(start.elapsed())))?;
-    let runs = [(arguments.experiment.clone(), folder.root().to_path_buf())];
-    match run::learning_curves(&runs, None) {
-        Ok(picture) => {
-            print(format_args!(
-                "plot in {}",
-                folder.write("learning.svg", &picture)?.display()
-            ))?;
-        }
+}
+
+/// Draws the learning curves of labelled run folders, and says where `write` has put them.
+fn draw(runs: &[(String, PathBuf)], write: impl FnOnce(&str) -> Result<PathBuf, Failure>) -> Result<(), Failure> {
+    match run::learning_curves(runs, None) {
+        Ok(picture) => print(format_args!("plot in {}", write(&picture)?.display())),
         // Practice may have been too short for a single episode.
-        Err(error) => bevy::log::warn!("there is no learning curve to draw: {error}"),
+        Err(error) => {
+            bevy::log::warn!("there is no learning curve to draw: {error}");
+            Ok(())
+        }
     }
-    Ok(Ended::Finished)
+}
+
+/// How long the stages took.
+struct Stages {
+    begun: Instant,
+    took: Vec<(&'static str, Duration)>,
+}
+
+impl Stages {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            took: Vec::new(),
+        }
+    }
+
+    /// A stage that ends now; the times of stages with one name are added up.
+    fn add(&mut self, name: &'static str, from: Instant) {
+        match self.took.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, took)) => *took += from.elapsed(),
+            None => self.took.push((name, from.elapsed())),
+        }
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        for (name, took) in &self.took {
+            print(format_args!("{name:<16} {:>6.1} min", minutes(*took)))?;
+        }
+        print(format_args!(
+            "{:<16} {:>6.1} min",
+            "in all",
+            minutes(self.begun.elapsed())
+        ))
+    }
 }
 
 /// Results that an earlier run of the same command left; `None` if there are none that can be read.

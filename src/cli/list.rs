@@ -7,7 +7,7 @@ use crate::experiment::Experiment;
 use crate::files::{self, FileKind};
 use crate::scene::Scene;
 
-/// List the scenes and experiments there are.
+/// List the scenes and experiments there are, with their files; `scenes list` and `experiments list` say more of each.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {}
 

@@ -12,12 +12,16 @@
 //! | `watch` | practice, trained agents or demonstrations in a window |
 //! | `import` | a published PyTorch or safetensors checkpoint into a skill-model folder |
 //! | `plot` | learning curves of several runs in one picture |
+//! | `report` | one page that compares runs: tables, curves, videos, settings |
 //! | `bench` | how fast this machine simulates and learns |
 //! | `list` | the scenes and experiments there are |
+//! | `experiments` | the experiments there are, what is wrong with them, what they consist of |
+//! | `scenes` | the scenes there are, what is wrong with them, what they consist of |
 
 mod bench;
 mod collect;
 mod evaluate;
+mod experiments;
 mod import;
 mod inspect;
 mod learn;
@@ -25,11 +29,15 @@ mod list;
 mod messages;
 mod plot;
 mod pretrain;
+mod report;
 mod rollout;
+mod scenes;
+mod sweep;
 mod table;
 mod train;
 mod watch;
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,7 +46,7 @@ use clap::{Parser, Subcommand};
 
 use messages::{print, show_warnings};
 
-use crate::app::{Ended, StopRequest};
+use crate::app::{Ended, INTERRUPTED, StopRequest};
 use crate::experiment::{Experiment, SkillModelConfig};
 use crate::run::{self, RunError, RunFolder, Settings};
 
@@ -54,6 +62,8 @@ use crate::run::{self, RunError, RunFolder, Settings};
   apprentice watch runs/practice
   apprentice train kitchen/sac 'seeds=[0,1,2]' training.updates_per_transition=0.1 --out runs/sac
   apprentice plot ours=runs/practice sac=runs/sac --out learning.svg
+  apprentice report ours=runs/practice sac=runs/sac --out report.html
+  apprentice train kitchen/sac learner.discount=0.97,0.99 seeds=0..3 --out runs/sweep
 
 Experiments are RON files in configs/, scenes are RON files in scenes/. Any value of an experiment can be
 overridden as `path=value`, for example `learner.discount=0.97`; quote values with brackets for your shell.")]
@@ -77,8 +87,11 @@ enum Command {
     Watch(watch::Arguments),
     Import(import::Arguments),
     Plot(plot::Arguments),
+    Report(report::Arguments),
     Bench(bench::Arguments),
     List(list::Arguments),
+    Experiments(experiments::Arguments),
+    Scenes(scenes::Arguments),
 }
 
 // What commands that train have in common. A doc comment would become the description of those commands.
@@ -101,7 +114,7 @@ struct TrainingArguments {
 fn finished(ended: Ended) -> ExitCode {
     match ended {
         Ended::Finished => ExitCode::SUCCESS,
-        Ended::Stopped => ExitCode::from(130),
+        Ended::Stopped => ExitCode::from(INTERRUPTED),
     }
 }
 
@@ -201,7 +214,7 @@ fn skills_for(experiment: &Experiment, asked: Option<PathBuf>, name: &str) -> Re
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Parses the command line and runs the command. Errors go to standard error as one message; the exit code is 1 for
-/// them, 2 for wrong arguments and 130 after an interruption.
+/// them, 2 for wrong arguments, 130 after an interruption and 75 after one by a batch system.
 pub fn main() -> ExitCode {
     // candle's own pool spins at barriers and starves the simulation beside it.
     // SAFETY: nothing else runs yet.
@@ -211,8 +224,12 @@ pub fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     show_warnings();
-    let result = run(arguments);
+    let stop = OnceCell::new();
+    let result = run(arguments, &stop);
+    // Commands know that they were interrupted, not by whom.
+    let interruption = stop.get().map_or(INTERRUPTED, StopRequest::exit_code);
     match result {
+        Ok(code) if code == finished(Ended::Stopped) => ExitCode::from(interruption),
         Ok(code) => code,
         Err(error) => {
             let interrupted = matches!(error.downcast_ref(), Some(RunError::Interrupted));
@@ -222,7 +239,7 @@ pub fn main() -> ExitCode {
                 false => writeln!(std::io::stderr(), "error: {error}"),
             };
             if interrupted {
-                finished(Ended::Stopped)
+                ExitCode::from(interruption)
             } else {
                 ExitCode::FAILURE
             }
@@ -230,7 +247,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+fn run(arguments: Arguments, stop: &OnceCell<StopRequest>) -> Result<ExitCode, Failure> {
     let threads = arguments.threads.unwrap_or_else(processors);
     if !(1..=MOST_THREADS).contains(&threads) {
         return Err(format!("--threads: expected 1 to {MOST_THREADS}, found {threads}").into());
@@ -238,7 +255,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     // Before anything uses it; it would take all processors otherwise.
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     // Only for commands that look at the request: the others, as any program, end at the first Ctrl-C.
-    let settings = || StopRequest::on_signals().map(|stop| Settings { threads, stop });
+    let settings = || {
+        let request = StopRequest::on_signals()?;
+        Ok::<_, std::io::Error>(Settings {
+            threads,
+            stop: stop.get_or_init(|| request).clone(),
+        })
+    };
     match arguments.command {
         Command::Learn(arguments) => learn::run(&arguments, &settings()?),
         Command::Collect(arguments) => collect::run(&arguments, &settings()?),
@@ -250,8 +273,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Plot(arguments) => plot::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments, threads),
         Command::List(arguments) => list::run(&arguments),
+        Command::Experiments(arguments) => experiments::run(&arguments),
+        Command::Scenes(arguments) => scenes::run(&arguments, threads),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::run;
 /// Draw the learning curves of runs into one picture: mean over seeds with a bootstrap interval.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
-    /// Run folders; `LABEL=FOLDER` names a curve.
+    /// Folders of runs or of sweeps, which have a curve for each variant; `LABEL=FOLDER` names a curve.
     #[arg(required = true, value_name = "[LABEL=]FOLDER")]
     runs: Vec<String>,
     /// What to draw: a tag of the metrics [default: what says most of an episode, such as practice/completed].
@@ -29,11 +29,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         )
         .into());
     }
-    let runs = arguments.runs.iter().map(|run| match run.split_once('=') {
-        Some((label, folder)) => (label.to_owned(), PathBuf::from(folder)),
-        None => (run.clone(), PathBuf::from(run)),
-    });
-    let runs: Vec<_> = runs.collect();
+    let mut runs = Vec::new();
+    for text in &arguments.runs {
+        runs.extend(run::labelled_runs(text)?);
+    }
     let mut labels = BTreeSet::new();
     if let Some((label, _)) = runs.iter().find(|(label, _)| !labels.insert(label)) {
         return Err(format!("two runs are called `{label}`; expected different labels (LABEL=FOLDER)").into());

@@ -1,4 +1,4 @@
-//! `apprentice watch`: practice, trained agents or demonstrations in a window.
+//! `apprentice watch`: practice, trained agents, demonstrations or a scene by itself in a window.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,18 +8,21 @@ use crate::agents::Behaviour;
 use crate::app::Ended;
 use crate::experiment::Experiment;
 use crate::files::{self, FileKind};
-use crate::run::{self, Actors, Replay, RunFolder, RunFolderError, Session, Settings};
+use crate::run::{self, Actors, Replay, RunFolder, RunFolderError, SceneShow, Session, Settings};
+use crate::scene::Scene;
 use crate::watch::Pace;
+use crate::watch::reload::Idle;
 
 /// Environments of a replay.
 const REPLAYED: usize = 8;
 
-/// Watch practice, trained agents or demonstrations in a window.
+/// Watch practice, trained agents, demonstrations or a scene by itself in a window.
 ///
 /// An experiment begins to practise in a folder of its own, just as with `apprentice train`. A run goes on with its
 /// practice; once all its steps are made, while another process works in it, or with --evaluate, its newest checkpoints
 /// act without learning, and newer ones take their places when they appear. A checkpoint acts. Demonstrations are
-/// played. Watching changes nothing about what is learned; closing the window ends what it shows, and practice keeps
+/// played. A scene is shown with nobody in it, and follows its file: a good edit is to be seen at once, a broken one is
+/// explained while the old scene stays. Watching changes nothing about what is learned; closing the window ends what it shows, and practice keeps
 /// all it has learned.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -30,17 +33,20 @@ const REPLAYED: usize = 8;
   apprentice watch runs/practice/seed_0/checkpoints/step_000100000
   apprentice watch data/kitchen.hdf5 --pace slow    the demonstrations, at a quarter of real time
   apprentice watch kitchen/sac --paused             begin with a pause, go on from the window
+  apprentice watch scenes/mine.ron --random         a scene, while its file is being written
 
 Without a screen: `apprentice train` practises, `apprentice evaluate` counts what trained agents complete,
 `apprentice inspect` looks into demonstrations.")]
 pub(super) struct Arguments {
-    /// An experiment (a name in configs/ or a path), the folder of a run, the folder of a checkpoint of a learner, or
-    /// a file of demonstrations (.hdf5).
+    /// An experiment (a name in configs/ or a path), the folder of a run, the folder of a checkpoint of a learner, a
+    /// file of demonstrations (.hdf5), or a scene (a name in scenes/ or a path).
     what: String,
-    /// Overrides of the experiment, such as `training.steps=20_000`; of the scene if demonstrations are played.
+    /// Overrides of the experiment, such as `training.steps=20_000`; of the scene if demonstrations are played, or the
+    /// scene alone is shown.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
-    /// Environments of each learner, or demonstrations at a time [default: the experiment's, or 8].
+    /// Environments of each learner, demonstrations at a time, or environments of a scene [default: the experiment's, 8,
+    /// or 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     environments: Option<u16>,
     /// Let the newest checkpoints of a run act without learning.
@@ -59,6 +65,9 @@ pub(super) struct Arguments {
     /// Scene in which demonstrations are played [default: the one the file names, else kitchen].
     #[arg(long, value_name = "NAME")]
     scene: Option<String>,
+    /// Let chance act in a scene that is shown by itself; otherwise nobody does.
+    #[arg(long)]
+    random: bool,
     /// Folder of the skill model or of a run that has one [default: the run's own, or the newest one below runs/ that
     /// fits].
     #[arg(long, value_name = "FOLDER")]
@@ -112,6 +121,7 @@ enum What {
     Run(RunFolder),
     Checkpoint(RunFolder, u64),
     Demonstrations,
+    Scene,
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
@@ -131,6 +141,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
             act(arguments, &experiment, &folder, skills.as_deref(), actors, settings)
         }
         What::Demonstrations => replay(arguments, settings),
+        What::Scene => show_scene(arguments, settings),
     }
 }
 
@@ -171,10 +182,25 @@ fn find(what: &str) -> Result<What, Failure> {
         let name = format!("{what}{ending}");
         name.ends_with(".ron") && Path::new(&name).is_file()
     });
-    if is_file || known.contains_key(what.trim_end_matches(".ron")) {
+    let name = what.trim_end_matches(".ron");
+    if !is_file && known.contains_key(name) {
         return Ok(What::Experiment);
     }
+    if !is_file && files::list(FileKind::Scene, &files::roots()).contains_key(name) {
+        return Ok(What::Scene);
+    }
+    if is_file {
+        return Ok(if is_scene(what) { What::Scene } else { What::Experiment });
+    }
     Err(unknown(what, &run))
+}
+
+/// Whether a file is a scene rather than an experiment: whichever has fewer faults, else what its folder says.
+fn is_scene(file: &str) -> bool {
+    let scene = files::check::<Scene>(FileKind::Scene, file, &[]).errors.len();
+    let experiment = files::check::<Experiment>(FileKind::Experiment, file, &[]).errors.len();
+    let mut folders = Path::new(file).components();
+    scene < experiment || (scene == experiment && folders.any(|part| part.as_os_str() == FileKind::Scene.folder()))
 }
 
 fn unknown(what: &str, run: &RunFolderError) -> Failure {
@@ -186,8 +212,8 @@ fn unknown(what: &str, run: &RunFolderError) -> Failure {
         Experiment::load(what, &[]).map_or_else(|error| error.to_string(), |_| run.to_string())
     };
     format!(
-        "{what}: nothing to watch: expected an experiment, the folder of a run or of a checkpoint in one, or a file of \
-         demonstrations (.hdf5); {near}"
+        "{what}: nothing to watch: expected an experiment, the folder of a run or of a checkpoint in one, a file of \
+         demonstrations (.hdf5), or a scene; {near}"
     )
     .into()
 }
@@ -198,7 +224,8 @@ impl Arguments {
         let is_run = matches!(what, What::Run(_));
         let acts = matches!(what, What::Checkpoint(..)) || (is_run && self.evaluate);
         let begins = matches!(what, What::Experiment);
-        let plays = matches!(what, What::Demonstrations);
+        let scene = matches!(what, What::Scene);
+        let plays = matches!(what, What::Demonstrations) || scene;
         let refused = [
             (
                 self.evaluate && (begins || plays),
@@ -211,14 +238,19 @@ impl Arguments {
                 "is for trained agents (a run with --evaluate, or a checkpoint): agents that practise sample",
             ),
             (
-                self.scene.is_some() && !plays,
+                self.scene.is_some() && (!plays || scene),
                 "--scene",
                 "is for demonstrations; other scenes are overrides (scene=NAME)",
             ),
             (
                 self.skills.is_some() && plays,
                 "--skills",
-                "means nothing for demonstrations",
+                "means nothing for demonstrations and scenes",
+            ),
+            (
+                self.random && !scene,
+                "--random",
+                "is for a scene that is shown by itself",
             ),
             (self.out.is_some() && !begins, "--out", "is for an experiment"),
             (
@@ -274,6 +306,7 @@ fn practise(
         },
         skills: arguments.skills.clone(),
         window: true,
+        sweep: train::SweepArguments::default(),
     };
     train::run_at(&training, arguments.speed(Speed::Fast), settings)
 }
@@ -340,6 +373,21 @@ fn replay(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failur
     let pace = arguments.speed(Speed::Times(1.0)).pace(replay.scene().period());
     let session = run::in_window(replay.subject(), pace, settings, |link| {
         replay.play(environments, link, settings)
+    })?;
+    Ok(closed(session))
+}
+
+fn show_scene(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    let show = SceneShow::load(&arguments.what, &arguments.overrides)?;
+    let environments = arguments.environments.map_or(1, usize::from);
+    let idle = if arguments.random {
+        Idle::ActsAtRandom
+    } else {
+        Idle::Rests
+    };
+    let pace = arguments.speed(Speed::Times(1.0)).pace(show.scene().period());
+    let session = run::in_window(show.subject(), pace, settings, |link| {
+        show.play(environments, idle, link, settings)
     })?;
     Ok(closed(session))
 }

@@ -22,6 +22,8 @@ pub(super) struct Flat {
     pub terminals: Vec<bool>,
     pub timeouts: Vec<bool>,
     pub index: Option<Vec<i64>>,
+    /// Observations after the last step of a sequence, by the row after that step.
+    pub finals: BTreeMap<usize, Vec<f32>>,
     pub infos: BTreeMap<String, Column>,
     /// Names below `infos/` in the file, read or not.
     pub info_names: BTreeSet<String>,
@@ -133,6 +135,9 @@ impl Dataset {
             flat.rewards.extend_from_slice(&episode.rewards);
             flat.terminals.extend_from_slice(&episode.terminals);
             flat.timeouts.extend_from_slice(&episode.timeouts);
+            if let Some(last) = &episode.final_observation {
+                flat.finals.insert(flat.rewards.len(), last.clone());
+            }
             flat.index
                 .get_or_insert_default()
                 .extend(std::iter::repeat_n(number as i64, episode.len()));
@@ -304,6 +309,7 @@ impl Dataset {
         let wide = |width: usize| rows.start * width..rows.end * width;
         Some(Episode {
             observations: self.flat.observations[wide(self.flat.observation_dim)].to_vec(),
+            final_observation: self.flat.finals.get(&rows.end).cloned(),
             actions: self.flat.actions[wide(self.flat.action_dim)].to_vec(),
             rewards: self.flat.rewards[rows.clone()].to_vec(),
             terminals: self.flat.terminals[rows.clone()].to_vec(),

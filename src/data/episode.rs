@@ -6,12 +6,13 @@ use super::{DataError, Images, NonFinite};
 
 /// One episode of `T` steps: row `t` of every array belongs to the step that starts in `observations[t]`.
 ///
-/// The arrays are flat and row-major, so they go to a file and into a batch without being rearranged. The observation
-/// after the last step is not part of the layout (D4RL stores none).
+/// The arrays are flat and row-major, so they go to a file and into a batch without being rearranged.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Episode {
     /// Observations `[T, S]` *before* the action of the same row.
     pub observations: Vec<f32>,
+    /// Observation `[S]` after the last step, if it is known. Only Minari's layout stores it.
+    pub final_observation: Option<Vec<f32>>,
     /// Actions `[T, A]`.
     pub actions: Vec<f32>,
     /// Rewards `[T]` for the action of the same row.
@@ -67,6 +68,15 @@ impl Episode {
             if found != rows * width {
                 return wrong(name, rows * width, found);
             }
+        }
+        if let Some(last) = &self.final_observation {
+            if last.len() != observation_dim {
+                let found = last.len();
+                return Err(DataError::Episode(format!(
+                    "`final_observation` should hold {observation_dim} values, found {found}"
+                )));
+            }
+            check_finite("final_observation", last, observation_dim)?;
         }
         for (name, values, width) in [
             ("observations", &self.observations, observation_dim),

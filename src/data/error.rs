@@ -1,5 +1,6 @@
 //! What can be wrong with demonstration data, said so that the user can act on it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong with demonstration data. Every message names the file where there is one.
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum DataError {
     /// The file cannot be opened: missing, not HDF5, truncated, not readable.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), printable(problem))]
     Open {
         /// The file.
         path: PathBuf,
@@ -15,7 +16,7 @@ pub enum DataError {
         problem: String,
     },
     /// A dataset is missing or has the wrong shape, type or storage.
-    #[error("{}: dataset `{dataset}`: expected {expected}, found {found}", path.display())]
+    #[error("{}: dataset `{}`: expected {expected}, found {}", path.display(), printable(dataset), printable(found))]
     Dataset {
         /// The file.
         path: PathBuf,
@@ -27,7 +28,7 @@ pub enum DataError {
         found: String,
     },
     /// A dataset holds NaN or infinite values.
-    #[error("{}: dataset `{dataset}`: expected finite values, found {problem}", path.display())]
+    #[error("{}: dataset `{}`: expected finite values, found {problem}", path.display(), printable(dataset))]
     NonFinite {
         /// The file.
         path: PathBuf,
@@ -37,7 +38,7 @@ pub enum DataError {
         problem: NonFinite,
     },
     /// The HDF5 library failed while reading a dataset.
-    #[error("{}: dataset `{dataset}` cannot be read (is the file damaged?): {problem}", path.display())]
+    #[error("{}: dataset `{}` cannot be read (is the file damaged?): {}", path.display(), printable(dataset), printable(problem))]
     Read {
         /// The file.
         path: PathBuf,
@@ -113,26 +114,43 @@ impl std::fmt::Display for NonFinite {
     }
 }
 
+/// Text from a file, which need not be valid UTF-8 although its type says so: the HDF5 bindings do not look.
+pub(super) fn valid(text: &str) -> Cow<'_, str> {
+    String::from_utf8_lossy(text.as_bytes())
+}
+
+/// Text from a file for a terminal: characters that would steer it are written out.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in valid(text).chars() {
+        match c.is_control() {
+            true => shown.extend(c.escape_debug()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// What the HDF5 library's error stack says, outermost and innermost record, in one line. Failures of the operating
 /// system (no space, file too large) are reduced to its own words.
 pub(super) fn explain(error: &hdf5::Error) -> String {
     if let Some(stack) = error.stack() {
         for frame in stack.iter() {
-            if let Some((_, rest)) = frame.desc().split_once("error message = '")
+            if let Some((_, rest)) = valid(frame.desc()).split_once("error message = '")
                 && let Some((message, _)) = rest.split_once('\'')
             {
                 return message.to_owned();
             }
         }
     }
-    error.to_string()
+    valid(&error.to_string()).into_owned()
 }
 
 /// The reason why `path` could not be opened as HDF5, from the library's error stack.
 pub(super) fn explain_open(error: &hdf5::Error, path: &Path, size: u64) -> DataError {
     let records: Vec<String> = error
         .stack()
-        .map(|stack| stack.iter().map(|frame| frame.desc().to_owned()).collect())
+        .map(|stack| stack.iter().map(|frame| valid(frame.desc()).into_owned()).collect())
         .unwrap_or_default();
     let truncated = records.iter().find(|record| record.contains("truncated file"));
     let problem = match truncated {

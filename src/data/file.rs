@@ -13,7 +13,7 @@ use hdf5::{Group, H5Type, IndexType, IterationOrder, LinkType, LocationType};
 
 use super::error::{explain, explain_open};
 use super::images::LARGEST_SIDE;
-use super::{DataError, Limits, NonFinite};
+use super::{DataError, Limits, NonFinite, global_heap};
 
 /// Signature at the start of an HDF5 superblock.
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
@@ -44,31 +44,35 @@ fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
     if size == 0 {
         return Err(problem("the file is empty, an HDF5 file is expected".to_owned()));
     }
-    if !has_signature(path).map_err(|error| problem(error.to_string()))? {
+    let mut bytes = std::fs::File::open(path).map_err(|error| problem(error.to_string()))?;
+    let Some(superblock) = find_signature(&mut bytes, size).map_err(|error| problem(error.to_string()))? else {
         return Err(problem(
             "this is not an HDF5 file (its signature is missing)".to_owned(),
         ));
+    };
+    if let Some(at) = global_heap::endless(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
+        return Err(problem(format!(
+            "the file is damaged: the global heap at byte {at} has free space of size 0"
+        )));
     }
     let file = hdf5::File::open(path).map_err(|error| explain_open(&error, path, size))?;
     Ok((file, size))
 }
 
 /// The superblock may start at byte 0, 512, 1024, 2048, ...
-fn has_signature(path: &Path) -> std::io::Result<bool> {
+fn find_signature(file: &mut std::fs::File, size: u64) -> std::io::Result<Option<u64>> {
     use std::io::{Read, Seek, SeekFrom};
-    let mut file = std::fs::File::open(path)?;
-    let size = file.metadata()?.len();
     let mut offset = 0;
     while offset + SIGNATURE.len() as u64 <= size {
         let mut found = [0_u8; SIGNATURE.len()];
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(&mut found)?;
         if found == SIGNATURE {
-            return Ok(true);
+            return Ok(Some(offset));
         }
         offset = if offset == 0 { 512 } else { offset * 2 };
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// A group that holds arrays: the file itself or one below it, such as `virtual/<n>` or `traj<n>`.
@@ -80,6 +84,12 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// A whole number among the attributes of the group.
+    pub fn attribute(&self, name: &str) -> Option<i64> {
+        let attribute = self.group.attr(name).ok()?;
+        attribute.read_scalar::<i64>().ok()
+    }
+
     /// The full name of a member.
     pub fn name(&self, member: &str) -> String {
         format!("{}{member}", self.prefix)
@@ -224,9 +234,8 @@ impl<'a> Source<'a> {
         self.find(part, name)?.ok_or_else(|| self.missing(part, name))
     }
 
-    /// The array does not exist: say which name comes nearest, and recognise other common layouts.
+    /// The array does not exist: say which name comes nearest.
     pub fn missing(&self, part: &Part, name: &str) -> DataError {
-        let known = |start: &str| part.members.keys().any(|member| member.starts_with(start));
         let nearest = part
             .members
             .keys()
@@ -239,9 +248,6 @@ impl<'a> Source<'a> {
         };
         if nearest.is_none() {
             found.push_str(&format!(" ({})", listing(&part.members)));
-        }
-        if known("episode_") {
-            found.push_str("; this looks like a Minari file, not like D4RL's flat arrays");
         }
         self.wrong(&part.name(name), "an array with one row per step", found)
     }
@@ -322,13 +328,17 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    /// The pictures of a part, if it has any, with their height and width. Nothing is read yet.
-    pub fn images(&self, part: &Part, rows: usize) -> Result<Option<(hdf5::Dataset, [usize; 2])>, DataError> {
-        const NAME: &str = "images";
-        let Some(dataset) = self.find(part, NAME)? else {
+    /// The pictures of a part in the array `name`, if it has them, with their height and width. Nothing is read yet.
+    pub fn images(
+        &self,
+        part: &Part,
+        name: &str,
+        rows: usize,
+    ) -> Result<Option<(hdf5::Dataset, [usize; 2])>, DataError> {
+        let Some(dataset) = self.find(part, name)? else {
             return Ok(None);
         };
-        let full = part.name(NAME);
+        let full = part.name(name);
         let expected = format!("bytes of shape [{rows}, height, width, 3] with sides of 1 to {LARGEST_SIDE}");
         let space = dataset.space().map_err(|error| self.failed(&full, &error))?;
         let shape = space.shape();

@@ -68,8 +68,8 @@ struct Piece {
     /// Rows in the file; the first one belongs to `start`.
     rows: usize,
     path: Arc<Path>,
-    /// Name of the group that holds `images`, with a slash at the end, or empty.
-    group: String,
+    /// Full name of the array in its file.
+    array: String,
 }
 
 /// Pieces while files are read.
@@ -82,14 +82,14 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Adds the pictures of the `rows` rows from `start` on, or that there are none.
+    /// Adds the pictures of the `rows` rows from `start` on, which are in `array`, or that there are none.
     ///
     /// # Errors
     /// What was expected after the pictures before, and what was found.
     pub fn add(
         &mut self,
         path: &Path,
-        group: &str,
+        array: String,
         start: usize,
         rows: usize,
         size: Option<[usize; 2]>,
@@ -115,7 +115,7 @@ impl Pieces {
                 start,
                 rows,
                 path,
-                group: group.to_owned(),
+                array,
             });
         }
         Ok(())
@@ -124,6 +124,11 @@ impl Pieces {
     /// From now on there are no pictures.
     pub fn give_up(&mut self) {
         self.given_up = true;
+    }
+
+    /// Whether there are none any more.
+    pub fn given_up(&self) -> bool {
+        self.given_up
     }
 
     /// The pictures, if there are any.
@@ -282,7 +287,7 @@ impl ImageStore {
             let strip = dataset.read_slice::<u8, _, Ix4>(ndarray::s![first..last, .., .., ..]);
             let strip = strip.map_err(|error| DataError::Read {
                 path: piece.path.to_path_buf(),
-                dataset: format!("{}images", piece.group),
+                dataset: piece.array.clone(),
                 problem: explain(&error),
             })?;
             into.extend(strip.iter());
@@ -303,12 +308,13 @@ impl ImageStore {
             open.push(found);
         } else {
             let source = Source::open(&piece.path, self.limits, 0)?;
-            let part = source.descend(&piece.group)?;
-            let dataset = match source.images(&part, piece.rows)? {
+            let (group, name) = piece.array.rsplit_once('/').unwrap_or(("", &piece.array));
+            let part = source.descend(group)?;
+            let dataset = match source.images(&part, name, piece.rows)? {
                 Some((dataset, size)) if size == [self.height, self.width] => dataset,
                 _ => {
                     let expected = format!("pictures of {} x {} pixels, as before", self.height, self.width);
-                    return Err(source.wrong(&part.name("images"), expected, "a file that has changed"));
+                    return Err(source.wrong(&piece.array, expected, "a file that has changed"));
                 }
             };
             if open.len() >= OPEN_FILES {

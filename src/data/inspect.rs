@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::read::files_of;
 use super::report::ranges;
-use super::{DataError, Dataset, NonFinite, PAINTED_FROM, ReadOptions, Statistics, Values, rollouts};
+use super::{DataError, Dataset, NonFinite, PAINTED_FROM, ReadOptions, Statistics, Values};
 
 /// An action this close to its limit of 1 counts as saturated; D4RL clips demonstrated actions to 0.999.
 const SATURATED: f32 = 0.9985;
@@ -163,7 +164,7 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Reads and judges a file or a folder of roll-outs. Pictures are counted, not read.
+    /// Reads and judges a file, a folder of roll-outs or a Minari dataset. Pictures are counted, not read.
     ///
     /// # Errors
     /// As [`Dataset::read`], but values that are not finite are reported in [`Inspection::odd`].
@@ -175,10 +176,7 @@ impl Inspection {
         };
         read.infos.push(LAYOUT.to_owned());
         let dataset = Dataset::read_with(path, &read)?;
-        let files = match path.is_dir() {
-            true => rollouts::files_below(path)?,
-            false => vec![path.to_owned()],
-        };
+        let files = files_of(path)?;
         let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(Self {
             files: files.len(),

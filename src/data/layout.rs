@@ -1,11 +1,14 @@
-//! The layouts in which demonstrations are written, and going from one to the other.
+//! The layouts in which demonstrations are written, and going from one to another.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DataError, Dataset, Description, Episode, EpisodeWriter, ReadOptions, RolloutWriter, Written};
+use super::minari_metadata::COMPUTED;
+use super::{
+    DataError, Dataset, Description, Episode, EpisodeWriter, MinariWriter, ReadOptions, RolloutWriter, Written,
+};
 
 /// A layout of demonstrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -16,19 +19,24 @@ pub enum Layout {
     Flat,
     /// A folder with one file per trajectory, as SPiRL has them.
     Rollouts,
+    /// A Minari dataset: a folder whose name ends in a version (`kitchen-v0`), with all episodes in one file.
+    Minari,
 }
 
-/// Writes episodes in either layout.
+/// Writes episodes in any layout.
 #[derive(Debug)]
 pub enum LayoutWriter {
     /// Into one file.
     Flat(Box<EpisodeWriter>),
     /// Into a folder.
     Rollouts(Box<RolloutWriter>),
+    /// Into a Minari dataset.
+    Minari(Box<MinariWriter>),
 }
 
 impl LayoutWriter {
-    /// Starts a file or a folder; see [`EpisodeWriter::create`] and [`RolloutWriter::create`].
+    /// Starts a file or a folder; see [`EpisodeWriter::create`], [`RolloutWriter::create`] and
+    /// [`MinariWriter::create`].
     ///
     /// # Errors
     /// [`DataError::Write`], as these.
@@ -52,6 +60,12 @@ impl LayoutWriter {
                 action_dim,
                 description,
             )?)),
+            Layout::Minari => Self::Minari(Box::new(MinariWriter::create(
+                path,
+                observation_dim,
+                action_dim,
+                description,
+            )?)),
         })
     }
 
@@ -63,6 +77,7 @@ impl LayoutWriter {
         match self {
             Self::Flat(writer) => writer.append(episode),
             Self::Rollouts(writer) => writer.append(episode),
+            Self::Minari(writer) => writer.append(episode),
         }
     }
 
@@ -71,6 +86,7 @@ impl LayoutWriter {
         match self {
             Self::Flat(writer) => writer.episodes(),
             Self::Rollouts(writer) => writer.episodes(),
+            Self::Minari(writer) => writer.episodes(),
         }
     }
 
@@ -82,11 +98,12 @@ impl LayoutWriter {
         match self {
             Self::Flat(writer) => writer.finish(),
             Self::Rollouts(writer) => writer.finish(),
+            Self::Minari(writer) => writer.finish(),
         }
     }
 }
 
-/// Writes the demonstrations in `from` (a file or a folder of either layout) to `to` in this layout, with pictures, side
+/// Writes the demonstrations in `from` (a file or a folder of any layout) to `to` in this layout, with pictures, side
 /// arrays and description. A sequence whose end is not marked is marked as cut off. Pictures go through memory one
 /// sequence at a time.
 ///
@@ -122,8 +139,8 @@ impl Description {
     /// What a file with these attributes says about itself.
     pub fn of_attributes(attributes: &BTreeMap<String, String>) -> Self {
         let mut more = attributes.clone();
-        for computed in ["layout", "version", "episodes", "steps"] {
-            more.remove(computed);
+        for computed in ["layout", "version", "episodes", "steps"].iter().chain(&COMPUTED) {
+            more.remove(*computed);
         }
         let mut take = |name: &str| more.remove(name).unwrap_or_default();
         let (scene, demonstrator, seed, elements) =

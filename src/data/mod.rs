@@ -5,7 +5,8 @@
 //! | [`Episode`], [`Images`] | one recorded episode, the unit that demonstrators hand over, and its pictures |
 //! | [`EpisodeWriter`] | a new file in D4RL's HDF5 layout, episode by episode |
 //! | [`RolloutWriter`] | a new folder in `SPiRL`'s roll-out layout, one file per episode |
-//! | [`LayoutWriter`], [`convert`] | either of them, and from one to the other |
+//! | [`MinariWriter`] | a new Minari dataset |
+//! | [`LayoutWriter`], [`convert`] | any of them, and from one to another |
 //! | [`Dataset`] | demonstrations in memory: flat arrays, sequences, statistics |
 //! | [`ImageStore`] | their pictures, in memory or in their files |
 //! | [`Split`] | training and validation sequences |
@@ -18,14 +19,21 @@
 //!
 //! SPiRL's roll-outs: one file per trajectory at any depth of a folder, with `traj_per_file` and `traj0/states`
 //! `[T, S]`, `actions` `[T, A]`, `pad_mask` `[T]`, `images` `[T, H, W, 3]`.
+//!
+//! Minari's datasets: a folder with `data/main_data.hdf5`, in it `episode_<n>/observations` `[T + 1, S]`, `actions`
+//! `[T, A]`, `rewards`, `terminations` and `truncations` `[T]`, `infos/*`; beside it `metadata.json`.
 
 mod dataset;
 mod episode;
 mod error;
 mod file;
+mod global_heap;
 mod images;
 mod inspect;
 mod layout;
+mod minari;
+mod minari_metadata;
+mod new_folder;
 mod paint;
 mod read;
 mod report;
@@ -33,6 +41,7 @@ mod rollouts;
 mod template;
 mod windows;
 mod write;
+mod write_minari;
 mod write_rollouts;
 
 #[cfg(test)]
@@ -48,4 +57,5 @@ pub use paint::{PAINTED_FROM, Paint};
 pub use read::{Limits, ReadOptions};
 pub use windows::{Starts, Weighting, Window, WindowBatch, WindowConfig, WindowSampler, spirl_epoch};
 pub use write::{Description, EpisodeWriter, Written};
+pub use write_minari::MinariWriter;
 pub use write_rollouts::RolloutWriter;

@@ -1,18 +1,22 @@
-//! Reading demonstrations: D4RL's flat arrays here, folders of roll-outs in `rollouts.rs`.
+//! Reading demonstrations: D4RL's flat arrays here, folders of roll-outs in `rollouts.rs`, Minari's datasets in
+//! `minari.rs`.
 //!
 //! Values are checked before anybody trains on them. Numbers are read into memory once; pictures stay in the file until
 //! somebody asks for them ([`ImageStore`](super::ImageStore)).
 
-use std::path::Path;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use hdf5::types::{FloatSize, IntSize, TypeDescriptor};
 
 use super::dataset::{CutRule, Dataset, Flat};
 use super::file::{Part, Source, listing, one_per_step};
 use super::images::Pieces;
-use super::rollouts;
 use super::write::SEQUENCE;
-use super::{Column, DataError, Values};
+use super::{Column, DataError, Values, minari, rollouts};
+
+/// Name of the pictures in D4RL's layout and in roll-outs.
+pub(super) const IMAGES: &str = "images";
 
 /// What a file may demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +42,8 @@ impl Default for Limits {
 pub struct ReadOptions {
     /// Sizes that are refused.
     pub limits: Limits,
-    /// How the flat arrays are cut into sequences. A trajectory of a roll-out file always is one sequence.
+    /// How the flat arrays are cut into sequences. A trajectory of a roll-out file and an episode of a Minari dataset
+    /// always are one sequence.
     pub cut: CutRule,
     /// Side arrays to read as well: names below `infos/`; those that are not there are left out.
     pub infos: Vec<String>,
@@ -71,9 +76,20 @@ impl ReadOptions {
     }
 }
 
+/// The files in which the demonstrations at `path` are, without Minari's metadata.
+pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    match minari::main_file(path)? {
+        Some(file) => Ok(vec![file]),
+        None => rollouts::files_below(path),
+    }
+}
+
 impl Dataset {
-    /// Reads demonstrations with default [`ReadOptions`]: a file in D4RL's layout, a file of `SPiRL`'s roll-outs or a
-    /// folder with such files at any depth.
+    /// Reads demonstrations with default [`ReadOptions`]: a file in D4RL's layout, a file of `SPiRL`'s roll-outs, a
+    /// folder with such files at any depth, or a Minari dataset.
     ///
     /// D4RL's layout: all with `N` rows, `observations` `[N, S]`, `actions` `[N, A]`, `rewards` `[N]` or `[N, 1]`,
     /// `terminals` and/or `timeouts` `[N]` (booleans, integers or floats; not zero = set), optionally the number of the
@@ -86,6 +102,12 @@ impl Dataset {
     /// `[T, S]`, `actions` `[T, A]`, `pad_mask` `[T]` (the last 1 ends the trajectory), optionally `images`
     /// `[T, H, W, 3]`, `rewards`, `terminals`, `timeouts` `[T]` and side arrays `infos/*`. Files are taken in the order
     /// of their paths, so that it is always the same; the original's was that of the file system.
+    ///
+    /// Minari (0.4 and 0.5, HDF5): the folder with `data/main_data.hdf5` in it, the folder `data`, or that file itself.
+    /// Per episode of `T` steps `episode_<n>/observations` `[T + 1, S]`, `actions` `[T, A]`, `rewards`, `terminations`,
+    /// `truncations` `[T]` and side arrays `infos/*` of `T` or `T + 1` rows. Of dict observations `observation` is read,
+    /// or `state`, or the only array of floating-point numbers, and an array of pictures, if there is one; the notes say
+    /// what was left out. The last observation is kept for those who ask for an episode, but is no row.
     ///
     /// # Errors
     /// [`DataError`] naming file, dataset, expectation and finding.
@@ -100,13 +122,20 @@ impl Dataset {
     pub fn read_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, DataError> {
         let path = path.as_ref();
         if path.is_dir() {
-            return rollouts::read(path, &rollouts::files_below(path)?, options);
+            return match minari::main_file(path)? {
+                Some(file) => minari::read(path, &file, options),
+                None => rollouts::read(path, &rollouts::files_below(path)?, options),
+            };
         }
         let source = Source::open(path, options.limits, 0)?;
         let root = source.root()?;
         if rollouts::is_rollouts(&root) {
             drop(source);
             return rollouts::read(path, &[path.to_owned()], options);
+        }
+        if minari::is_minari(&root) {
+            drop(source);
+            return minari::read(path, path, options);
         }
         let mut flat = Flat {
             origin: path.display().to_string(),
@@ -237,17 +266,17 @@ impl Source<'_> {
             }
         };
         // Whoever does not look at pictures can do without them.
-        let added = self.images(part, rows).and_then(|found| {
+        let added = self.images(part, IMAGES, rows).and_then(|found| {
             images
-                .add(self.path, &part.prefix, start, rows, found.map(|(_, size)| size))
-                .map_err(|(expected, found)| self.wrong(&name("images"), expected, found))
+                .add(self.path, name(IMAGES), start, rows, found.map(|(_, size)| size))
+                .map_err(|(expected, found)| self.wrong(&name(IMAGES), expected, found))
         });
         if let Err(problem) = added {
             images.give_up();
             flat.notes.push(format!("pictures were left out: {problem}"));
         }
         match infos {
-            Some(infos) => self.append_infos(&infos, options, [start, rows, rows], flat),
+            Some(infos) => self.append_infos(&infos, options, (start, rows), rows..=rows, flat),
             None => Ok(()),
         }
     }
@@ -284,12 +313,14 @@ impl Source<'_> {
         Ok(None)
     }
 
-    /// Appends the first `kept` of the `rows` rows of the side arrays that are wanted, at row `start`.
+    /// Appends the first `kept` rows of the side arrays that are wanted, at row `start`. They may have as many rows as
+    /// `lengths` says.
     pub(super) fn append_infos(
         &self,
         infos: &Part,
         options: &ReadOptions,
-        [start, rows, kept]: [usize; 3],
+        (start, kept): (usize, usize),
+        lengths: RangeInclusive<usize>,
         flat: &mut Flat,
     ) -> Result<(), DataError> {
         flat.info_names.extend(infos.members.keys().cloned());
@@ -300,7 +331,7 @@ impl Source<'_> {
                 continue;
             };
             let Ok(shape) = self.shape(&dataset, &full, "").and_then(|shape| match shape {
-                [found, _] if found == rows => Ok(shape),
+                [found, _] if lengths.contains(&found) => Ok(shape),
                 _ => Err(self.wrong(&full, "", "")),
             }) else {
                 flat.notes
@@ -326,7 +357,7 @@ impl Source<'_> {
                 width: shape[1],
                 values,
             };
-            if kept < rows {
+            if kept < shape[0] {
                 column = column.slice(0..kept);
             }
             if start == 0 {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::Statistics;
+use super::error::printable;
 use super::inspect::{ElementReport, Inspection, PictureReport, Summary};
 
 /// Bars in the histogram of lengths.
@@ -83,9 +84,10 @@ impl fmt::Display for Inspection {
             // A demonstrator's settings may be long; the file keeps them in full.
             let line: Vec<&str> = value.split_whitespace().collect();
             let line = line.join(" ");
+            let line = printable(&line);
             let shown: String = line.chars().take(90).collect();
             let more = if shown.len() < line.len() { " ..." } else { "" };
-            writeln!(f, "  {name:<14} {shown}{more}")?;
+            writeln!(f, "  {:<14} {shown}{more}", printable(name))?;
         }
 
         self.show_side_arrays(f)?;
@@ -175,7 +177,7 @@ impl fmt::Display for Inspection {
         }
         write!(f, "\nWorth a look")?;
         for line in &self.odd {
-            write!(f, "\n  - {line}")?;
+            write!(f, "\n  - {}", printable(line))?;
         }
         Ok(())
     }
@@ -212,7 +214,7 @@ impl Inspection {
         }
         if !self.infos.is_empty() {
             let infos: Vec<&str> = self.infos.iter().map(String::as_str).collect();
-            writeln!(f, "  {:<14} {}", "infos", list(&infos))?;
+            writeln!(f, "  {:<14} {}", "infos", printable(&list(&infos)))?;
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::dataset::{Dataset, Flat};
 use super::file::{Part, Source, listing, one_per_step};
 use super::images::Pieces;
-use super::read::join;
-use super::{DataError, ReadOptions};
+use super::read::{IMAGES, join};
+use super::{DataError, ReadOptions, minari};
 
 /// How many trajectories a file holds.
 pub(super) const COUNT: &str = "traj_per_file";
@@ -71,6 +71,15 @@ pub(super) fn files_below(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(files)
 }
 
+/// Keeps the first notes.
+pub(super) fn shorten(notes: &mut Vec<String>) {
+    if notes.len() > NOTES {
+        let more = notes.len() - NOTES;
+        notes.truncate(NOTES);
+        notes.push(format!("and {more} more such notes"));
+    }
+}
+
 /// What reading has gathered so far.
 struct Gathered<'a> {
     options: &'a ReadOptions,
@@ -127,6 +136,10 @@ fn trajectories(source: &Source) -> Result<Vec<Part>, DataError> {
     if root.members.contains_key("observations") {
         let found = "D4RL's flat arrays; give that file by itself";
         return Err(source.wrong("traj0", "a file of roll-outs, as the others in the folder", found));
+    }
+    if minari::is_minari(&root) {
+        let found = "a Minari dataset; give its folder by itself";
+        return Err(source.wrong("traj0", "a file of roll-outs", found));
     }
     if there == 0 {
         let found = format!("no such group ({})", listing(&root.members));
@@ -189,13 +202,13 @@ impl Gathered<'_> {
         };
         let terminals: Option<Vec<f32>> = source.per_step(part, "terminals", rows, "states")?;
         let timeouts: Option<Vec<f32>> = source.per_step(part, "timeouts", rows, "states")?;
-        let size = source.images(part, rows)?.map(|(_, size)| size);
+        let size = source.images(part, IMAGES, rows)?.map(|(_, size)| size);
         let start = self.flat.rewards.len();
         self.images
-            .add(source.path, &part.prefix, start, rows, size)
+            .add(source.path, part.name(IMAGES), start, rows, size)
             .map_err(|problem| {
                 let (expected, found) = problem;
-                source.wrong(&part.name("images"), expected, found)
+                source.wrong(&part.name(IMAGES), expected, found)
             })?;
 
         states.truncate(kept * shape[1]);
@@ -221,7 +234,7 @@ impl Gathered<'_> {
             .extend(std::iter::repeat_n(self.sequences.len() as i64, kept));
         self.sequences.push(start..start + kept);
         if let Some(infos) = source.subgroup(part, "infos")? {
-            source.append_infos(&infos, self.options, [start, rows, kept], &mut self.flat)?;
+            source.append_infos(&infos, self.options, (start, kept), rows..=rows, &mut self.flat)?;
         } else {
             // Side arrays are there for every row or not at all.
             self.flat.infos.clear();
@@ -251,11 +264,7 @@ impl Gathered<'_> {
             mut flat, sequences, ..
         } = self;
         let all = sequences.len();
-        if flat.notes.len() > NOTES {
-            let more = flat.notes.len() - NOTES;
-            flat.notes.truncate(NOTES);
-            flat.notes.push(format!("and {more} more such notes"));
-        }
+        shorten(&mut flat.notes);
         if self.without_rewards > 0 {
             let without = self.without_rewards;
             flat.notes.push(format!(

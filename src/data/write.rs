@@ -19,7 +19,7 @@ use crate::files::{folder_of, put_in_place, temporary_beside};
 
 /// Bytes per chunk before compression; smaller than HDF5's chunk cache, so that a half-filled chunk stays there and is
 /// packed once.
-const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
 
 /// Bytes of pictures per chunk: few, because a window is a few pictures from anywhere.
 const PICTURE_CHUNK_BYTES: usize = 48 << 10;
@@ -264,7 +264,7 @@ impl Drop for EpisodeWriter {
 
 /// Closes `everything` that belongs to `file`, unless the file cannot be written any more (see
 /// [`EpisodeWriter::give_up`]); tells whether it did.
-fn discard<T>(file: hdf5::File, everything: T) -> bool {
+pub(super) fn discard<T>(file: hdf5::File, everything: T) -> bool {
     let writable = file.flush().is_ok();
     if writable {
         drop(everything);

@@ -8,20 +8,19 @@ use std::path::{Path, PathBuf};
 
 use hdf5::{Group, H5Type};
 use ndarray::{ArrayView1, ArrayView2, ArrayView4};
-use tempfile::TempDir;
 
 use super::error::explain;
+use super::new_folder::NewFolder;
 use super::rollouts::COUNT;
 use super::template::Template;
 use super::write::{GZIP_LEVEL, describe, picture_chunk};
 use super::{Column, DataError, Description, Episode, Values, Written};
-use crate::files::{folder_of, sync_folder};
 
 /// Writes episodes to a new folder, one file each: `rollout_000000.h5`, `rollout_000001.h5`, ... Dropping it without
 /// [`RolloutWriter::finish`] discards what was written.
 #[derive(Debug)]
 pub struct RolloutWriter {
-    folder: TempDir,
+    folder: NewFolder,
     path: PathBuf,
     observation_dim: usize,
     action_dim: usize,
@@ -56,16 +55,7 @@ impl RolloutWriter {
             return Err(failed("states and actions need at least one number".to_owned()));
         }
         check_replaceable(&path).map_err(failed)?;
-        let beside = folder_of(&path);
-        fs::create_dir_all(beside).map_err(|error| failed(error.to_string()))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".apprentice-").suffix(".part");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o777));
-        }
-        let folder = builder.tempdir_in(beside).map_err(|error| failed(error.to_string()))?;
+        let folder = NewFolder::create(&path).map_err(|error| failed(error.to_string()))?;
         Ok(Self {
             folder,
             path,
@@ -92,7 +82,7 @@ impl RolloutWriter {
         if self.broken {
             return Err(self.failed("an earlier write failed, so the folder cannot be continued"));
         }
-        let path = self.folder.path().join(format!("rollout_{:06}.h5", self.episodes));
+        let path = self.folder.hidden().join(format!("rollout_{:06}.h5", self.episodes));
         if let Err(problem) = self.write(&path, episode) {
             self.broken = true;
             return Err(self.failed(problem));
@@ -128,18 +118,6 @@ impl RolloutWriter {
         }
         // It may have been filled in the meantime.
         check_replaceable(&self.path).map_err(|problem| self.failed(problem))?;
-        sync_folder(self.folder.path());
-        let old = match self.path.exists() {
-            false => None,
-            true => Some(self.set_aside().map_err(|error| self.failed(error))?),
-        };
-        if let Err(error) = fs::rename(self.folder.path(), &self.path) {
-            if let Some(old) = &old {
-                let _ = fs::rename(old.path().join("old"), &self.path);
-            }
-            return Err(self.failed(error));
-        }
-        sync_folder(folder_of(&self.path));
         let Self {
             path,
             folder,
@@ -148,22 +126,18 @@ impl RolloutWriter {
             bytes,
             ..
         } = self;
-        // It has another name now and must not be removed.
-        let _ = folder.keep();
-        Ok(Written {
-            path,
-            episodes,
-            steps,
-            bytes,
-        })
-    }
-
-    /// Moves the older folder out of the way, into a hidden one that removes itself.
-    fn set_aside(&self) -> std::io::Result<TempDir> {
-        let mut builder = tempfile::Builder::new();
-        let aside = builder.prefix(".apprentice-").tempdir_in(folder_of(&self.path))?;
-        fs::rename(&self.path, aside.path().join("old"))?;
-        Ok(aside)
+        match folder.put_in_place() {
+            Ok(()) => Ok(Written {
+                path,
+                episodes,
+                steps,
+                bytes,
+            }),
+            Err(error) => Err(DataError::Write {
+                path,
+                problem: error.to_string(),
+            }),
+        }
     }
 
     fn failed(&self, problem: impl ToString) -> DataError {

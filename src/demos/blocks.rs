@@ -375,7 +375,7 @@ impl Demonstrator for BlocksDemonstrator {
         Ok(Start {
             scene: Some(scene),
             qpos,
-            qvel: Vec::new(),
+            ..Start::of_scene()
         })
     }
 

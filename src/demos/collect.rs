@@ -54,7 +54,7 @@ pub struct CollectConfig {
     /// Whether pictures are stored, too; the scene must have some (`observation.pixels`). Those of mazes can be drawn from
     /// the states when they are needed.
     pub images: bool,
-    /// One file, or a folder with a file for each demonstration.
+    /// One file, a folder with a file for each demonstration, or a Minari dataset.
     pub layout: data::Layout,
 }
 
@@ -81,7 +81,8 @@ impl CollectConfig {
     /// [`DemoError::NoDemonstrator`] if neither the settings nor the scene say.
     pub fn demonstrator(&self, scene: &Scene) -> Result<DemonstratorSpec, DemoError> {
         let named = self.demonstrator.as_ref().or(scene.demonstrator.as_ref());
-        named.cloned().ok_or_else(|| DemoError::NoDemonstrator {
+        let named = named.map(|demonstrator| demonstrator.of_task(&scene.task.elements));
+        named.ok_or_else(|| DemoError::NoDemonstrator {
             scenes: scenes_with_demonstrator().join(", "),
         })
     }
@@ -120,7 +121,7 @@ fn scenes_with_demonstrator() -> Vec<String> {
 /// One successful demonstration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demonstration {
-    /// The recording: observations `[T, S]`, actions `[T, A]` (those intended), rewards `[T]` (the scene's, and what
+    /// The recording: observations `[T, S]` and the one after the last step, actions `[T, A]` (those intended), rewards `[T]` (the scene's, and what
     /// [`Demonstrator::after`] adds), a timeout at its last step (the scene goes on), and as infos `qpos`, `qvel` (exact,
     /// before the action), `executed` `[T, A]`, `attempt`, in scenes with E elements `completed` `[T, E]` (those that
     /// have been done by the end of the step), where pictures are seen from above `gaze` `[T, 2]` (the point looked at),
@@ -145,7 +146,7 @@ pub struct CollectProgress {
     pub steps: usize,
 }
 
-/// What a collection came to.
+/// What a collection came to, or the recording of agents.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CollectReport {
     /// Demonstrations kept.
@@ -173,7 +174,7 @@ impl CollectReport {
     }
 
     /// Takes in the next attempt; gives it back if it is kept.
-    fn take(&mut self, judged: Judged) -> Option<Demonstration> {
+    pub(super) fn take(&mut self, judged: Judged) -> Option<Demonstration> {
         self.attempts += 1;
         match judged {
             Ok(demonstration) => {
@@ -210,13 +211,19 @@ impl CollectReport {
 pub fn recording_scene(scene: &Scene) -> Scene {
     let mut scene = scene.clone();
     for term in &mut scene.observation.terms {
-        if let ObservationTerm::Goal { shown } = term
+        if let ObservationTerm::Goal { shown } | ObservationTerm::GoalOf { shown, .. } | ObservationTerm::Done { shown } =
+            term
             && *shown == Shown::Task
         {
             *shown = Shown::Elements(scene.task.elements.clone());
         }
+        if let ObservationTerm::Time { steps } = term {
+            steps.get_or_insert(scene.episode.steps);
+        }
     }
     scene.task.elements.clear();
+    scene.task.success.clear();
+    scene.task.terminate.clear();
     scene.task.judged_on = JudgedOn::State;
     scene.episode.steps = u32::MAX;
     scene
@@ -304,7 +311,7 @@ pub fn demonstrate(
     while let Some(act) = demonstrator.act(scene, &environment.physics, &environment.measurement) {
         let eyes = environment.eyes.0.as_deref();
         recording.before(Before {
-            demonstrator: &*demonstrator,
+            demonstrator: Some(&*demonstrator),
             scene,
             physics: &environment.physics,
             observation: &environment.observation,
@@ -312,12 +319,15 @@ pub fn demonstrate(
             act: &act,
         });
         let outcome = environment.step(scene, recording.action(scene.action_len()));
-        let state = (&environment.physics, &environment.progress);
-        if let Some(rejection) = recording.after(&mut *demonstrator, scene, state, &outcome, step_limit) {
+        let added = match outcome.fault {
+            None => demonstrator.after(scene, &environment.physics, &environment.progress),
+            Some(_) => 0.0,
+        };
+        if let Some(rejection) = recording.after(added, &environment.progress, &outcome, step_limit) {
             return Ok(Err(rejection));
         }
     }
-    let state = (&environment.physics, &environment.progress);
+    let state = (&environment.physics, &environment.observation, &environment.progress);
     Ok(recording.judge(&*demonstrator, scene, state, attempt))
 }
 
@@ -336,23 +346,37 @@ impl Begun {
         seed: u64,
         attempt: u64,
     ) -> Result<Self, DemoError> {
-        let Start { scene: own, qpos, qvel } = demonstrator.begin(seed, attempt)?;
+        let Start {
+            scene: own,
+            qpos,
+            qvel,
+            shifts,
+        } = demonstrator.begin(seed, attempt)?;
         let scene = own.as_ref().unwrap_or(shared);
         // An attempt has the noise of slot 0 wherever it is made.
         let mut environment = Environment::new(scene, 0, seed)?;
-        let physics = &mut environment.physics;
-        step::place(physics, &qpos);
-        if !qvel.is_empty() {
-            for (to, from) in physics.qvel_mut().iter_mut().zip(&qvel) {
-                *to = *from;
+        if qpos.is_empty() {
+            environment.begin_anew(scene, attempt);
+            shift(&mut environment.physics, &shifts);
+            step::refresh(scene, &mut environment.physics);
+        } else {
+            // With the model of that episode.
+            environment.begin(scene, attempt, &qpos);
+            let physics = &mut environment.physics;
+            shift(physics, &shifts);
+            if !qvel.is_empty() {
+                for (to, from) in physics.qvel_mut().iter_mut().zip(&qvel) {
+                    *to = *from;
+                }
+                physics.forward();
             }
-            physics.forward();
-        }
-        for _ in 0..scene.scene().reset.settle {
-            // A fault shows in the first step as well.
-            if step::simulate(scene.scene().physics.frame_skip, physics).is_err() {
-                break;
+            for _ in 0..scene.scene().reset.settle {
+                // A fault shows in the first step as well.
+                if step::simulate(scene.scene().physics.frame_skip, physics).is_err() {
+                    break;
+                }
             }
+            step::refresh(scene, physics);
         }
         let episode = Episode::new(seed, attempt);
         step::Parts {
@@ -383,11 +407,23 @@ impl Begun {
     }
 }
 
+/// Adds to joint positions, in a state at rest.
+fn shift(physics: &mut Physics, shifts: &[(usize, f64)]) {
+    for (joint, shift) in shifts {
+        if let Some(position) = physics.qpos_mut().get_mut(*joint) {
+            *position += shift;
+        }
+    }
+    if !shifts.is_empty() {
+        physics.forward();
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Many at once
 // ---------------------------------------------------------------------------------------------------------------------
 
-type Judged = Result<Box<Demonstration>, Rejection>;
+pub(super) type Judged = Result<Box<Demonstration>, Rejection>;
 
 /// Attempts that are given out, and those that have been judged.
 #[derive(Resource, Debug)]
@@ -590,7 +626,7 @@ fn demonstrators_act(
             };
             match demonstrator.act(scene, physics, measurement) {
                 Some(act) => recording.before(Before {
-                    demonstrator: &**demonstrator,
+                    demonstrator: Some(&**demonstrator),
                     scene,
                     physics,
                     observation,
@@ -598,7 +634,7 @@ fn demonstrators_act(
                     act: &act,
                 }),
                 None => {
-                    let judged = recording.judge(&**demonstrator, scene, (physics, progress), *attempt);
+                    let judged = recording.judge(&**demonstrator, scene, (physics, observation, progress), *attempt);
                     *stage = Stage::Judged(judged.map(Box::new));
                 }
             }
@@ -637,12 +673,12 @@ fn record_attempts(
             Stage::Judged(judged) => judged,
             Stage::Running => {
                 let limit = demonstrating.step_limit;
-                let state = (physics, progress);
                 let demonstrator = &mut *demonstrating.demonstrator;
-                match demonstrating
-                    .recording
-                    .after(demonstrator, scene, state, outcome, limit)
-                {
+                let added = match outcome.fault {
+                    None => demonstrator.after(scene, physics, progress),
+                    Some(_) => 0.0,
+                };
+                match demonstrating.recording.after(added, progress, outcome, limit) {
                     Some(rejection) => Err(rejection),
                     None => {
                         demonstrating.stage = Stage::Running;

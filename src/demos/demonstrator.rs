@@ -21,6 +21,7 @@ use super::DemoError;
 use super::blocks::{BlocksDemonstrator, BlocksDemos};
 use super::kitchen::{KitchenAccount, KitchenDemonstrator, KitchenDemos};
 use super::maze::{MazeDemonstrator, MazeDemos};
+use super::waypoints::{WaypointDemonstrator, WaypointDemos};
 use crate::scene::CompiledScene;
 use crate::sim::{Fault, Measurement, Physics, TaskProgress};
 
@@ -28,6 +29,10 @@ use crate::sim::{Fault, Measurement, Physics, TaskProgress};
 ///
 /// Each variant holds the settings of its demonstrator. `demonstrator: Kitchen` stands for its defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each scene, so a box would save nothing"
+)]
 pub enum DemonstratorSpec {
     /// Does sequences of the Franka kitchen's elements.
     Kitchen(KitchenDemos),
@@ -35,6 +40,8 @@ pub enum DemonstratorSpec {
     Maze(MazeDemos),
     /// Builds towers of blocks.
     Blocks(BlocksDemos),
+    /// Moves an arm by waypoints that stand in the file.
+    Waypoints(WaypointDemos),
 }
 
 impl DemonstratorSpec {
@@ -47,7 +54,17 @@ impl DemonstratorSpec {
             Self::Kitchen(config) => Box::new(KitchenDemonstrator::new(scene, config.clone())?),
             Self::Blocks(config) => Box::new(BlocksDemonstrator::new(scene, config.clone())?),
             Self::Maze(config) => Box::new(MazeDemonstrator::new(scene, config.clone())?),
+            Self::Waypoints(config) => Box::new(WaypointDemonstrator::new(scene, config.clone())?),
         })
+    }
+
+    /// The same with whatever depends on the `task` of a scene, the names of its elements, said outright: the task is not
+    /// part of a [recording scene](super::recording_scene).
+    pub(super) fn of_task(&self, task: &[String]) -> Self {
+        match self {
+            Self::Waypoints(config) => Self::Waypoints(config.listed(task)),
+            other => other.clone(),
+        }
     }
 }
 
@@ -103,10 +120,24 @@ pub struct Start {
     /// A scene of its own for this attempt, with as many observations and actions as the one that the demonstrator was
     /// made for; `None` for that one.
     pub scene: Option<CompiledScene>,
-    /// Joint positions `[nq]`, hinges in rad, slides in m.
+    /// Joint positions `[nq]`, hinges in rad, slides in m; none for those that an episode of the scene starts in.
     pub qpos: Vec<f64>,
     /// Joint velocities `[nv]`, 1/s; none for rest.
     pub qvel: Vec<f64>,
+    /// What is added to joint positions: index and number.
+    pub shifts: Vec<(usize, f64)>,
+}
+
+impl Start {
+    /// As an episode of the scene starts.
+    pub fn of_scene() -> Self {
+        Self {
+            scene: None,
+            qpos: Vec::new(),
+            qvel: Vec::new(),
+            shifts: Vec::new(),
+        }
+    }
 }
 
 /// One step of a demonstrator: two actions (`[action_len]`) within -1 and 1.

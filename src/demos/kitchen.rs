@@ -620,9 +620,8 @@ impl Demonstrator for KitchenDemonstrator {
             *joint += offset;
         }
         Ok(Start {
-            scene: None,
             qpos,
-            qvel: Vec::new(),
+            ..Start::of_scene()
         })
     }
 

@@ -216,6 +216,7 @@ impl Demonstrator for MazeDemonstrator {
             scene: Some(scene),
             qpos,
             qvel,
+            shifts: Vec::new(),
         })
     }
 

@@ -10,6 +10,8 @@
 //! | [`KitchenDemonstrator`], [`KitchenDemos`] | any sequence of the seven kitchen elements, and how it is done |
 //! | [`MazeDemonstrator`], [`MazeDemos`] | ways through random mazes |
 //! | [`BlocksDemonstrator`], [`BlocksDemos`] | towers of blocks |
+//! | [`WaypointDemonstrator`], [`WaypointDemos`] | anything an arm does, as the scene file says |
+//! | [`record`] | episodes of agents as demonstrations |
 //! | [`ik`], [`segments`] | the kitchen arm's kinematics and the pieces of motion |
 
 pub mod blocks;
@@ -18,10 +20,12 @@ mod demonstrator;
 pub mod ik;
 mod kitchen;
 mod maze;
+pub mod record;
 mod recording;
 mod routines;
 pub mod segments;
 mod spread;
+pub mod waypoints;
 
 pub use blocks::{BlocksDemonstrator, BlocksDemos};
 pub use collect::{
@@ -33,6 +37,7 @@ pub use kitchen::{
 };
 pub use maze::{MazeDemonstrator, MazeDemos};
 pub use spread::{ElementSpread, KitchenSpread, Spread, Summary};
+pub use waypoints::{WaypointDemonstrator, WaypointDemos};
 
 use crate::data::DataError;
 use crate::scene::SceneError;
@@ -64,7 +69,7 @@ pub enum DemoError {
     /// Nobody demonstrates in the scene.
     #[error(
         "the scene has no demonstrator, so nobody can show how it is used; take a scene that has one ({scenes}), or add the \
-         field `demonstrator` (Kitchen, Maze, Blocks) to this one"
+         field `demonstrator` (Kitchen, Maze, Blocks, Waypoints) to this one"
     )]
     NoDemonstrator {
         /// The scenes that have one.
@@ -79,6 +84,14 @@ pub enum DemoError {
         expected: &'static str,
         /// What was given.
         value: String,
+    },
+    /// A setting of a waypoint demonstrator that makes no sense.
+    #[error("demonstrator.{field}: {problem}")]
+    Waypoints {
+        /// Where below `demonstrator`, with dots: `skills.door.2`.
+        field: String,
+        /// What is wrong, and what would be valid.
+        problem: String,
     },
     /// The scene drives more or fewer joints than arm and fingers.
     #[error("the kitchen demonstrator drives nine servos, this scene has {0}")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::collect::Demonstration;
-use super::demonstrator::{Act, Demonstrator, Rejection};
+use super::demonstrator::{Account, Act, Demonstrator, Rejection};
 use crate::data::{self, Column, Images};
 use crate::pixels::Gaze;
 use crate::scene::{CompiledScene, Eye};
@@ -29,7 +29,8 @@ pub(super) struct Recording {
 
 /// What there is before a step, and what the demonstrator makes of it.
 pub(super) struct Before<'a> {
-    pub demonstrator: &'a dyn Demonstrator,
+    /// Who has columns of its own to add.
+    pub demonstrator: Option<&'a dyn Demonstrator>,
     pub scene: &'a CompiledScene,
     pub physics: &'a Physics,
     pub observation: &'a Observation,
@@ -61,7 +62,9 @@ impl Recording {
         self.executed.extend(single(&act.executed));
         self.qpos.extend_from_slice(physics.qpos());
         self.qvel.extend_from_slice(physics.qvel());
-        demonstrator.write_columns(&mut self.own);
+        if let Some(demonstrator) = demonstrator {
+            demonstrator.write_columns(&mut self.own);
+        }
         if let Some((gaze, pixels)) = sight {
             self.gaze.extend(gaze.0);
             if let (Some(images), Some(spec)) = (&mut self.images, &scene.scene().observation.pixels) {
@@ -76,19 +79,18 @@ impl Recording {
         self.executed.get(start..).unwrap_or_default()
     }
 
-    /// Notes what came of a step; tells if the attempt is over because of it.
+    /// Notes what came of a step, with what is `added` to its reward; tells if the attempt is over because of it.
     pub fn after(
         &mut self,
-        demonstrator: &mut dyn Demonstrator,
-        scene: &CompiledScene,
-        (physics, progress): (&Physics, &TaskProgress),
+        added: f32,
+        progress: &TaskProgress,
         outcome: &Outcome,
         step_limit: usize,
     ) -> Option<Rejection> {
         if let Some(fault) = outcome.fault {
             return Some(Rejection::Fault(fault));
         }
-        let reward = outcome.reward + demonstrator.after(scene, physics, progress);
+        let reward = outcome.reward + added;
         self.completed
             .extend(progress.reached.iter().map(|reached| u8::from(*reached)));
         self.episode.rewards.push(reward);
@@ -105,10 +107,11 @@ impl Recording {
         &mut self,
         demonstrator: &dyn Demonstrator,
         scene: &CompiledScene,
-        (physics, progress): (&Physics, &TaskProgress),
+        (physics, observation, progress): (&Physics, &Observation, &TaskProgress),
         attempt: u64,
     ) -> Result<Demonstration, Rejection> {
-        let recording = std::mem::take(self);
+        let mut recording = std::mem::take(self);
+        recording.episode.final_observation = Some(observation.to_vec());
         demonstrator.judge(scene, physics, progress)?;
         let rows = recording.episode.len();
         if rows == 0 {
@@ -117,15 +120,27 @@ impl Recording {
         Ok(Demonstration {
             attempt,
             account: demonstrator.account(),
-            episode: recording.whole(demonstrator, scene, attempt),
+            episode: recording.whole(demonstrator.columns(), scene, attempt, false),
         })
     }
 
-    /// The episode with all its columns, ended by a timeout: the task goes on.
-    fn whole(self, demonstrator: &dyn Demonstrator, scene: &CompiledScene, attempt: u64) -> data::Episode {
+    /// Ends the recording of an agent's episode, with what is observed after its `last` step.
+    pub fn end(&mut self, scene: &CompiledScene, outcome: &Outcome, last: &[f32], number: u64) -> Demonstration {
+        let mut recording = std::mem::take(self);
+        recording.episode.final_observation = Some(last.to_vec());
+        Demonstration {
+            attempt: number,
+            account: Account::default(),
+            episode: recording.whole(&[], scene, number, outcome.terminated),
+        }
+    }
+
+    /// The episode with all its columns and the demonstrator's `own`. Unless its last step was `terminal` it is ended by
+    /// a timeout: the task goes on.
+    fn whole(self, own: &[&str], scene: &CompiledScene, attempt: u64, terminal: bool) -> data::Episode {
         let mut episode = self.episode;
-        if let Some(last) = episode.timeouts.last_mut() {
-            *last = true;
+        if let (Some(end), Some(cut)) = (episode.terminals.last_mut(), episode.timeouts.last_mut()) {
+            (*end, *cut) = (terminal, !terminal);
         }
         let rows = episode.len();
         let width = |values: usize| values.checked_div(rows).unwrap_or(0);
@@ -143,7 +158,6 @@ impl Recording {
         if pixels.is_some_and(|pixels| matches!(pixels.eye, Eye::Above { .. })) {
             add("gaze", Column::f64(2, self.gaze));
         }
-        let own = demonstrator.columns();
         for (place, name) in own.iter().enumerate() {
             let numbers = self.own.iter().skip(place).step_by(own.len()).copied();
             add(name, Column::i64(1, numbers.collect()));

@@ -6,19 +6,31 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, Unexpected};
 use serde::de::{VariantAccess, Visitor};
 
+use super::fill::Filler;
 use super::parse::{Integer, float, integer};
 use super::source::{FileError, Span};
 use super::tree::{Ident, Node, Value, unknown};
 
 /// Reads a typed value from a tree.
 pub(super) fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, FileError> {
-    T::deserialize(De::new(node)).map_err(|fault| {
-        let fault = fault.within(&node.span);
-        match &fault.span {
-            Some(span) => FileError::at(span, fault.problem.to_string()),
-            None => FileError::plain(fault.problem.to_string()),
-        }
-    })
+    try_node(node).map_err(|fault| fault.error())
+}
+
+/// Reads a typed value from a tree that may have gaps; the fault always has a place.
+pub(super) fn try_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, Fault> {
+    let value = match node.value {
+        Value::Gap(_) => T::deserialize(Filler::new()),
+        _ => T::deserialize(De::new(node)),
+    };
+    value.map_err(|fault| fault.within(&node.span))
+}
+
+/// Reads a part of a tree, or fills a gap in it.
+fn read_part<'de, T: DeserializeSeed<'de>>(seed: T, node: &Node) -> Result<T::Value, Fault> {
+    match node.value {
+        Value::Gap(_) => seed.deserialize(Filler::new()),
+        _ => seed.deserialize(De::new(node)),
+    }
 }
 
 /// What serde reports while the place is not known yet; the nearest enclosing value fills it in.
@@ -95,7 +107,39 @@ fn plain(expected: &str) -> &str {
     }
 }
 
+/// Where to begin to mend a tree with a [`Fault`].
+pub(super) enum Cause<'a> {
+    /// A field that has no default is not there.
+    Missing(&'static str),
+    /// A field that the type does not have.
+    UnknownField(&'a str),
+    /// The value itself.
+    Value,
+}
+
 impl Fault {
+    /// What is wrong, for the one who mends it.
+    pub(super) fn cause(&self) -> Cause<'_> {
+        match &*self.problem {
+            Problem::Missing { field, .. } => Cause::Missing(field),
+            Problem::UnknownField { field, .. } => Cause::UnknownField(field),
+            _ => Cause::Value,
+        }
+    }
+
+    /// The place, as far as it is known.
+    pub(super) fn span(&self) -> Option<&Span> {
+        self.span.as_ref()
+    }
+
+    /// The fault as an error for the user.
+    pub(super) fn error(&self) -> FileError {
+        match &self.span {
+            Some(span) => FileError::at(span, self.problem.to_string()),
+            None => FileError::plain(self.problem.to_string()),
+        }
+    }
+
     fn new(problem: Problem) -> Self {
         Self {
             problem: Box::new(problem),
@@ -380,6 +424,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
             Value::Tuple { items, .. } if items.is_empty() => visitor.visit_unit(),
             Value::Tuple { items, .. } | Value::List(items) => return self.items(items, visitor),
             Value::Map(_) => return self.deserialize_map(visitor),
+            Value::Gap(_) => visitor.visit_unit(),
         }
         .map_err(|fault: Fault| fault.within(span))
     }
@@ -476,6 +521,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
                 name: Some(name),
                 items,
             } if name.text == "Some" => match items.as_slice() {
+                [inner] if inner.is_gap() => visitor.visit_some(Filler::new()),
                 [inner] => visitor.visit_some(De::new(inner)),
                 _ => Err(self.wrong("`Some(value)` with one value")),
             },
@@ -504,6 +550,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         let span = &self.node.span;
         let inner = match &self.node.value {
             Value::Tuple { items, .. } if self.name().is_none_or(|written| written == name) => match items.as_slice() {
+                [inner] if inner.is_gap() => return visitor.visit_newtype_struct(Filler::new()),
                 [inner] => De::new(inner),
                 _ if self.name().is_some() => De::bare(self.node),
                 _ => self,
@@ -627,7 +674,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(item) = self.items.next() else {
             return Ok(None);
         };
-        seed.deserialize(De::new(item))
+        read_part(seed, item)
             .map(Some)
             .map_err(|fault| fault.within(&item.span))
     }
@@ -647,7 +694,7 @@ impl<'de> MapAccess<'de> for FieldsAccess<'_> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        self.value = self.fields.next();
+        self.value = self.fields.find(|(_, node)| !node.is_left_out());
         let Some((field, _)) = self.value else {
             return Ok(None);
         };
@@ -662,8 +709,7 @@ impl<'de> MapAccess<'de> for FieldsAccess<'_> {
         let Some((field, value)) = self.value.take() else {
             return Err(Fault::custom("a value was asked for before its key"));
         };
-        seed.deserialize(De::new(value))
-            .map_err(|fault| fault.for_field(&field.text).within(&value.span))
+        read_part(seed, value).map_err(|fault| fault.for_field(&field.text).within(&value.span))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -684,17 +730,14 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             return Ok(None);
         };
         self.value = Some(value);
-        seed.deserialize(De::new(key))
-            .map(Some)
-            .map_err(|fault| fault.within(&key.span))
+        read_part(seed, key).map(Some).map_err(|fault| fault.within(&key.span))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let Some(value) = self.value.take() else {
             return Err(Fault::custom("a value was asked for before its key"));
         };
-        seed.deserialize(De::new(value))
-            .map_err(|fault| fault.within(&value.span))
+        read_part(seed, value).map_err(|fault| fault.within(&value.span))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -739,6 +782,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
         let inner = match &self.node.value {
             Value::Tuple { items, .. } => match items.as_slice() {
+                [inner] if inner.is_gap() => return seed.deserialize(Filler::new()),
                 [inner] => De::new(inner),
                 _ => De::bare(self.node),
             },

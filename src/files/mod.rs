@@ -17,10 +17,20 @@
 //! Typed values come from `serde`; fields that the type does not know are always an error, also without
 //! `deny_unknown_fields`.
 //!
+//! [`load`] stops at the first fault; [`check()`] gathers all of them. On the command line of commands that train, an
+//! override may list several values: see [`Alternatives`].
+//!
 //! [`write_whole`] is how the program itself writes files: whole or not at all.
 
+mod alternatives;
+mod check;
 mod de;
+mod draft;
+mod fill;
+mod flat;
 mod lookup;
+mod mend;
+mod origin;
 mod parse;
 mod source;
 mod tree;
@@ -35,11 +45,17 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use alternatives::{Alternatives, MOST_VALUES};
+pub use check::{Checked, check};
+pub(crate) use draft::{Draft, Removed};
+pub use flat::flatten;
 pub use lookup::{FileKind, list, roots};
+pub use origin::Origin;
 pub use source::{FileError, Location, nearest};
 pub use whole::write_whole;
 pub(crate) use whole::{folder_of, put_in_place, sync_folder, temporary_beside};
 
+use check::Faults;
 use source::{Source, Span};
 use tree::{Ident, Node, Value};
 
@@ -91,8 +107,8 @@ pub fn load_from<T: DeserializeOwned + Serialize>(
     roots: &[PathBuf],
 ) -> Result<Loaded<T>, FileError> {
     let path = lookup::find(kind, name, None, roots)?;
-    let tree = parse::parse(&read(&path)?)?;
-    finish(kind, path, tree, overrides, roots)
+    let (tree, sources) = resolve(kind, path, roots, &mut Faults::first())?;
+    finish(tree, sources, overrides)
 }
 
 /// Loads from a text; `path` stands for it in messages, and `extends` is looked up beside it.
@@ -109,7 +125,9 @@ pub fn load_text<T: DeserializeOwned + Serialize>(
         path: path.to_path_buf(),
         text: text.to_owned(),
     });
-    finish(kind, path.to_path_buf(), parse::parse(&source)?, overrides, &roots())
+    let tree = parse::parse(&source)?;
+    let (tree, sources) = extend(kind, path.to_path_buf(), tree, &roots(), &mut Faults::first())?;
+    finish(tree, sources, overrides)
 }
 
 /// A value as RON text in the form that [`load`] reads.
@@ -165,43 +183,89 @@ fn check_length(path: &Path, bytes: u64) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Resolves `extends`, lays the overrides on top and reads the typed value.
-fn finish<T: DeserializeOwned + Serialize>(
+/// Reads the text of a file, resolves `extends` and gives the tree of all files with their paths.
+fn resolve(
+    kind: FileKind,
+    path: PathBuf,
+    roots: &[PathBuf],
+    faults: &mut Faults,
+) -> Result<(Node, Vec<PathBuf>), FileError> {
+    let tree = parse::parse_with(&read(&path)?, faults)?;
+    extend(kind, path, tree, roots, faults)
+}
+
+/// Lays a tree over those of the files that it extends.
+fn extend(
     kind: FileKind,
     path: PathBuf,
     mut tree: Node,
-    overrides: &[String],
     roots: &[PathBuf],
-) -> Result<Loaded<T>, FileError> {
+    faults: &mut Faults,
+) -> Result<(Node, Vec<PathBuf>), FileError> {
     let mut sources = vec![path];
     let mut layers = Vec::new();
-    while let Some((span, name)) = tree.take_text_field("extends")? {
-        let parent = lookup::find(kind, &name, sources.last().map(PathBuf::as_path), roots)
-            .map_err(|error| FileError::at(&span, format!("extends: {}", error.message())))?;
-        let chain = || {
-            let shown: Vec<String> = sources
-                .iter()
-                .chain([&parent])
-                .map(|path| path.display().to_string())
-                .collect();
-            shown.join(" -> ")
+    loop {
+        let under = match parent(kind, &mut tree, &sources, roots) {
+            Ok(None) => break,
+            Ok(Some(parent)) => {
+                let under = read(&parent).and_then(|text| parse::parse_with(&text, faults));
+                sources.push(parent);
+                under
+            }
+            Err(error) => Err(error),
         };
-        if sources.iter().any(|path| lookup::same_file(path, &parent)) {
-            return Err(FileError::at(&span, format!("this file extends itself: {}", chain())));
+        match under {
+            Ok(under) => layers.push(std::mem::replace(&mut tree, under)),
+            Err(error) => {
+                faults.note(error)?;
+                break;
+            }
         }
-        if sources.len() == MAX_CHAIN {
-            return Err(FileError::at(
-                &span,
-                format!("more than {MAX_CHAIN} files extend each other: {}", chain()),
-            ));
-        }
-        let under = parse::parse(&read(&parent)?)?;
-        layers.push(std::mem::replace(&mut tree, under));
-        sources.push(parent);
     }
     for layer in layers.into_iter().rev() {
         tree.merge(layer);
     }
+    Ok((tree, sources))
+}
+
+/// The file that a tree extends, the last of `sources`.
+fn parent(
+    kind: FileKind,
+    tree: &mut Node,
+    sources: &[PathBuf],
+    roots: &[PathBuf],
+) -> Result<Option<PathBuf>, FileError> {
+    let Some((span, name)) = tree.take_text_field("extends")? else {
+        return Ok(None);
+    };
+    let parent = lookup::find(kind, &name, sources.last().map(PathBuf::as_path), roots)
+        .map_err(|error| FileError::at(&span, format!("extends: {}", error.message())))?;
+    let chain = || {
+        let shown: Vec<String> = sources
+            .iter()
+            .chain([&parent])
+            .map(|path| path.display().to_string())
+            .collect();
+        shown.join(" -> ")
+    };
+    if sources.iter().any(|path| lookup::same_file(path, &parent)) {
+        return Err(FileError::at(&span, format!("this file extends itself: {}", chain())));
+    }
+    if sources.len() == MAX_CHAIN {
+        return Err(FileError::at(
+            &span,
+            format!("more than {MAX_CHAIN} files extend each other: {}", chain()),
+        ));
+    }
+    Ok(Some(parent))
+}
+
+/// Lays the overrides on a tree and reads the typed value.
+fn finish<T: DeserializeOwned + Serialize>(
+    mut tree: Node,
+    sources: Vec<PathBuf>,
+    overrides: &[String],
+) -> Result<Loaded<T>, FileError> {
     for text in overrides {
         apply(&mut tree, text)?;
     }
@@ -269,6 +333,20 @@ fn apply(tree: &mut Node, text: &str) -> Result<(), FileError> {
         }
     };
     tree.set(&parts, node)
+}
+
+/// An error at a stretch of bytes of a text that was read from `path`, such as a model.
+pub(crate) fn error_in(
+    path: &Path,
+    text: &str,
+    range: std::ops::Range<usize>,
+    message: impl Into<String>,
+) -> FileError {
+    let source = Arc::new(Source::File {
+        path: path.to_path_buf(),
+        text: text.to_owned(),
+    });
+    FileError::at(&Span::new(&source, range.start, range.end), message)
 }
 
 /// Most parts of the path of an override; values nest no deeper either.

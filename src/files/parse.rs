@@ -7,8 +7,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::check::Faults;
 use super::source::{FileError, Source, Span};
-use super::tree::{Ident, Node, Value};
+use super::tree::{Gap, Ident, Node, Value};
 
 /// Largest file that users may write, in bytes.
 pub(super) const MAX_BYTES: usize = 4 << 20;
@@ -17,23 +18,35 @@ const MAX_DEPTH: usize = 100;
 
 /// Reads one whole text.
 pub(super) fn parse(source: &Arc<Source>) -> Result<Node, FileError> {
-    parse_from(source, 0)
+    parse_with(source, &mut Faults::first())
+}
+
+/// Reads one whole text, with gaps in the places of faults if those are gathered.
+pub(super) fn parse_with(source: &Arc<Source>, faults: &mut Faults) -> Result<Node, FileError> {
+    read(source, 0, faults)
 }
 
 /// Reads the text from byte `start` to its end.
 pub(super) fn parse_from(source: &Arc<Source>, start: usize) -> Result<Node, FileError> {
+    read(source, start, &mut Faults::first())
+}
+
+fn read(source: &Arc<Source>, start: usize, faults: &mut Faults) -> Result<Node, FileError> {
     let mut parser = Parser {
         source,
         text: source.text(),
         at: start,
         depth: 0,
+        faults,
+        ended: false,
     };
     parser.eat("\u{feff}");
     parser.extensions()?;
     let node = parser.value()?;
     parser.space()?;
     if parser.peek().is_some() {
-        return Err(parser.unexpected("the end of the text"));
+        let error = parser.unexpected("the end of the text");
+        parser.faults.note(error)?;
     }
     Ok(node)
 }
@@ -43,6 +56,9 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    faults: &'a mut Faults,
+    /// Something was opened and never closed, so there is nothing after it.
+    ended: bool,
 }
 
 fn is_ident_start(c: char) -> bool {
@@ -120,6 +136,7 @@ impl<'a> Parser<'a> {
                         self.at += c.len_utf8();
                     } else {
                         self.at = start + 2;
+                        self.ended = true;
                         return Err(self.error(start, "this comment never ends: `*/` is missing"));
                     }
                 }
@@ -231,15 +248,93 @@ impl<'a> Parser<'a> {
                 }
                 if parser.peek().is_none() {
                     parser.at = open + 1;
+                    parser.ended = true;
                     return Err(parser.error(open, format!("this is never closed: `{close}` is missing")));
                 }
-                item(parser)?;
+                let start = parser.at;
+                if let Err(error) = item(parser) {
+                    parser.go_on(start, error)?;
+                }
                 parser.space()?;
                 if !parser.eat(",") && !parser.rest().starts_with(close) && parser.peek().is_some() {
-                    return Err(parser.unexpected(&format!("`,` or `{close}`")));
+                    let error = parser.unexpected(&format!("`,` or `{close}`"));
+                    parser.go_on(start, error)?;
+                    // A wrong bracket was probably meant for the right one.
+                    if !parser.rest().starts_with(close) && [")", "]", "}"].iter().any(|other| parser.eat(other)) {
+                        return Ok(());
+                    }
+                    parser.eat(",");
                 }
             }
         })
+    }
+
+    /// Notes a fault in an item that began at `start`, and goes to the end of that item.
+    fn go_on(&mut self, start: usize, error: FileError) -> Result<(), FileError> {
+        if self.ended || !self.faults.gathers() {
+            return Err(error);
+        }
+        self.faults.note(error)?;
+        self.at = self.at.max(start);
+        while self.peek().is_some_and(|next| !matches!(next, ',' | ')' | ']' | '}')) {
+            self.skip();
+        }
+        Ok(())
+    }
+
+    /// Goes past one character, or past a string, a comment or all that brackets hold.
+    fn skip(&mut self) {
+        let start = self.at;
+        let Some(next) = self.peek() else { return };
+        match next {
+            '"' if self.string(start).is_ok() => return,
+            '/' if self.space().is_ok() && self.at > start => return,
+            '(' | '[' | '{' => return self.skip_brackets(),
+            _ => {}
+        }
+        self.at = start + next.len_utf8();
+    }
+
+    /// Goes past brackets that open here, with all they hold.
+    fn skip_brackets(&mut self) {
+        let mut depth = 0_usize;
+        while let Some(next) = self.peek() {
+            let start = self.at;
+            match next {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                '"' if self.string(start).is_ok() => continue,
+                '/' if self.space().is_ok() && self.at > start => continue,
+                _ => {}
+            }
+            self.at = start + next.len_utf8();
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// What stands in the place of a faulty value that began at `start`.
+    fn gap(&self, start: usize, gap: Gap) -> Node {
+        Node {
+            span: Span::new(self.source, start, self.at.max(start)),
+            value: Value::Gap(gap),
+        }
+    }
+
+    /// One value of a list or tuple.
+    fn item(&mut self, items: &mut Vec<Node>) -> Result<(), FileError> {
+        let start = self.at;
+        match self.value() {
+            Ok(value) => {
+                items.push(value);
+                Ok(())
+            }
+            Err(error) => {
+                items.push(self.gap(start, Gap::Filled));
+                Err(error)
+            }
+        }
     }
 
     /// A struct `(a: 1)` or a tuple `(1, 2)`.
@@ -248,10 +343,7 @@ impl<'a> Parser<'a> {
         self.eat("(");
         if self.field_name()?.is_none() {
             let mut items = Vec::new();
-            self.items(open, ")", |parser| {
-                items.push(parser.value()?);
-                Ok(())
-            })?;
+            self.items(open, ")", |parser| parser.item(&mut items))?;
             return Ok(self.node(start, Value::Tuple { name, items }));
         }
         let mut fields = Vec::new();
@@ -262,8 +354,18 @@ impl<'a> Parser<'a> {
                 return Err(parser.unexpected("a field `name: value`"));
             };
             parser.at = after;
-            let value = parser.value()?;
             let end = at + field.len();
+            let value = match parser.value() {
+                Ok(value) => value,
+                Err(error) => {
+                    // The name is known, so nothing is missing.
+                    let span = Span::new(parser.source, at, end);
+                    if seen.insert(field.clone()) {
+                        fields.push((Ident { span, text: field }, parser.gap(after, Gap::Left)));
+                    }
+                    return Err(error);
+                }
+            };
             if !seen.insert(field.clone()) {
                 return Err(FileError::at(
                     &Span::new(parser.source, at, end),
@@ -307,10 +409,7 @@ impl<'a> Parser<'a> {
     fn list(&mut self, start: usize) -> Result<Node, FileError> {
         self.eat("[");
         let mut items = Vec::new();
-        self.items(start, "]", |parser| {
-            items.push(parser.value()?);
-            Ok(())
-        })?;
+        self.items(start, "]", |parser| parser.item(&mut items))?;
         Ok(self.node(start, Value::List(items)))
     }
 
@@ -349,6 +448,7 @@ impl<'a> Parser<'a> {
             }
             if self.peek().is_none() {
                 self.at = start + 1;
+                self.ended = true;
                 return Err(self.error(start, "this string never ends: `\"` is missing"));
             }
             if let Some(c) = self.escape()? {
@@ -436,7 +536,10 @@ impl<'a> Parser<'a> {
                 self.at += length + close.len();
                 Ok(Raw::Text(text))
             }
-            None => Err(self.error(start, format!("this raw string never ends: `{close}` is missing"))),
+            None => {
+                self.ended = true;
+                Err(self.error(start, format!("this raw string never ends: `{close}` is missing")))
+            }
         }
     }
 

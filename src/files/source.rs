@@ -70,7 +70,7 @@ pub struct Location {
 
 impl Location {
     /// The place of a span, if it lies in a file.
-    fn of(span: &Span) -> Option<Self> {
+    pub(super) fn of(span: &Span) -> Option<Self> {
         let Source::File { path, text } = &*span.source else {
             return None;
         };
@@ -137,6 +137,11 @@ impl FileError {
                 location: Location::of(span).map(Box::new),
             },
         }
+    }
+
+    /// An error of an override.
+    pub(crate) fn of_override(text: &str, message: impl fmt::Display) -> Self {
+        Self::plain(format!("override `{text}`: {message}"))
     }
 
     /// An error about a whole file.

@@ -43,6 +43,17 @@ pub(super) enum Value {
     List(Vec<Node>),
     /// `{"a": 1}`; keys are scalars.
     Map(Vec<(Node, Node)>),
+    /// Stands where something faulty stood, while all faults of a text are looked for; never in what was parsed.
+    Gap(Gap),
+}
+
+/// What is read in the place of something faulty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// Nothing: a field is left out and has its default.
+    Left,
+    /// An empty value of the type that is wanted.
+    Filled,
 }
 
 /// Fields in the order they are written.
@@ -66,6 +77,33 @@ impl Node {
             Value::Tuple { name, .. } => named("a tuple `(...)`", name),
             Value::List(_) => "a list `[...]`".to_owned(),
             Value::Map(_) => "a map `{...}`".to_owned(),
+            Value::Gap(_) => "nothing".to_owned(),
+        }
+    }
+
+    /// Whether this is a struct with fields.
+    pub(super) fn is_struct(&self) -> bool {
+        matches!(&self.value, Value::Struct { fields, .. } if !fields.is_empty())
+    }
+
+    /// Whether something faulty stood here.
+    pub(super) fn is_gap(&self) -> bool {
+        matches!(self.value, Value::Gap(_))
+    }
+
+    /// Whether this is the place of a field that is read as if it were not there.
+    pub(super) fn is_left_out(&self) -> bool {
+        matches!(self.value, Value::Gap(Gap::Left))
+    }
+
+    /// Whether anything in this value was faulty.
+    pub(super) fn has_gaps(&self) -> bool {
+        match &self.value {
+            Value::Gap(_) => true,
+            Value::Struct { fields, .. } => fields.iter().any(|(_, value)| value.has_gaps()),
+            Value::Tuple { items, .. } | Value::List(items) => items.iter().any(Self::has_gaps),
+            Value::Map(entries) => entries.iter().any(|(key, value)| key.has_gaps() || value.has_gaps()),
+            _ => false,
         }
     }
 
@@ -152,7 +190,7 @@ impl Node {
     }
 
     /// The name and the fields of what [`Node::holder`] recognises; bare names become structs without fields.
-    fn fields_mut(&mut self) -> Option<(&mut Option<Ident>, &mut Fields)> {
+    pub(super) fn fields_mut(&mut self) -> Option<(&mut Option<Ident>, &mut Fields)> {
         self.holder()?;
         let bare = match &mut self.value {
             Value::Name(name) => Some(Some(Ident {
@@ -256,6 +294,19 @@ impl Node {
 
     /// The deepest node on a dotted path, for errors found after loading.
     pub(super) fn find(&self, path: &str) -> &Node {
+        self.follow(path).0
+    }
+
+    /// The node at a dotted path, if that was written down.
+    pub(super) fn find_whole(&self, path: &str) -> Option<&Node> {
+        match self.follow(path) {
+            (node, true) => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The deepest node on a dotted path, and whether it is the one that was meant.
+    fn follow(&self, path: &str) -> (&Node, bool) {
         let mut node = self;
         for part in path.split('.').filter(|part| !part.is_empty()) {
             while let Value::Tuple { name: Some(_), items } = &node.value
@@ -280,10 +331,10 @@ impl Node {
             };
             match next {
                 Some(next) => node = next,
-                None => break,
+                None => return (node, false),
             }
         }
-        node
+        (node, true)
     }
 
     /// Takes the string field `name` out of a top-level struct.

@@ -7,7 +7,7 @@ use egui_plot::{Line, LineStyle, Plot, PlotPoints, VLine};
 use super::bars::Row;
 use super::style::{ACCENT, GOOD, GRID, NOTABLE, TEXT, WEAK, counted, missing, named, of_seed, on_axis, series, short};
 use super::{Show, observation, skill};
-use crate::scene::{CompiledControl, CompiledElement, CompiledScene, Control, MotorKind};
+use crate::scene::{CompiledControl, CompiledElement, CompiledScene, MotorKind};
 use crate::view::state::{Ask, ViewState};
 use crate::watch::{AgentView, EnvironmentView, Request, StepView};
 
@@ -209,29 +209,19 @@ fn elements(ui: &mut Ui, scene: &CompiledScene, environment: &EnvironmentView, a
         });
         response.on_hover_ui(|ui| {
             ui.label(&line);
-            let unit = unit_of(scene, element);
-            ui.label(format!(
-                "Distance of its joints to the goal ({unit}). Left of the tick it counts as reached."
-            ));
+            ui.label(match (&element.when, element.unit()) {
+                (None, unit) => {
+                    format!("Distance of its joints to the goal ({unit}). Left of the tick it counts as reached.")
+                }
+                (Some(_), "") => "Left of the tick it counts as reached.".into(),
+                (Some(_), unit) => format!("How far it is from it ({unit}). Left of the tick it counts as reached."),
+            });
         });
     }
 }
 
-fn unit_of(scene: &CompiledScene, element: &CompiledElement) -> &'static str {
-    let mut units = element.values.iter().map(|source| observation::unit(scene, *source));
-    let first = units.next().unwrap_or("");
-    if units.all(|unit| unit == first) {
-        first
-    } else {
-        "rad and m"
-    }
-}
-
 fn action(ui: &mut Ui, scene: &CompiledScene, action: &[f32]) {
-    let names: Vec<&str> = match &scene.scene().control {
-        Control::VelocityLimitedPosition { servos, .. } => servos.iter().map(|servo| servo.joint.as_str()).collect(),
-        Control::Motors { motors, .. } => motors.iter().map(|motor| motor.actuator.as_str()).collect(),
-    };
+    let names: Vec<&str> = scene.actions().iter().map(|channel| channel.name.as_str()).collect();
     let common = observation::common_prefix(&names);
     for (index, value) in action.iter().enumerate() {
         let name = names.get(index).map_or("", |name| name.get(common..).unwrap_or(name));
@@ -252,7 +242,7 @@ fn effect(scene: &CompiledScene, index: usize) -> String {
     match scene.control() {
         CompiledControl::Servos { speed, servos } => {
             let channel = servos.get(index).and_then(|servo| scene.channels().get(servo.channel));
-            let unit = channel.map_or("", |channel| observation::unit(scene, channel.source));
+            let unit = channel.map_or("", |channel| channel.unit);
             format!("An action of 1 moves the joint's target at {} {unit}/s.", short(*speed))
         }
         CompiledControl::Motors { motors, .. } => match motors.get(index) {
@@ -260,6 +250,13 @@ fn effect(scene: &CompiledScene, index: usize) -> String {
             Some(motor) => format!("An action of 1 sets the actuator's control to {}.", short(motor.scale)),
             None => String::new(),
         },
+        _ => scene.actions().get(index).map_or_else(String::new, |channel| {
+            let (low, high) = (short(channel.low as f32), short(channel.high as f32));
+            format!(
+                "From -1 to 1: {}, from {low} to {high} {}.",
+                channel.meaning, channel.unit
+            )
+        }),
     }
 }
 

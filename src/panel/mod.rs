@@ -11,12 +11,14 @@
 //! | [`inspector`] | the inside of the selected agent | right |
 //! | [`learning`] | learning curves | bottom |
 //! | [`help`] | the keys | a window |
+//! | [`broken`] | what is wrong with a scene that is edited | a window |
 //!
 //! [`style`] has colours and the formats of numbers, [`bars`] the rows with bars, [`overlay`] what is written into the
 //! picture; [`observation`] and [`skill`] are parts of the inspector.
 
 pub mod agents;
 pub mod bars;
+pub mod broken;
 pub mod controls;
 pub mod help;
 pub mod inspector;
@@ -100,5 +102,6 @@ pub fn panels(ui: &mut Ui, show: &Show<'_>, view: &mut ViewState) -> Vec<Ask> {
     view.learning = open;
 
     help::show(ui.ctx(), view);
+    broken::show(ui.ctx(), &show.watched.broken);
     asks
 }

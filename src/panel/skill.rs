@@ -13,13 +13,18 @@ const BAR: f32 = 46.0;
 
 /// Draws the skill.
 pub fn show(ui: &mut Ui, skill: &SkillView) {
-    let share = skill.elapsed as f32 / skill.length.max(1) as f32;
-    let text = format!("{} of {} control steps", skill.elapsed, skill.length);
-    let bar = ProgressBar::new(share)
-        .text(RichText::new(text).small())
-        .desired_height(14.0);
-    ui.add(bar)
-        .on_hover_text("How far the skill has been carried out. After its last step the policy chooses again.");
+    if skill.length > 1 {
+        let share = skill.elapsed as f32 / skill.length as f32;
+        let text = format!("{} of {} control steps", skill.elapsed, skill.length);
+        let bar = ProgressBar::new(share)
+            .text(RichText::new(text).small())
+            .desired_height(14.0);
+        ui.add(bar)
+            .on_hover_text("How far the skill has been carried out. After its last step the policy chooses again.");
+    } else {
+        ui.label(RichText::new("a single action").color(WEAK))
+            .on_hover_text("The policy chooses the action anew in every control step.");
+    }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 12.0;
         match skill.total_divergence() {

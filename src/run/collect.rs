@@ -13,12 +13,12 @@ use crate::app::Ended;
 use crate::data::{Dataset, Description, LayoutWriter, PAINTED_FROM, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
 use crate::experiment::{DatasetConfig, Experiment};
-use crate::files::{self, FileKind};
+use crate::files;
 use crate::metrics::{Figure, Progress};
 use crate::scene::{CompiledScene, Scene, Task};
 
 /// Attribute of a file with the overrides that were laid over the scene, as a RON list.
-const OVERRIDES: &str = "overrides";
+pub(super) const OVERRIDES: &str = "overrides";
 
 /// What becomes of the demonstrations gathered before an interruption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,9 @@ pub fn collect(
             "dataset.collect.scene: no scene to collect in".into(),
         ));
     };
-    let described: Scene = files::load(FileKind::Scene, &name, overrides)?.value;
-    let compiled = CompiledScene::new(described.clone())?;
+    // Whatever is wrong with it is told with its place in the file.
+    let compiled = CompiledScene::load(&name, overrides)?;
+    let described = compiled.scene().clone();
     let mut config = config.clone();
     config.demonstrator = Some(config.demonstrator(&described)?);
     let description = Description {
@@ -61,24 +62,37 @@ pub fn collect(
         more: BTreeMap::from([(OVERRIDES.to_owned(), files::to_text(&overrides)?)]),
     };
     let (observation, action) = (compiled.observation_len(), compiled.action_len());
-    let mut writer = LayoutWriter::create(config.layout, path, observation, action, &description)?;
+    let writer = LayoutWriter::create(config.layout, path, observation, action, &description)?;
     let mut bars = Progress::default();
     let bar = bars.add("demonstrations", 0, config.episodes as u64, "episodes");
     config.threads = settings.threads;
-    let report = demos::collect(
-        &config,
-        &described,
-        settings.stop.clone(),
-        |demonstration| Ok(writer.append(&demonstration.episode)?),
-        |state| {
-            let figures = [Figure {
-                name: "rejected",
-                value: state.rejected as f64,
-            }];
-            bars.update(bar, state.episodes as u64, &figures);
-        },
-    )?;
-    bars.finish();
+    write_gathered(writer, path, unfinished, |writer| {
+        let report = demos::collect(
+            &config,
+            &described,
+            settings.stop.clone(),
+            |demonstration| Ok(writer.append(&demonstration.episode)?),
+            |state| {
+                let figures = [Figure {
+                    name: "rejected",
+                    value: state.rejected as f64,
+                }];
+                bars.update(bar, state.episodes as u64, &figures);
+            },
+        )?;
+        bars.finish();
+        Ok(report)
+    })
+}
+
+/// Lets `gather` append episodes to a file, and gives that its name.
+pub(super) fn write_gathered(
+    mut writer: LayoutWriter,
+    path: &Path,
+    unfinished: Unfinished,
+    gather: impl FnOnce(&mut LayoutWriter) -> Result<CollectReport, RunError>,
+) -> Result<(CollectReport, Written, Ended), RunError> {
+    let report = gather(&mut writer)?;
     if report.interrupted && (unfinished == Unfinished::Discard || report.episodes == 0) {
         return Err(RunError::Interrupted);
     }
@@ -205,7 +219,7 @@ pub(super) fn recorded_overrides(dataset: &Dataset) -> Vec<String> {
 /// recorded, nor is what people read; the demonstrators are compared elsewhere.
 fn records_alike((one, overrides): (&str, &[String]), other: &str) -> bool {
     let recorded = |name: &str, overrides: &[String]| {
-        let scene: Scene = files::load(FileKind::Scene, name, overrides).ok()?.value;
+        let scene = Scene::load_with(name, overrides).ok()?.value;
         let scene = demos::recording_scene(&scene);
         Some(Scene {
             description: String::new(),

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::problems::check;
 use super::skills::latest_files;
-use super::train::{Foundations, check, learner_checkpoints, load_scene};
+use super::train::{Foundations, learner_checkpoints, load_scene};
 use super::{RunError, RunFolder, Settings};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;

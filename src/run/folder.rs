@@ -3,7 +3,7 @@
 //! ```text
 //! runs/kitchen_spirl_cl/
 //!   experiment.ron      the resolved experiment
-//!   version.txt         program, version, processor, experiment, command line
+//!   version.txt         program, version, processor, experiment, command line, and one for each time it went on
 //!   skills/             the skill model: trained by this run, with metrics, or copied from where it was
 //!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
 //!   evaluation.json     results of the last evaluation; with overrides evaluation_with_overrides.json
@@ -25,6 +25,12 @@ const VERSION: &str = "version.txt";
 const SEED: &str = "seed_";
 /// In the folder of a learner, its checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
+/// Begins the line of [`VERSION`] with the command that began the run.
+const COMMAND_LINE: &str = "command ";
+
+/// Begins a line with another command that the run went on with.
+const WENT_ON_LINE: &str = "went on with ";
+
 /// How the line of [`VERSION`] begins that names the experiment.
 const EXPERIMENT_LINE: &str = "experiment ";
 /// In runs of earlier versions, names the folder of a skill model that lies elsewhere.
@@ -185,8 +191,14 @@ impl RunFolder {
         }
     }
 
-    /// Stores the resolved experiment of a run that goes on with other overrides than before.
+    /// Stores the resolved experiment of a run that goes on with other overrides than before, and the command that it goes
+    /// on with.
     pub fn note_experiment(&self, resolved: &str) -> Result<(), RunFolderError> {
+        let (known, now) = (self.read(VERSION).unwrap_or_default(), command_line());
+        let named = |line: &str| line.strip_prefix(COMMAND_LINE).or(line.strip_prefix(WENT_ON_LINE)) == Some(&now);
+        if !known.lines().any(named) {
+            self.write(VERSION, &format!("{known}{WENT_ON_LINE}{now}\n"))?;
+        }
         if self.read(EXPERIMENT)? != resolved {
             self.write(EXPERIMENT, resolved)?;
         }
@@ -547,17 +559,21 @@ pub fn processor() -> String {
     first.unwrap_or_else(|| std::env::consts::ARCH.to_string())
 }
 
-fn version_text(experiment: &str) -> String {
+fn command_line() -> String {
     // Paths need not be valid Unicode.
     let command: Vec<String> = std::env::args_os()
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
+    command.join(" ")
+}
+
+fn version_text(experiment: &str) -> String {
     format!(
-        "apprentice {}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\ncommand {}\n",
+        "apprentice {}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\n{COMMAND_LINE}{}\n",
         env!("CARGO_PKG_VERSION"),
         mujoco_rs::mujoco_version(),
         processor(),
-        command.join(" "),
+        command_line(),
     )
 }
 

@@ -6,12 +6,18 @@
 mod collect;
 mod curves;
 mod evaluate;
+mod examine;
 #[cfg(feature = "window")]
 mod film;
 mod folder;
 mod latent;
 mod pretrain;
+mod problems;
+mod record;
+mod scene_picture;
+mod scenes;
 mod skills;
+mod sweep;
 mod train;
 mod watch;
 mod windows;
@@ -19,13 +25,27 @@ mod windows;
 pub use collect::{Unfinished, collect, differences, ensure_dataset, in_scene};
 pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
+pub use examine::{Examined, Extent, examine};
 #[cfg(feature = "window")]
 pub use film::{FilmError, Filming, Recording, default_video};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
 pub use pretrain::{needs_demonstrations, pretrain};
+pub use problems::{check, problems_in};
+pub use record::{Acting, RecordPlan, RecordSource, record};
+pub use scene_picture::{Picture, PictureError, picture_of};
+pub use scenes::{
+    ActionNumber, ElementSheet, ObservedNumber, PhysicsSheet, PictureSheet, SceneCheck, SceneSheet, check_scene,
+    first_word,
+};
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
-pub use train::{Foundations, TrainPlan, check, load_scene, train};
-pub use watch::{Actors, Replay, Session, WatchError, all_steps_made, check_window, in_window, subject_of_run};
+pub use sweep::{
+    MOST_VARIANTS, Sweep, SweepEntry, SweepError, SweepIndex, Variant, check_variants, groups, labelled_runs, runs_of,
+    share_a_world, share_skills, single_values,
+};
+pub use train::{Foundations, Practising, TrainPlan, load_scene, train, train_side_by_side};
+pub use watch::{
+    Actors, Replay, SceneShow, Session, WatchError, all_steps_made, check_window, in_window, subject_of_run,
+};
 
 use crate::app::StopRequest;
 

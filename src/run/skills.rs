@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{expect_empty, remove_folder, rename};
+use super::sweep::runs_of;
 use super::train::{dims_of, in_words, serves};
 use super::{RunError, RunFolderError, load_scene, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
@@ -283,8 +284,10 @@ fn newest_fitting(runs: &Path, wanted: &SavedModel, updates: u64) -> Option<Path
     let mut candidates: Vec<_> = fs::read_dir(runs)
         .ok()?
         .flatten()
-        .filter_map(|entry| {
-            let (folder, saved) = SkillFolder::open(&entry.path()).ok()?;
+        // Variants of sweeps are runs like the others.
+        .flat_map(|entry| runs_of(&entry.path()).unwrap_or_default())
+        .filter_map(|(_, run)| {
+            let (folder, saved) = SkillFolder::open(&run).ok()?;
             // Checkpoints of models that do not fit anyway are not read.
             if saved.model != wanted.model || !serves(&saved.dims(), &wanted.dims()) {
                 return None;

@@ -1,12 +1,12 @@
 //! Practice: agents act in many environments, learners learn from what they did, metrics and checkpoints are kept.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bevy::ecs::system::RunSystemOnce;
 use bevy::prelude::*;
 
+use super::problems::{check, check_in, no_skills, not_gaussian};
 use super::skills::latest;
 use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
@@ -16,9 +16,7 @@ use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule, Measures
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfig};
 use crate::files;
 use crate::learners::sac::{Sac, SacDims};
-use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsWriter;
-use crate::nn::Norm;
 use crate::practice::{
     Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays,
     SavedPractice, Seed, save_all_learners,
@@ -28,7 +26,7 @@ use crate::reports::{Bars, ReportPlugin, Reporter, next_multiple, report_all_pra
 use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
-use crate::skills::{GaussianNetwork, PixelDims, Primitive, SkillDims, SkillModel, Standardiser};
+use crate::skills::{GaussianNetwork, PixelDims, Primitive, SkillDims, SkillModel};
 use crate::watch::{WatchPlugin, WorldLink};
 
 /// What a learner's policy starts from and acts through.
@@ -92,7 +90,7 @@ impl Foundations {
         let skills_of = match (experiment.acts_in, decoder) {
             (ActionSpace::Actions, _) => Arc::new(Primitive { dims }),
             (ActionSpace::Skills, Some(decoder)) => decoder,
-            (ActionSpace::Skills, None) => return Err(no_skills()),
+            (ActionSpace::Skills, None) => return Err(RunError::Experiment(no_skills().to_string())),
         };
         Ok(Self {
             observation: dims.state,
@@ -107,7 +105,7 @@ impl Foundations {
     /// A learner that stands on this.
     pub fn learner(&self, experiment: &Experiment, seed: u64) -> Result<Sac, RunError> {
         if experiment.learner.needs_prior() && self.model.is_some() && self.prior.is_none() {
-            return Err(not_gaussian());
+            return Err(RunError::Experiment(not_gaussian().to_string()));
         }
         let dims = SacDims {
             observation: self.observation,
@@ -142,14 +140,6 @@ impl Foundations {
             learner.display()
         )))
     }
-}
-
-fn not_gaussian() -> RunError {
-    RunError::Experiment(
-        "this learner starts from the prior or stays close to it, and only a Gaussian prior can be used as a policy \
-         (skill_model.prior: Gauss)"
-            .into(),
-    )
 }
 
 /// Sizes of what a skill model in this scene sees and does.
@@ -211,37 +201,84 @@ pub(super) fn learner_checkpoints(folder: &RunFolder, seed: u64, config: &Traini
     RunFolder::learner_checkpoints(&folder.seed(seed), config.keep_checkpoints)
 }
 
+/// One of the runs that practise side by side.
+pub struct Practising<'a> {
+    /// What it is a run of.
+    pub experiment: &'a Experiment,
+    /// The trained skill model, or none for learners that start from scratch.
+    pub skills: Option<PathBuf>,
+    /// Where the run is kept.
+    pub folder: &'a RunFolder,
+    /// What its progress bars are called, before the seed.
+    pub label: &'a str,
+}
+
 /// Practises until every seed has made its steps, or goes on from checkpoints. Returns how it ended.
 pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> Result<Ended, RunError> {
-    let scene = check(experiment)?;
+    let run = Practising {
+        experiment,
+        skills: plan.skills.clone(),
+        folder: plan.folder,
+        label: "",
+    };
+    train_side_by_side(&[run], plan.resume, plan.watch.as_ref(), settings)
+}
+
+/// Practises with the learners of several runs in one world, as [`train`] does with those of one: each does what it would
+/// do alone, to the last bit. The runs must be in the same scene.
+pub fn train_side_by_side(
+    runs: &[Practising],
+    resume: bool,
+    watch: Option<&WorldLink>,
+    settings: &Settings,
+) -> Result<Ended, RunError> {
+    let Some((first, others)) = runs.split_first() else {
+        return Ok(Ended::Finished);
+    };
+    let scene = check(first.experiment)?;
+    for other in others {
+        if other.experiment.scene != first.experiment.scene {
+            let message = format!(
+                "runs in one world share their scene; expected {}, found {}",
+                first.experiment.scene, other.experiment.scene
+            );
+            return Err(RunError::Experiment(message));
+        }
+        check_in(other.experiment, &scene)?;
+    }
     let measures = Measures::of(&scene);
-    let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
-    if let Some(skills) = &plan.skills {
-        plan.folder.expect_skills(skills)?;
+    let mut foundations = Vec::new();
+    for run in runs {
+        foundations.push(Foundations::load(run.experiment, &scene, run.skills.clone())?);
+        if let Some(skills) = &run.skills {
+            run.folder.expect_skills(skills)?;
+        }
     }
 
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, PracticePlugin, EvaluationPlugin, ReportPlugin));
-    if let Some(link) = &plan.watch {
+    if let Some(link) = watch {
         app.add_plugins(WatchPlugin { link: link.clone() });
     }
     let world = app.world_mut();
     world.insert_resource(measures);
     let scene = world.spawn(scene).id();
     let mut learners = Vec::new();
-    for &seed in &experiment.seeds {
-        learners.extend(spawn_learner(world, experiment, plan, &foundations, scene, seed)?);
+    let mut practising = Vec::new();
+    for (run, foundations) in runs.iter().zip(&foundations) {
+        let before = learners.len();
+        for &seed in &run.experiment.seeds {
+            learners.extend(spawn_learner(world, run, resume, watch, foundations, scene, seed)?);
+        }
+        practising.push(learners.len() > before);
     }
-    // Not before every checkpoint has turned out to fit; with the model that is really used.
-    if let Some(skills) = &plan.skills {
-        plan.folder.note_skills(skills)?;
+    // Not before every checkpoint has turned out to fit.
+    for ((run, foundations), practises) in runs.iter().zip(&foundations).zip(practising) {
+        run.note(foundations, practises)?;
     }
     if learners.is_empty() {
         return Ok(Ended::Finished);
     }
-    let mut used = experiment.clone();
-    used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
-    plan.folder.note_experiment(&files::to_text(&used)?)?;
 
     let ended = app::run(&mut app, |world| {
         learners.iter().all(|&learner| world.get_entity(learner).is_err())
@@ -258,113 +295,36 @@ pub fn train(experiment: &Experiment, plan: &TrainPlan, settings: &Settings) -> 
     Ok(ended)
 }
 
-/// Finds settings of practice that cannot be used, before anything is made or trained. Returns the scene.
-pub fn check(experiment: &Experiment) -> Result<CompiledScene, RunError> {
-    if experiment.environments == 0 || experiment.seeds.is_empty() {
-        return Err(RunError::Experiment(
-            "expected at least one environment and one seed".into(),
-        ));
+impl Practising<'_> {
+    /// Notes in its folder what the run stands on, and if it has learners that practise its settings, with the model that
+    /// is really used.
+    fn note(&self, foundations: &Foundations, practises: bool) -> Result<(), RunError> {
+        if let Some(skills) = &self.skills {
+            self.folder.note_skills(skills)?;
+        }
+        if practises {
+            let mut used = self.experiment.clone();
+            used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
+            self.folder.note_experiment(&files::to_text(&used)?)?;
+        }
+        Ok(())
     }
-    let mut seen = BTreeSet::new();
-    if let Some(seed) = experiment.seeds.iter().find(|seed| !seen.insert(**seed)) {
-        return Err(RunError::Experiment(format!(
-            "seeds: expected different ones, found {seed} twice"
-        )));
-    }
-    experiment.learner.validate()?;
-    let budgets = (experiment.pretraining.validate())
-        .and_then(|()| experiment.training.validate())
-        .and_then(|()| experiment.evaluation.validate());
-    budgets.map_err(RunError::Experiment)?;
-    let scene = load_scene(experiment)?;
-    check_model(experiment, &scene)?;
-    Ok(scene)
-}
-
-/// Finds out whether the experiment's skill model can be made and trained, and serves its learner.
-fn check_model(experiment: &Experiment, scene: &CompiledScene) -> Result<(), RunError> {
-    if experiment.acts_in == ActionSpace::Actions && experiment.training.transitions == TransitionRule::Original {
-        let message = "training.transitions: Original is a rule for skills, and would store single actions (acts_in: \
-                       Actions) with states they were not taken in; expected Aligned";
-        return Err(RunError::Experiment(message.into()));
-    }
-    if let SkillModelConfig::Spirl(config) = &experiment.skill_model
-        && config.freeze_embedding
-    {
-        let message = "skill_model.freeze_embedding: an experiment trains its model from the start, and a posterior \
-                       that never learned is of no use; expected false";
-        return Err(RunError::Experiment(message.into()));
-    }
-    let dims = dims_of(scene);
-    let standardiser = || Standardiser::new(&vec![0.0; dims.state], &vec![1.0; dims.state]);
-    let mut weights = stream(0, Purpose::Weights, 0, 0);
-    let Some(model) = experiment.skill_model.build(dims, standardiser, &mut weights, 1)? else {
-        return match experiment.acts_in {
-            ActionSpace::Actions => Ok(()),
-            ActionSpace::Skills => Err(no_skills()),
-        };
-    };
-    check_batch(&experiment.skill_model, experiment.pretraining.batch)?;
-    if experiment.learner.needs_prior() && model.policy_prior().is_err() {
-        return Err(not_gaussian());
-    }
-    if experiment.acts_in == ActionSpace::Actions && matches!(experiment.skill_model, SkillModelConfig::Spirl(_)) {
-        let message = "acts_in: Actions needs a model of actions (skill_model: Bc) or none; found Spirl";
-        return Err(RunError::Experiment(message.into()));
-    }
-    if experiment.acts_in == ActionSpace::Skills && model.into_skills().is_none() {
-        return Err(no_skills());
-    }
-    Ok(())
-}
-
-/// Finds out whether every network of the skill model sees enough of a batch to learn from it.
-fn check_batch(model: &SkillModelConfig, batch: usize) -> Result<(), RunError> {
-    let (norm, members) = match model {
-        SkillModelConfig::None => return Ok(()),
-        SkillModelConfig::Spirl(config) => (config.norm, config.prior_members.max(1)),
-        SkillModelConfig::Bc(config) => (config.norm, 1),
-    };
-    let least = if norm == Norm::Batch { 2 } else { 1 };
-    // As `Spirl::pass` cuts a batch: all parts but the last are equal.
-    let part = batch.div_ceil(members);
-    let last = batch.saturating_sub(part.saturating_mul(members - 1));
-    if last >= least {
-        return Ok(());
-    }
-    Err(RunError::Experiment(if members == 1 {
-        format!(
-            "pretraining.batch: expected at least {least}, because batch normalisation (skill_model.norm) needs means \
-             over a batch; found {batch}"
-        )
-    } else {
-        format!(
-            "pretraining.batch: {batch} sequences cannot be shared out so that each of {members} priors \
-             (skill_model.prior_members) gets at least {least}; {} can",
-            part.max(least).saturating_mul(members)
-        )
-    }))
-}
-
-fn no_skills() -> RunError {
-    RunError::Experiment(
-        "this experiment acts in skills (acts_in: Skills) and needs a trained model of skills (skill_model: Spirl)"
-            .into(),
-    )
 }
 
 /// Spawns a learner with its agents, from its checkpoint if practice goes on; `None` if its steps are made already.
 fn spawn_learner(
     world: &mut World,
-    experiment: &Experiment,
-    plan: &TrainPlan,
+    run: &Practising,
+    resume: bool,
+    watch: Option<&WorldLink>,
     foundations: &Foundations,
     scene: Entity,
     seed: u64,
 ) -> Result<Option<Entity>, RunError> {
+    let experiment = run.experiment;
     let config = &experiment.training;
-    let root = plan.folder.seed(seed);
-    let folder = learner_checkpoints(plan.folder, seed, config);
+    let root = run.folder.seed(seed);
+    let folder = learner_checkpoints(run.folder, seed, config);
     let mut sac = foundations.learner(experiment, seed)?;
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
@@ -378,9 +338,7 @@ fn spawn_learner(
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
     let (mut saved_at, mut last) = (None, None);
-    if plan.resume
-        && let Some(checkpoint) = latest::<SavedPractice>(&folder)?
-    {
+    if resume && let Some(checkpoint) = latest::<SavedPractice>(&folder)? {
         let saved = checkpoint.state.fixed.as_ref();
         saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
@@ -412,25 +370,25 @@ fn spawn_learner(
         return Ok(None);
     }
     // Metrics without a checkpoint are those of a run that ended before its first one; they are cut to nothing.
-    let mut writer = if plan.resume {
+    let mut writer = if resume {
         MetricsWriter::resume(&root, steps)?
     } else {
         MetricsWriter::create(&root)?
     };
-    if let Some(link) = &plan.watch {
+    if let Some(link) = watch {
         writer.tell(seed, link.metrics.clone());
     }
 
     let bar = world
         .resource_mut::<Bars>()
-        .add(&format!("seed {seed}"), steps, config.steps, "steps");
+        .add(&format!("{}seed {seed}", run.label), steps, config.steps, "steps");
     let replay = world.spawn(buffer).id();
     let every = experiment.evaluation.every;
     // One that had to wait for the one under way is still due, unless they were switched off since.
     let overdue = every > 0 && next_evaluation.is_some_and(|next| next <= steps);
     let learner = world
         .spawn((
-            Name::new(format!("learner, seed {seed}")),
+            Name::new(format!("learner, {}seed {seed}", run.label)),
             (
                 Seed(seed),
                 sac,

@@ -12,7 +12,9 @@ use crossbeam::channel;
 use super::evaluate::{Trained, no_checkpoint, spawn_actor};
 use super::latent::{ELEMENT, latent_space};
 use super::pretrain::check_sizes;
-use super::train::{Foundations, check, learner_checkpoints};
+use super::problems::check;
+use super::scenes::examine;
+use super::train::{Foundations, learner_checkpoints};
 use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, agent_bundle};
 use crate::app::{self, Ended, StopRequest};
@@ -29,6 +31,7 @@ use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
 use crate::skills::latent::LatentMap;
 use crate::watch::demonstrations::{DemonstrationsPlugin, POSITIONS, spawn_demonstrations};
+use crate::watch::reload::{Idle, IdlePlugin, Read, SceneWorld};
 use crate::watch::{self, Notice, Pace, Subject, WatchPlugin, WatcherLink, WorldLink};
 
 /// Snapshots that go around between world and window: two to interpolate between, and one on its way.
@@ -277,6 +280,71 @@ impl Replay {
         let world = app.world_mut();
         let scene = world.spawn(self.scene).id();
         spawn_demonstrations(world, scene)?;
+        app::run(&mut app, |_| false).map_err(RunError::Tick)
+    }
+}
+
+/// A scene by itself, whose files are followed.
+pub struct SceneShow {
+    name: String,
+    overrides: Vec<String>,
+    scene: CompiledScene,
+    files: Vec<PathBuf>,
+}
+
+impl SceneShow {
+    /// Reads a scene, a name in `scenes/` or a path, with `overrides` laid over it.
+    ///
+    /// # Errors
+    /// The scene cannot be used as it is.
+    pub fn load(name: &str, overrides: &[String]) -> Result<Self, RunError> {
+        // The first fault is enough here; `scenes check` tells all.
+        let scene = CompiledScene::load(name, overrides)?;
+        Ok(Self {
+            name: name.to_owned(),
+            overrides: overrides.to_vec(),
+            scene,
+            files: examine(name, overrides).files,
+        })
+    }
+
+    /// The scene as it is now.
+    pub fn scene(&self) -> &CompiledScene {
+        &self.scene
+    }
+
+    /// What is to be known about it.
+    pub fn subject(&self) -> Subject {
+        Subject {
+            title: format!("scene {}", self.name),
+            scene: Arc::new(self.scene.clone()),
+            task: Measures::of(&self.scene).task,
+            skill_map: None,
+            trains: false,
+            metrics: Vec::new(),
+        }
+    }
+
+    /// Runs it in `environments` environments in which nobody acts but chance, until the settings' stop request. When its
+    /// files change it is read again.
+    pub fn play(
+        self,
+        environments: usize,
+        idle: Idle,
+        link: WorldLink,
+        settings: &Settings,
+    ) -> Result<Ended, RunError> {
+        let mut app = app::headless(settings.threads, settings.stop.clone());
+        app.add_plugins((SimPlugin, IdlePlugin, WatchPlugin { link }));
+        let (name, overrides) = (self.name, self.overrides);
+        let read = move || {
+            let examined = examine(&name, &overrides);
+            Read {
+                scene: examined.scene.ok_or(examined.found.errors),
+                files: examined.files,
+            }
+        };
+        SceneWorld::begin(app.world_mut(), self.scene, &self.files, environments, idle, read)?;
         app::run(&mut app, |_| false).map_err(RunError::Tick)
     }
 }

@@ -7,7 +7,6 @@ use super::RunError;
 use super::collect::recorded_overrides;
 use crate::data::{Dataset, Paint, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
-use crate::files::{self, FileKind};
 use crate::pixels::Painter;
 use crate::pretraining::Pretrain;
 use crate::scene::Scene;
@@ -34,7 +33,7 @@ fn painter(experiment: &Experiment, dataset: &Dataset) -> Result<Option<Box<dyn 
     }
     let described = Scene::load(&experiment.scene)?;
     let mut recorded: Scene = match dataset.attributes().get("scene") {
-        Some(name) => files::load(FileKind::Scene, name, &recorded_overrides(dataset))?.value,
+        Some(name) => Scene::load_with(name, &recorded_overrides(dataset))?.value,
         None => described.clone(),
     };
     recorded.observation.pixels = described.observation.pixels;

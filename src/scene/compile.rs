@@ -7,15 +7,22 @@ use bevy::ecs::component::Component;
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::MjModel;
 
-use super::control::{CompiledControl, CompiledServo, control};
-use super::observation::{Channel, channels};
-use super::reset::{fresh, start};
+use super::arm::actions;
+use super::channels::{CompiledTerm, Observed, channels};
+use super::condition::{CompiledCondition, Reads};
+use super::control::{ActionChannel, CompiledControl, CompiledServo, control};
+use super::observation::{Channel, ObservationTerm};
+use super::place::{CompiledPlace, Place};
+use super::randomise::{CompiledRandomisation, randomisation};
+use super::reset::{CompiledReset, fresh, keyframe, reset, start};
 use super::resolve::{Resolver, invalid};
-use super::task::{CompiledElement, CompiledReward, JudgedOn, element_index, elements, rewards, with_channels};
+use super::reward::Reward;
+use super::reward_terms::{CompiledReward, rewards};
+use super::task::{CompiledElement, Flag, JudgedOn, element_index, elements, failures, success, with_channels};
 use super::{Scene, SceneError, model};
-use crate::files::{self, FileKind};
 use crate::pixels::CompiledEye;
-
+use crate::sim::step::{StartError, start as start_episode};
+use crate::sim::{Episode, Physics, Slot};
 
 /// A scene with every name resolved, and its model. Environments refer to it with
 /// [`InstanceOf`](crate::sim::InstanceOf).
@@ -25,13 +32,23 @@ pub struct CompiledScene {
     model: Arc<MjModel>,
     period: f64,
     control: CompiledControl,
+    actions: Vec<ActionChannel>,
+    reset: CompiledReset,
+    randomisation: Arc<CompiledRandomisation>,
     channels: Vec<Channel>,
+    terms: Vec<CompiledTerm>,
     start: Vec<f64>,
     fresh: Arc<MjData<Arc<MjModel>>>,
     elements: Vec<CompiledElement>,
     task: Vec<usize>,
     rewards: Vec<CompiledReward>,
     figures: Vec<String>,
+    success: Vec<Flag>,
+    failures: Vec<CompiledCondition>,
+    /// Where in the memory the action before the last one is, and the last one.
+    remembered_actions: (Range<usize>, Range<usize>),
+    memory_len: usize,
+    reads: Reads,
     eye: Option<Arc<CompiledEye>>,
 }
 
@@ -42,7 +59,7 @@ impl CompiledScene {
     /// # Errors
     /// As [`Self::new`], but with the place in the file.
     pub fn load(name: &str, overrides: &[String]) -> Result<Self, SceneError> {
-        let file = files::load::<Scene>(FileKind::Scene, name, overrides)?;
+        let file = Scene::load_with(name, overrides)?;
         Self::new(file.value.clone()).map_err(|error| error.located(&file))
     }
 
@@ -52,14 +69,16 @@ impl CompiledScene {
     /// [`SceneError`] if the model cannot be found or loaded, a name does not exist or a value makes no sense.
     pub fn new(scene: Scene) -> Result<Self, SceneError> {
         let model = model::load(&scene.physics)?;
-        let resolver = Resolver { model: &model };
+        Self::with_model(scene, model)
+    }
 
-        if scene.physics.frame_skip == 0 {
-            return Err(invalid("physics.frame_skip", "must be at least 1"));
-        }
-        if scene.episode.steps == 0 {
-            return Err(invalid("episode.steps", "must be at least 1"));
-        }
+    /// Resolves all names in the model that the scene describes.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn with_model(scene: Scene, model: Arc<MjModel>) -> Result<Self, SceneError> {
+        check_without_model(&scene)?;
+        let resolver = Resolver { model: &model };
         let elements = elements(&scene, &resolver)?;
         let task = scene
             .task
@@ -71,13 +90,17 @@ impl CompiledScene {
         if let Some(index) = (1..task.len()).find(|&index| task[..index].contains(&task[index])) {
             return Err(invalid(format!("task.elements.{index}"), "stands in the list twice"));
         }
-        let channels = channels(&scene, &resolver, &elements, &task)?;
+        let actions = actions(&scene.control, &resolver);
+        let remembered_actions = remembered_actions(&scene, &elements, actions.len());
+        let last_action = remembered_actions.1.start;
+        let Observed { channels, terms } = channels(&scene, &resolver, (&elements, &task), (&actions, last_action))?;
         let elements: Vec<_> = elements
             .into_iter()
             .map(|element| with_channels(element, &channels))
             .collect();
         if scene.task.judged_on == JudgedOn::Observation
-            && let Some(&unseen) = task.iter().find(|&&element| elements[element].channels.is_empty())
+            && let Some(&unseen) = (task.iter())
+                .find(|&&element| elements[element].when.is_none() && elements[element].channels.is_empty())
         {
             let reason = format!(
                 "{:?} is not observed, so it cannot be judged on the observation",
@@ -86,37 +109,68 @@ impl CompiledScene {
             return Err(invalid("task.judged_on", reason));
         }
         let control = control(&scene, &resolver, &channels)?;
-        let rewards = rewards(&scene, &model, &elements)?;
-        let figures = rewards.iter().flat_map(CompiledReward::figures).collect();
+        let (rewards, figures) = rewards(&scene, &resolver, &elements, remembered_actions.1.end)?;
+        let memory_len = rewards.last().map_or(remembered_actions.1.end, |last| last.memory.end);
+        let success = success(&scene, &elements, &task)?;
+        let failures = failures(&scene, &resolver)?;
+        let reads = reads(&terms, &elements, &rewards, &failures);
         let pixels = scene.observation.pixels.as_ref();
         let eye = pixels
             .map(|spec| CompiledEye::new(spec, &scene.physics, &model))
             .transpose()?;
         let start = start(&scene, &resolver)?;
-        let fresh = fresh(&scene, &model, &start)?;
-        for (index, camera) in scene.cameras.iter().enumerate() {
-            if scene.cameras.iter().take(index).any(|other| other.name == camera.name) {
-                return Err(invalid(
-                    format!("cameras.{index}.name"),
-                    format!("a second camera is named {:?}", camera.name),
-                ));
-            }
-        }
+        let keyframe = keyframe(&scene, &resolver)?;
+        let fresh = fresh(&scene, &model, keyframe, &start)?;
+        let randomisation = randomisation(&scene, &resolver)?;
+        let reset = reset(&scene, &resolver, &fresh, &randomisation)?;
         let period = f64::from(scene.physics.frame_skip) * model.opt().timestep;
-        Ok(Self {
+        let compiled = Self {
             scene,
             period,
             control,
+            actions,
+            reset,
+            randomisation: Arc::new(randomisation),
             channels,
+            terms,
             start,
             fresh: Arc::new(fresh),
             elements,
             task,
             rewards,
             figures,
+            success,
+            failures,
+            remembered_actions,
+            memory_len,
+            reads,
             eye: eye.map(Arc::new),
             model,
-        })
+        };
+        compiled.try_starts()?;
+        Ok(compiled)
+    }
+
+    /// Starts a few episodes, so that what cannot be drawn is found now.
+    fn try_starts(&self) -> Result<(), SceneError> {
+        /// Episodes that are tried.
+        const EPISODES: u64 = 32;
+        /// No environment has this slot.
+        const SLOT: Slot = Slot(usize::MAX);
+        if self.reset.is_fixed() && self.randomisation.is_empty() {
+            return Ok(());
+        }
+        let mut physics = Physics((*self.fresh).clone());
+        for index in 0..EPISODES {
+            start_episode(self, SLOT, &Episode::new(0, index), &mut physics).map_err(|error| {
+                let field = match error {
+                    StartError::NoRoom { placement, body } => format!("reset.placements.{placement}.bodies.{body}"),
+                    StartError::Physics(_) => "reset".into(),
+                };
+                invalid(field, error.to_string())
+            })?;
+        }
+        Ok(())
     }
 
     /// The description this was made from.
@@ -143,7 +197,7 @@ impl CompiledScene {
     pub fn speed(&self) -> f64 {
         match &self.control {
             CompiledControl::Servos { speed, .. } => *speed,
-            CompiledControl::Motors { .. } => 0.0,
+            _ => 0.0,
         }
     }
 
@@ -151,16 +205,28 @@ impl CompiledScene {
     pub fn servos(&self) -> &[CompiledServo] {
         match &self.control {
             CompiledControl::Servos { servos, .. } => servos,
-            CompiledControl::Motors { .. } => &[],
+            _ => &[],
         }
     }
 
     /// Numbers in an action.
     pub fn action_len(&self) -> usize {
-        match &self.control {
-            CompiledControl::Servos { servos, .. } => servos.len(),
-            CompiledControl::Motors { motors, .. } => motors.len(),
-        }
+        self.control.action_len()
+    }
+
+    /// What each number of an action means.
+    pub fn actions(&self) -> &[ActionChannel] {
+        &self.actions
+    }
+
+    /// How episodes start.
+    pub(crate) fn reset(&self) -> &CompiledReset {
+        &self.reset
+    }
+
+    /// What of the model differs from episode to episode.
+    pub fn randomisation(&self) -> &Arc<CompiledRandomisation> {
+        &self.randomisation
     }
 
     /// Terms of the reward besides the elements of the task.
@@ -171,6 +237,45 @@ impl CompiledScene {
     /// Names of the [figures](crate::sim::TaskProgress::figures) that the terms of the reward report.
     pub fn figures(&self) -> &[String] {
         &self.figures
+    }
+
+    /// What makes the task done, if all of it is: the elements of its `success`, or all of its own.
+    pub fn success(&self) -> &[Flag] {
+        &self.success
+    }
+
+    /// What makes the task fail.
+    pub fn failures(&self) -> &[CompiledCondition] {
+        &self.failures
+    }
+
+    /// Numbers that are remembered within an episode: the length of
+    /// [`TaskProgress::memory`](crate::sim::TaskProgress::memory).
+    pub fn memory_len(&self) -> usize {
+        self.memory_len
+    }
+
+    /// Where in the memory the action before the last one is, and the last one; empty where no term asks for them.
+    pub(crate) fn remembered_actions(&self) -> (Range<usize>, Range<usize>) {
+        self.remembered_actions.clone()
+    }
+
+    /// What has to be up to date after a step.
+    pub(crate) fn reads(&self) -> Reads {
+        self.reads
+    }
+
+    /// Resolves a place in the model.
+    ///
+    /// # Errors
+    /// [`SceneError`] with `field` if a name does not exist or a number is not finite.
+    pub fn place(&self, place: &Place, field: &str) -> Result<CompiledPlace, SceneError> {
+        Resolver { model: &self.model }.place(place, field)
+    }
+
+    /// The terms of the observation that work their numbers out.
+    pub fn terms(&self) -> &[CompiledTerm] {
+        &self.terms
     }
 
     /// The numbers of the observation.
@@ -188,12 +293,12 @@ impl CompiledScene {
         self.eye.as_ref()
     }
 
-    /// Joint positions at the start of an episode, `[nq]`.
+    /// Joint positions at the start of an episode, `[nq]`, before anything is drawn or settles.
     pub fn start(&self) -> &[f64] {
         &self.start
     }
 
-    /// The physics at the start of an episode; [`reset`](crate::sim::step::reset) copies it.
+    /// The physics at the start of an episode, without anything drawn; [`reset`](crate::sim::step::reset) copies it.
     pub fn fresh(&self) -> &MjData<Arc<MjModel>> {
         &self.fresh
     }
@@ -223,4 +328,49 @@ impl CompiledScene {
     pub fn joint_positions(&self, joint: &str) -> Result<Range<usize>, SceneError> {
         Ok(Resolver { model: &self.model }.joint(joint, "joint")?.positions)
     }
+}
+
+/// Where in the memory actions are, behind what is drawn of goals.
+fn remembered_actions(scene: &Scene, elements: &[CompiledElement], actions: usize) -> (Range<usize>, Range<usize>) {
+    let drawn = elements.iter().filter_map(|element| element.drawn.as_ref());
+    let first = drawn.map(|drawn| drawn.spread.len()).sum();
+    let rewarded = |reward: &Reward| matches!(reward, Reward::ActionCost { .. } | Reward::ActionRate { .. });
+    let observed = |term: &ObservationTerm| matches!(term, ObservationTerm::PreviousAction { .. });
+    let wanted = scene.task.rewards.iter().any(rewarded) || scene.observation.terms.iter().any(observed);
+    let count = if wanted { actions } else { 0 };
+    (first..first + count, first + count..first + 2 * count)
+}
+
+fn reads(
+    terms: &[CompiledTerm],
+    elements: &[CompiledElement],
+    rewards: &[CompiledReward],
+    failures: &[CompiledCondition],
+) -> Reads {
+    let terms = terms.iter().map(|term| term.kind.reads());
+    let elements = elements.iter().filter_map(|element| element.when.as_ref());
+    let conditions = elements.chain(failures).map(CompiledCondition::reads);
+    terms
+        .chain(conditions)
+        .chain(rewards.iter().map(CompiledReward::reads))
+        .collect()
+}
+
+/// What can be said about a scene without its model.
+pub(super) fn check_without_model(scene: &Scene) -> Result<(), SceneError> {
+    if scene.physics.frame_skip == 0 {
+        return Err(invalid("physics.frame_skip", "must be at least 1"));
+    }
+    if scene.episode.steps == 0 {
+        return Err(invalid("episode.steps", "must be at least 1"));
+    }
+    for (index, camera) in scene.cameras.iter().enumerate() {
+        if scene.cameras.iter().take(index).any(|other| other.name == camera.name) {
+            return Err(invalid(
+                format!("cameras.{index}.name"),
+                format!("a second camera is named {:?}", camera.name),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -7,24 +7,54 @@
 //!
 //! `scenes/kitchen.ron` is the example to start from; a scene that `extends` it only states what differs.
 
+pub(crate) mod adjust;
+mod arm;
 pub mod blocks;
+mod changes;
+mod channels;
+mod check;
 mod compile;
+mod condition;
 mod control;
+pub(crate) mod fields;
 pub mod maze;
+mod mjcf;
 mod model;
 mod observation;
+mod place;
+mod placement;
+pub(crate) mod randomise;
 mod reset;
 mod resolve;
+mod reward;
+mod reward_terms;
+mod suspicions;
 mod task;
 
 pub use blocks::BlocksSpec;
+pub use changes::ModelChange;
+pub use channels::{CompiledTerm, GoalPart, Relative, TermKind};
+pub use check::{Findings, Models};
 pub use compile::CompiledScene;
-pub use control::{CompiledControl, CompiledMotor, CompiledServo, Control, Motor, MotorKind, Servo};
+pub use condition::{CompiledCondition, Condition};
+pub(crate) use control::MOST_JOINTS;
+pub use control::{
+    ActionChannel, ArmJoint, CompiledArmJoint, CompiledControl, CompiledDirect, CompiledEndEffector, CompiledMotor,
+    CompiledServo, Control, DirectActuator, EndEffector, Motor, MotorKind, Servo, Turning,
+};
 pub use maze::MazeSpec;
 pub use model::model_folders;
-pub use observation::{Channel, Eye, ObservationSpec, ObservationTerm, PixelSpec, Shown, Source};
+pub use observation::{Axes, Channel, Eye, ObservationSpec, ObservationTerm, PixelSpec, Rotation, Shown, Source};
+pub(crate) use place::Data;
+pub use place::{CompiledContact, CompiledPlace, CompiledZone, Place, Thing, Zone};
+pub(crate) use placement::CompiledPlacement;
+pub use placement::{Area, Placement};
+pub use randomise::{CompiledRandomisation, Draw, Randomise};
 pub use reset::ResetSpec;
-pub use task::{CompiledElement, CompiledReward, Element, JudgedOn, Order, Reward, Task};
+pub use reward::{Reward, Shape};
+pub use reward_terms::{CompiledReward, RewardKind};
+pub use suspicions::Suspicion;
+pub use task::{CompiledElement, Drawn, Element, Flag, JudgedOn, Order, Task};
 
 use std::path::PathBuf;
 
@@ -48,6 +78,9 @@ pub struct Scene {
     pub observation: ObservationSpec,
     /// The state an episode starts in.
     pub reset: ResetSpec,
+    /// What of the model differs from episode to episode.
+    #[serde(default)]
+    pub randomise: Vec<Randomise>,
     /// The things of the scene that can be brought to a goal.
     #[serde(default)]
     pub elements: Vec<Element>,
@@ -71,12 +104,20 @@ pub struct Scene {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhysicsSpec {
-    /// MJCF file, absolute or relative to one of the [`model_folders`]. Left out where the model is `built`.
+    /// MJCF file: absolute, relative to the scene file that names it, or relative to one of the [`model_folders`]. Left
+    /// out where the model is `built`.
     #[serde(default)]
     pub model: PathBuf,
+    /// Folders, besides that of the model, from which it may take MJCF files, meshes and textures; relative to the folder
+    /// of the model. Models in one of the [`model_folders`] may take them from anywhere in it.
+    #[serde(default)]
+    pub allow: Vec<PathBuf>,
     /// A model that the program writes itself, in place of a file.
     #[serde(default)]
     pub built: Option<Built>,
+    /// Changes to the model, made once when it is loaded.
+    #[serde(default)]
+    pub changes: Vec<ModelChange>,
     /// Physics steps per control step. Their length is the model's own time step.
     pub frame_skip: u32,
 }
@@ -218,6 +259,17 @@ impl Scene {
     /// # Errors
     /// [`SceneError::File`] with the place if there is no such scene or it does not parse.
     pub fn load(name: &str) -> Result<Self, SceneError> {
-        Ok(files::load(FileKind::Scene, name, &[])?.value)
+        Ok(Self::load_with(name, &[])?.value)
+    }
+
+    /// The same with `overrides` (`path=value`) laid over it, and with where everything comes from. The path of a model
+    /// that lies beside the scene is absolute.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(name: &str, overrides: &[String]) -> Result<Loaded<Self>, SceneError> {
+        let mut file = files::load(FileKind::Scene, name, overrides)?;
+        model::beside_its_scene(&mut file)?;
+        Ok(file)
     }
 }

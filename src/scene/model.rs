@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 use bevy::log::{debug, warn};
+use mujoco_rs::error::MjModelError;
 use mujoco_rs::logging::set_log_handler;
 use mujoco_rs::mujoco_c::mjtDisableBit;
 use mujoco_rs::wrappers::mj_logging::{MjLogMessage, MjtLogLevel};
 use mujoco_rs::wrappers::mj_model::MjModel;
 
-use super::{Built, PhysicsSpec, SceneError};
+use super::mjcf::Mjcf;
+use super::resolve::invalid;
+use super::{Built, PhysicsSpec, Scene, SceneError, changes};
+use crate::files::{self, Loaded, Origin};
 
 /// Environment variable with further model folders, separated as in `PATH`.
 const FOLDERS_VARIABLE: &str = "APPRENTICE_MODELS";
@@ -31,17 +35,16 @@ pub fn model_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Finds and loads a model, or builds it, with `MuJoCo`'s automatic reset of unstable states off.
+/// Most memory that a state of a model may claim for contacts and constraints, bytes. `MuJoCo` ends the process when it
+/// gets none.
+const MOST_MEMORY: i64 = 16 << 30;
+
+/// Finds and loads a model, or builds it, with `MuJoCo`'s automatic reset of unstable states off, and makes the changes
+/// that the scene wants.
 pub(super) fn load(physics: &PhysicsSpec) -> Result<Arc<MjModel>, SceneError> {
     install_log_handler();
     let mut loaded = match (&physics.built, physics.model.as_os_str().is_empty()) {
-        (None, false) => {
-            let path = find(&physics.model)?;
-            MjModel::from_xml(&path).map_err(|cause| SceneError::Model {
-                path,
-                reason: cause.to_string(),
-            })?
-        }
+        (None, false) => read(&find(&physics.model)?, &physics.allow)?,
         (Some(built), true) => build(built)?,
         (both, _) => {
             let found = if both.is_some() { "both" } else { "neither" };
@@ -52,7 +55,91 @@ pub(super) fn load(physics: &PhysicsSpec) -> Result<Arc<MjModel>, SceneError> {
         }
     };
     loaded.opt_mut().disableflags |= mjtDisableBit::mjDSBL_AUTORESET as i32;
+    if loaded.narena() > MOST_MEMORY {
+        return Err(SceneError::Model {
+            path: physics.model.clone(),
+            reason: format!(
+                "<size memory> claims {} bytes; at most {MOST_MEMORY} are given",
+                loaded.narena()
+            ),
+        });
+    }
+    changes::apply(&physics.changes, &mut loaded)?;
+    let timestep = loaded.opt().timestep;
+    if !(timestep.is_finite() && timestep > 0.0) {
+        return Err(SceneError::Model {
+            path: physics.model.clone(),
+            reason: format!("the time step must be a positive number, found {timestep}"),
+        });
+    }
+    // Copies of the model, of environments that change theirs, share this; comparing it takes no time then.
+    loaded.layout();
     Ok(Arc::new(loaded))
+}
+
+/// Reads a file and everything it names, none of it outside its folder, the model folder it was found in, and those of
+/// `allowed`, which are relative to its folder.
+fn read(path: &Path, allowed: &[PathBuf]) -> Result<MjModel, SceneError> {
+    let failed = |reason: String| SceneError::Model {
+        path: path.into(),
+        reason,
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let home = folder.canonicalize().map_err(|error| failed(error.to_string()))?;
+    let mut roots: Vec<PathBuf> = model_folders()
+        .iter()
+        .filter_map(|root| root.canonicalize().ok())
+        .filter(|root| home.starts_with(root))
+        .collect();
+    for (index, extra) in allowed.iter().enumerate() {
+        let field = format!("physics.allow.{index}");
+        match folder.join(extra).canonicalize() {
+            Ok(root) if root.is_dir() => roots.push(root),
+            _ => {
+                let reason = format!("{:?} is no folder, seen from {}", extra.display(), folder.display());
+                return Err(invalid(field, reason));
+            }
+        }
+    }
+    roots.push(home);
+    let mjcf = Mjcf::read(path, &roots)?;
+    MjModel::from_xml(path).map_err(|cause| match cause {
+        MjModelError::LoadFailed(message) => mjcf.located(&message),
+        other => failed(other.to_string()),
+    })
+}
+
+/// Makes a model path that is meant relative to the file which names it (or, on the command line, to the current folder)
+/// an absolute one, so that the scene can be loaded from anywhere. Paths without such a file are left for the
+/// [`model_folders`].
+pub(super) fn beside_its_scene(file: &mut Loaded<Scene>) -> Result<(), SceneError> {
+    let named = &file.value.physics.model;
+    if named.as_os_str().is_empty() || named.is_absolute() {
+        return Ok(());
+    }
+    let folder = match file.origin("physics.model") {
+        Some(Origin::File { path, .. }) => path.parent().map(Path::to_path_buf),
+        Some(Origin::Override(_)) => Some(PathBuf::new()),
+        None => None,
+    };
+    let Some(path) = folder.map(|folder| folder.join(named)).filter(|path| path.is_file()) else {
+        return Ok(());
+    };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    // Without `..`, but the last part may be a link: what the model includes is meant relative to the link.
+    if let Ok(parent) = parent.canonicalize() {
+        file.value.physics.model = parent.join(name);
+        file.resolved_text = files::to_text(&file.value)?;
+    }
+    Ok(())
 }
 
 fn build(built: &Built) -> Result<MjModel, SceneError> {
@@ -70,7 +157,7 @@ fn build(built: &Built) -> Result<MjModel, SceneError> {
     })
 }
 
-fn find(model: &Path) -> Result<PathBuf, SceneError> {
+pub(super) fn find(model: &Path) -> Result<PathBuf, SceneError> {
     if model.is_absolute() && model.is_file() {
         return Ok(model.into());
     }

@@ -1,11 +1,13 @@
 //! What an agent sees: the field `observation` of a scene.
+//!
+//! Every number is `scale · (value + noise)`, then clipped. Terms see the state after the control step; what `MuJoCo`
+//! works out during a physics step (contacts, forces, sensors) is that of the last one, so from the positions before it.
 
-use mujoco_rs::wrappers::mj_model::MjtObjBase;
+use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint};
 use serde::{Deserialize, Serialize};
 
-use super::resolve::{Resolver, finite, invalid};
-use super::task::{CompiledElement, element_index};
-use super::{Scene, SceneError, five, forty_five, one, thirty_two, two, yes};
+use super::place::{Place, Thing};
+use super::{five, forty_five, one, thirty_two, two, yes};
 
 /// What an agent sees: the terms one after another, with uniform noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +76,10 @@ pub enum Eye {
 }
 
 /// A stretch of numbers in the observation.
+///
+/// `noise` lists amplitudes in the unit of the term, before [`ObservationSpec::noise_scale`]: none, one for all numbers,
+/// or one for each. The noise is uniform within plus and minus the amplitude. `scale` is a factor on all numbers of the
+/// term and their noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum ObservationTerm {
@@ -82,36 +88,179 @@ pub enum ObservationTerm {
     Position {
         /// The joints.
         joints: Vec<String>,
-        /// Noise amplitudes before [`ObservationSpec::noise_scale`]: none, one for all numbers, or one for each. The
-        /// noise is uniform within plus and minus the amplitude.
+        /// Amplitudes of the noise.
         #[serde(default)]
         noise: Vec<f64>,
         /// Their magnitudes, without the sign.
         #[serde(default)]
         absolute: bool,
+        /// Factor. Servos and elements judged on the observation need the joints unscaled.
+        #[serde(default = "one")]
+        scale: f64,
     },
     /// Joint velocities: 1 number for a hinge (rad/s) or slide (m/s), 3 for a ball joint, 6 for a free joint.
     Velocity {
         /// The joints.
         joints: Vec<String>,
-        /// Noise amplitudes, as for positions.
+        /// Amplitudes of the noise.
         #[serde(default)]
         noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
     },
     /// Positions of bodies in the world, 3 numbers each, m. After a step they are those that `MuJoCo` has worked out in its
-    /// last physics step, from the positions before it.
+    /// last physics step, from the positions before it, as published environments see them; in a scene with terms about
+    /// [places](Place) they are those after the step, like these.
     Body {
         /// The bodies.
         bodies: Vec<String>,
     },
-    /// For every position and velocity before it, the goal of the shown elements, or zero where they have none.
+    /// For every position and velocity of joints and bodies before it, the goal of the shown elements, or zero where they
+    /// have none.
     Goal {
         /// The elements whose goals are shown.
         shown: Shown,
     },
+    /// Positions of places, x, y and z each, m: `p`, or `p - p'` relative to another place, or `R'ᵀ (p - p')` in its own
+    /// axes.
+    Place {
+        /// The places.
+        of: Vec<Place>,
+        /// The other place.
+        #[serde(default)]
+        relative_to: Option<Place>,
+        /// Axes of the numbers.
+        #[serde(default)]
+        axes: Axes,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// Orientations of places: of the rotation `R`, or `R'ᵀ R` relative to another place.
+    Orientation {
+        /// The places.
+        of: Vec<Place>,
+        /// The other place.
+        #[serde(default)]
+        relative_to: Option<Place>,
+        /// In which numbers.
+        #[serde(default)]
+        form: Rotation,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// Velocities of places, x, y and z each, m/s: `v`, or `v - v'` relative to another place, in the axes of the world or
+    /// its own.
+    LinearVelocity {
+        /// The places.
+        of: Vec<Place>,
+        /// The other place.
+        #[serde(default)]
+        relative_to: Option<Place>,
+        /// Axes of the numbers.
+        #[serde(default)]
+        axes: Axes,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// Angular velocities of places, rad/s: `ω`, or `ω - ω'` relative to another place, in the axes of the world or its
+    /// own.
+    AngularVelocity {
+        /// The places.
+        of: Vec<Place>,
+        /// The other place.
+        #[serde(default)]
+        relative_to: Option<Place>,
+        /// Axes of the numbers.
+        #[serde(default)]
+        axes: Axes,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// All numbers of sensors of the model, in `MuJoCo`'s units, from its last physics step.
+    Sensor {
+        /// The sensors.
+        sensors: Vec<String>,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// For each pair of things 1 while they touch, otherwise 0; or the sum of the normal forces between them, N. From
+    /// `MuJoCo`'s last physics step.
+    Contact {
+        /// The pairs.
+        between: Vec<(Thing, Thing)>,
+        /// Whether forces are seen.
+        #[serde(default)]
+        force: bool,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// The action of the last step, each number clipped to -1 and 1; zeros at the start of an episode.
+    PreviousAction {
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// Goals of elements: all numbers of the goal for one that is about joints, x, y and z (m) of the target for one that
+    /// brings a place near another or into a zone. Where a goal is drawn for each episode, it is the drawn one.
+    GoalOf {
+        /// The elements.
+        shown: Shown,
+        /// Targets are seen relative to this place, as in [`ObservationTerm::Place`].
+        #[serde(default)]
+        relative_to: Option<Place>,
+        /// Axes of targets.
+        #[serde(default)]
+        axes: Axes,
+        /// Amplitudes of the noise.
+        #[serde(default)]
+        noise: Vec<f64>,
+        /// Factor.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// For each of the elements 1 once it has been counted (or, if it is not in the task, has been at its goal) in this
+    /// episode, otherwise 0.
+    Done {
+        /// The elements.
+        shown: Shown,
+    },
+    /// Share of the episode that is left: `1 - t / T` after `t` steps.
+    Time {
+        /// `T`; left out, that of the episode.
+        #[serde(default)]
+        steps: Option<u32>,
+    },
 }
 
-/// The elements whose goals an observation shows.
+/// The elements that a term of the observation is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Shown {
@@ -121,15 +270,46 @@ pub enum Shown {
     Elements(Vec<String>),
 }
 
+/// Axes that relative numbers are given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Axes {
+    /// Those of the world.
+    #[default]
+    World,
+    /// Those of the place they are relative to.
+    Own,
+}
+
+/// Numbers that stand for a rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Rotation {
+    /// A unit quaternion, w x y z; of the two that mean the same, the one with `w ≥ 0`.
+    #[default]
+    Quaternion,
+    /// The matrix, 9 numbers row by row.
+    Matrix,
+    /// The first two columns of the matrix, 6 numbers: continuous, unlike the quaternion (Zhou et al. 2019,
+    /// <https://arxiv.org/abs/1812.07035>).
+    Columns,
+}
+
 /// One number of the observation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Channel {
-    /// Joint name, with the component for joints of several numbers, for example `kettle[2]`.
+    /// What it is: the joint, with the component for joints of several numbers, for example `kettle[2]`.
     pub name: String,
+    /// What it is measured in, before [`Self::scale`]; empty for pure numbers.
+    pub unit: &'static str,
     /// Where the number comes from.
     pub source: Source,
     /// Amplitude of the uniform noise, after all scales; 0 for none.
     pub noise: f64,
+    /// Factor on the number; 1 for most.
+    pub scale: f64,
+    /// Index of the [term](ObservationSpec::terms) it belongs to.
+    pub term: usize,
 }
 
 /// Where a number of the observation comes from.
@@ -145,123 +325,73 @@ pub enum Source {
     Body(usize),
     /// Always this number.
     Constant(f64),
+    /// This number plus what is drawn for each episode: the number at an index of
+    /// [`TaskProgress::memory`](crate::sim::TaskProgress::memory).
+    Drawn(f64, usize),
+    /// Worked out by the term.
+    Term,
 }
 
 impl Source {
-    /// The number in a state of the scene's model: `qpos` `[nq]`, `qvel` `[nv]` and `xpos` `[nbody]`.
+    /// The number in a state of the scene's model: `qpos` `[nq]`, `qvel` `[nv]` and `xpos` `[nbody]`. What is drawn counts
+    /// as zero here, and so does what a term works out.
     pub fn read(self, qpos: &[f64], qvel: &[f64], xpos: &[[f64; 3]]) -> f64 {
         match self {
             Self::Position(index) => qpos[index],
             Self::Magnitude(index) => qpos[index].abs(),
             Self::Velocity(index) => qvel[index],
             Self::Body(index) => xpos[index / 3][index % 3],
-            Self::Constant(value) => value,
+            Self::Constant(value) | Self::Drawn(value, _) => value,
+            Self::Term => 0.0,
         }
     }
 }
 
-pub(super) fn channels(
-    scene: &Scene,
-    resolver: &Resolver,
-    elements: &[CompiledElement],
-    task: &[usize],
-) -> Result<Vec<Channel>, SceneError> {
-    let spec = &scene.observation;
-    if !(spec.noise_scale.is_finite() && spec.noise_scale >= 0.0) {
-        return Err(invalid("observation.noise_scale", "must not be negative"));
+/// What number `component` of a joint's position is measured in.
+pub(super) fn joint_unit(model: &MjModel, joint: usize, component: usize) -> &'static str {
+    match model.jnt_type()[joint] {
+        MjtJoint::mjJNT_SLIDE => "m",
+        MjtJoint::mjJNT_FREE if component < 3 => "m",
+        MjtJoint::mjJNT_HINGE => "rad",
+        // A number of a quaternion.
+        _ => "",
     }
-    let scale = if spec.noise { spec.noise_scale } else { 0.0 };
-    let mut channels: Vec<Channel> = Vec::new();
-    for (index, term) in spec.terms.iter().enumerate() {
-        let field = format!("observation.terms.{index}");
-        let first = channels.len();
-        let (joints, noise) = match term {
-            ObservationTerm::Position { joints, noise, .. } | ObservationTerm::Velocity { joints, noise } => {
-                (joints, noise)
-            }
-            ObservationTerm::Body { bodies } => {
-                for (at, name) in bodies.iter().enumerate() {
-                    let field = format!("{field}.bodies.{at}");
-                    let id = resolver.id(MjtObjBase::mjOBJ_BODY, "body", name, &field)?;
-                    channels.extend(["x", "y", "z"].iter().enumerate().map(|(axis, letter)| Channel {
-                        name: format!("{name}.{letter}"),
-                        source: Source::Body(3 * id + axis),
-                        noise: 0.0,
-                    }));
-                }
-                continue;
-            }
-            ObservationTerm::Goal { shown } => {
-                let shown = match shown {
-                    Shown::Task => task.to_vec(),
-                    Shown::Elements(names) => names
-                        .iter()
-                        .enumerate()
-                        .map(|(at, name)| element_index(elements, name, &format!("{field}.shown.{at}")))
-                        .collect::<Result<_, _>>()?,
-                };
-                let seen = channels
-                    .iter()
-                    .filter(|channel| !matches!(channel.source, Source::Constant(_)));
-                let goals: Vec<_> = seen.map(|channel| goal_of(channel, elements, &shown)).collect();
-                channels.extend(goals);
-                continue;
-            }
-        };
-        for (at, name) in joints.iter().enumerate() {
-            let joint = resolver.joint(name, &format!("{field}.joints.{at}"))?;
-            let (range, source): (_, fn(usize) -> Source) = match term {
-                ObservationTerm::Velocity { .. } => (joint.velocities, Source::Velocity),
-                ObservationTerm::Position { absolute: true, .. } => (joint.positions, Source::Magnitude),
-                _ => (joint.positions, Source::Position),
-            };
-            let several = range.len() > 1;
-            channels.extend(range.enumerate().map(|(component, address)| Channel {
-                name: if several {
-                    format!("{name}[{component}]")
-                } else {
-                    name.clone()
-                },
-                source: source(address),
-                noise: 0.0,
-            }));
-        }
-        let stretch = &mut channels[first..];
-        if !(noise.len() <= 1 || noise.len() == stretch.len()) {
-            let reason = format!("has {} numbers, must have 0, 1 or {}", noise.len(), stretch.len());
-            return Err(invalid(format!("{field}.noise"), reason));
-        }
-        finite(noise, || format!("{field}.noise"))?;
-        for (channel, amplitude) in stretch.iter_mut().zip(noise.iter().cycle()) {
-            channel.noise = amplitude.abs() * scale;
-        }
-    }
-    if channels.is_empty() {
-        return Err(invalid("observation.terms", "nothing is observed"));
-    }
-    if let Some((low, high)) = spec.clip
-        && !(low.is_finite() && high.is_finite() && low < high)
-    {
-        return Err(invalid("observation.clip", "must be two numbers, the lower one first"));
-    }
-    Ok(channels)
 }
 
-pub(super) fn goal_of(channel: &Channel, elements: &[CompiledElement], shown: &[usize]) -> Channel {
-    let goal = shown
-        .iter()
-        .filter_map(|&element| elements.get(element))
-        .find_map(|element| {
-            element
-                .values
-                .iter()
-                .zip(&element.goal)
-                .find(|(value, _)| **value == channel.source)
-                .map(|(_, goal)| *goal)
-        });
-    Channel {
-        name: format!("goal of {}", channel.name),
-        source: Source::Constant(goal.unwrap_or(0.0)),
-        noise: 0.0,
+/// What number `component` of a joint's velocity is measured in.
+pub(super) fn velocity_unit(model: &MjModel, joint: usize, component: usize) -> &'static str {
+    match model.jnt_type()[joint] {
+        MjtJoint::mjJNT_SLIDE => "m/s",
+        MjtJoint::mjJNT_FREE if component < 3 => "m/s",
+        _ => "rad/s",
+    }
+}
+
+/// What a sensor measures in; empty for pure numbers and where that depends on what it is attached to.
+pub(super) fn sensor_unit(model: &MjModel, sensor: usize) -> &'static str {
+    use mujoco_rs::mujoco_c::mjtSensor::*;
+    match model.sensor_type()[sensor] {
+        mjSENS_TOUCH | mjSENS_FORCE => "N",
+        mjSENS_TORQUE => "N m",
+        mjSENS_ACCELEROMETER | mjSENS_FRAMELINACC => "m/s²",
+        mjSENS_VELOCIMETER | mjSENS_FRAMELINVEL | mjSENS_SUBTREELINVEL => "m/s",
+        mjSENS_GYRO | mjSENS_FRAMEANGVEL | mjSENS_BALLANGVEL => "rad/s",
+        mjSENS_FRAMEANGACC => "rad/s²",
+        mjSENS_MAGNETOMETER => "T",
+        mjSENS_RANGEFINDER | mjSENS_TENDONPOS | mjSENS_FRAMEPOS | mjSENS_SUBTREECOM | mjSENS_GEOMDIST
+        | mjSENS_GEOMFROMTO => "m",
+        mjSENS_TENDONVEL => "m/s",
+        mjSENS_SUBTREEANGMOM => "kg m²/s",
+        mjSENS_E_POTENTIAL | mjSENS_E_KINETIC => "J",
+        mjSENS_CLOCK => "s",
+        kind @ (mjSENS_JOINTPOS | mjSENS_JOINTVEL) => {
+            let joint = usize::try_from(model.sensor_objid()[sensor]).unwrap_or(0);
+            if kind == mjSENS_JOINTPOS {
+                joint_unit(model, joint, 0)
+            } else {
+                velocity_unit(model, joint, 0)
+            }
+        }
+        _ => "",
     }
 }

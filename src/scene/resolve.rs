@@ -32,14 +32,17 @@ impl Resolver<'_> {
             self.model.name_to_id(object, name)
         };
         id.ok_or_else(|| {
-            let names = (0..).map_while(|id| match object {
-                MjtObjBase::mjOBJ_JOINT if id < self.model.njnt() as usize => Some(self.model.id_to_name(object, id)),
-                MjtObjBase::mjOBJ_ACTUATOR if id < self.model.nactuator() as usize => {
-                    Some(self.model.id_to_name(object, id))
-                }
-                MjtObjBase::mjOBJ_BODY if id < self.model.nbody() as usize => Some(self.model.id_to_name(object, id)),
-                _ => None,
-            });
+            let count = match object {
+                MjtObjBase::mjOBJ_JOINT => self.model.njnt(),
+                MjtObjBase::mjOBJ_ACTUATOR => self.model.nactuator(),
+                MjtObjBase::mjOBJ_BODY => self.model.nbody(),
+                MjtObjBase::mjOBJ_GEOM => self.model.ngeom(),
+                MjtObjBase::mjOBJ_SITE => self.model.nsite(),
+                MjtObjBase::mjOBJ_SENSOR => self.model.nsensor(),
+                MjtObjBase::mjOBJ_KEY => self.model.nkey(),
+                _ => 0,
+            };
+            let names = (0..count as usize).map(|id| self.model.id_to_name(object, id));
             unknown(field, kind, name, names.flatten())
         })
     }

@@ -1,62 +1,88 @@
 //! What there is to do and what it is worth: the fields `elements` and `task` of a scene.
 
-use mujoco_rs::wrappers::mj_model::MjModel;
+use bevy::math::DVec3;
+use mujoco_rs::wrappers::mj_model::MjtObjBase;
 use serde::{Deserialize, Serialize};
 
-use super::observation::{Channel, Source};
+use super::condition::{CompiledCondition, Condition};
+use super::observation::{Channel, Source, joint_unit};
+use super::place::Data;
 use super::resolve::{Resolver, finite, invalid, unknown};
+use super::reward::Reward;
 use super::{Built, MazeSpec, Scene, SceneError, one};
-use crate::sim::stack::{Stack, StackSpec};
+use crate::sim::TaskProgress;
 
-/// A thing of the scene that is done when its joints are near a goal.
+/// A thing of the scene that is done when its joints are near a goal, or when a condition holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Element {
     /// Name, unique in the scene.
     pub name: String,
     /// Its joints.
+    #[serde(default)]
     pub joints: Vec<String>,
     /// Goal position, all numbers of the joints one after another. In a maze it may be left out: then it is the target of
     /// the layout.
     #[serde(default)]
     pub goal: Vec<f64>,
     /// Done when the Euclidean distance to the goal is below this.
+    #[serde(default)]
     pub threshold: f64,
+    /// In place of joints, goal and threshold: done when this holds. Always judged on the true state.
+    #[serde(default)]
+    pub when: Option<Condition>,
+    /// For each episode the goal is drawn uniformly within plus and minus this around the one that is given: one number
+    /// for each of the goal; for a condition `Near` or `Inside` a sphere three, m, which move its target along the axes of
+    /// the world. Empty for a goal that stays.
+    #[serde(default)]
+    pub spread: Vec<f64>,
+    /// Reward when it is counted as an element of the task.
+    #[serde(default = "one")]
+    pub value: f64,
 }
 
-/// What is rewarded: elements of the scene, and further terms. The reward of a step is the sum of both.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is rewarded, and when an episode ends before its time.
+///
+/// The reward of a step is `scale · (elements counted, each with its value, + rewards - penalty if the task has failed)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Task {
-    /// Names of the elements that give a reward of 1, once. When all are done the episode terminates; without any it
-    /// never does.
-    #[serde(default)]
+    /// Names of the elements, or sub-goals, that are rewarded once in an episode.
     pub elements: Vec<String>,
     /// Whether the order of the list matters.
-    #[serde(default)]
     pub order: Order,
-    /// What the elements are judged on.
-    #[serde(default)]
+    /// What elements with joints are judged on.
     pub judged_on: JudgedOn,
     /// Further terms of the reward.
-    #[serde(default)]
     pub rewards: Vec<Reward>,
+    /// The task is done when all elements of this list have been counted (or, those that are not in the task, have been at
+    /// their goals) in the episode. Left out: all elements of the task. Without any it is never done.
+    pub success: Vec<String>,
+    /// Whether the episode terminates when the task is done.
+    pub ends: bool,
+    /// The task has failed, and the episode terminates, after a step in which one of these holds, unless it has just
+    /// ended with success.
+    pub terminate: Vec<Condition>,
+    /// What failing costs.
+    pub penalty: f64,
+    /// Factor on all rewards.
+    pub scale: f64,
 }
 
-/// A term of the reward.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum Reward {
-    /// The value in every step after which an element is at its goal.
-    Near {
-        /// The element.
-        element: String,
-        /// Reward of such a step.
-        #[serde(default = "one")]
-        value: f64,
-    },
-    /// Blocks that are lifted and stacked.
-    Stack(StackSpec),
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            elements: Vec::new(),
+            order: Order::default(),
+            judged_on: JudgedOn::default(),
+            rewards: Vec::new(),
+            success: Vec::new(),
+            ends: true,
+            terminate: Vec::new(),
+            penalty: 0.0,
+            scale: 1.0,
+        }
+    }
 }
 
 /// In which order the elements of a task count.
@@ -82,79 +108,121 @@ pub enum JudgedOn {
     Observation,
 }
 
-/// A resolved [`Reward`].
-#[derive(Debug, Clone)]
-pub enum CompiledReward {
-    /// See [`Reward::Near`].
-    Near {
-        /// Index of the element.
-        element: usize,
-        /// Reward of a step.
-        value: f64,
-    },
-    /// See [`Reward::Stack`].
-    Stack {
-        /// The term.
-        stack: Stack,
-        /// Numbers it remembers within an episode.
-        memory: usize,
-        /// Numbers it reports.
-        figures: usize,
-    },
-}
-
-impl CompiledReward {
-    /// Numbers that the term remembers within an episode.
-    pub fn memory_len(&self) -> usize {
-        match self {
-            Self::Near { .. } => 0,
-            Self::Stack { memory, .. } => *memory,
-        }
-    }
-
-    /// Names of the numbers it reports.
-    pub fn figures(&self) -> Vec<String> {
-        match self {
-            Self::Near { .. } => Vec::new(),
-            Self::Stack { stack, .. } => stack.figures(),
-        }
-    }
-}
-
 /// A resolved [`Element`](super::Element).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompiledElement {
     /// Name of the element.
     pub name: String,
-    /// The numbers that are compared with the goal.
+    /// The numbers that are compared with the goal; none where a condition is judged.
     pub values: Vec<Source>,
+    /// What each of them is measured in.
+    pub units: Vec<&'static str>,
     /// Channel of each of these numbers in the observation; empty when it is not observed completely.
     pub channels: Vec<usize>,
     /// Goal of each of these numbers.
     pub goal: Vec<f64>,
-    /// Done when the Euclidean distance to the goal is below this.
+    /// Done when the distance is below this.
     pub threshold: f64,
+    /// The condition that is judged, if it is none about joints.
+    pub when: Option<CompiledCondition>,
+    /// What is drawn of its goal for each episode.
+    pub drawn: Option<Drawn>,
+    /// Reward when it is counted.
+    pub value: f64,
+}
+
+/// What is drawn of a goal for each episode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// Amplitudes of the uniform numbers that are added to the goal.
+    pub spread: Vec<f64>,
+    /// Where in [`TaskProgress::memory`](crate::sim::TaskProgress::memory) they are.
+    pub memory: usize,
+}
+
+impl Drawn {
+    /// The numbers that were drawn for the running episode.
+    pub(crate) fn of<'a>(&self, memory: &'a [f64]) -> &'a [f64] {
+        &memory[self.memory..self.memory + self.spread.len()]
+    }
+}
+
+/// Whether an element is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// Has been counted: index into the elements of the task.
+    Counted(usize),
+    /// Has been at its goal: index into the elements of the scene.
+    Reached(usize),
+}
+
+impl Flag {
+    /// That of an element of the scene.
+    pub(super) fn of(element: usize, task: &[usize]) -> Self {
+        let place = task.iter().position(|&other| other == element);
+        place.map_or(Self::Reached(element), Self::Counted)
+    }
+
+    /// Whether it is set.
+    pub(crate) fn is_set(self, progress: &TaskProgress) -> bool {
+        match self {
+            Self::Counted(index) => progress.done[index],
+            Self::Reached(index) => progress.reached[index],
+        }
+    }
 }
 
 impl CompiledElement {
-    /// Euclidean distance to the goal in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`.
+    /// Euclidean distance to the goal in a state of the scene's model, `qpos` `[nq]` and `qvel` `[nv]`, for an element with
+    /// joints. What is drawn counts as zero.
     pub fn distance(&self, qpos: &[f64], qvel: &[f64]) -> f64 {
-        self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel, &[])))
+        self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel, &[])), &[])
+    }
+
+    /// The distance after a step: to the goal of the episode, whose memory is given, or from the condition.
+    pub(crate) fn distance_in(&self, physics: &Data, memory: &[f64]) -> f64 {
+        let drawn = self.drawn.as_ref().map_or(&[][..], |drawn| drawn.of(memory));
+        match (&self.when, drawn) {
+            (Some(when), &[x, y, z]) => when.distance(physics, DVec3::new(x, y, z)),
+            (Some(when), _) => when.distance(physics, DVec3::ZERO),
+            (None, _) => {
+                let (qpos, qvel) = (physics.qpos(), physics.qvel());
+                self.distance_of(self.values.iter().map(|source| source.read(qpos, qvel, &[])), drawn)
+            }
+        }
     }
 
     /// The same as seen in `observation` (`[observation_len]`), for an element with `channels`.
-    pub(crate) fn observed_distance(&self, observation: &[f64]) -> f64 {
-        self.distance_of(self.channels.iter().map(|&channel| observation[channel]))
+    pub(crate) fn observed_distance(&self, observation: &[f64], memory: &[f64]) -> f64 {
+        let drawn = self.drawn.as_ref().map_or(&[][..], |drawn| drawn.of(memory));
+        self.distance_of(self.channels.iter().map(|&channel| observation[channel]), drawn)
     }
 
-    fn distance_of(&self, values: impl Iterator<Item = f64>) -> f64 {
-        let squares = values.zip(&self.goal).map(|(value, goal)| (value - goal).powi(2));
+    fn distance_of(&self, values: impl Iterator<Item = f64>, drawn: &[f64]) -> f64 {
+        let drawn = drawn.iter().copied().chain(std::iter::repeat(0.0));
+        let squares = values
+            .zip(self.goal.iter().zip(drawn))
+            .map(|(value, (goal, drawn))| (value - (goal + drawn)).powi(2));
         squares.sum::<f64>().sqrt()
+    }
+
+    /// What the distance is measured in.
+    pub fn unit(&self) -> &'static str {
+        if let Some(when) = &self.when {
+            return when.unit();
+        }
+        let first = self.units.first().copied().unwrap_or("");
+        if self.units.iter().all(|unit| *unit == first) {
+            first
+        } else {
+            "rad and m"
+        }
     }
 }
 
 pub(super) fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledElement>, SceneError> {
     let mut compiled: Vec<CompiledElement> = Vec::with_capacity(scene.elements.len());
+    let mut memory = 0;
     for (index, element) in scene.elements.iter().enumerate() {
         let field = format!("elements.{index}");
         if compiled.iter().any(|other| other.name == element.name) {
@@ -163,39 +231,104 @@ pub(super) fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<Compile
                 format!("a second element is named {:?}", element.name),
             ));
         }
-        let mut values = Vec::new();
-        for (joint, name) in element.joints.iter().enumerate() {
-            values.extend(
-                resolver
-                    .joint(name, &format!("{field}.joints.{joint}"))?
-                    .positions
-                    .map(Source::Position),
-            );
-        }
-        if values.is_empty() {
-            return Err(invalid(format!("{field}.joints"), "must name at least one joint"));
-        }
-        let goal = match (&scene.physics.built, element.goal.is_empty()) {
-            (Some(Built::Maze(maze)), true) => target_of(maze, &format!("{field}.goal"))?,
-            _ => element.goal.clone(),
+        finite(&[element.value], || format!("{field}.value"))?;
+        let mut done = match &element.when {
+            Some(when) => with_condition(element, when, resolver, &field)?,
+            None => with_joints(scene, element, resolver, &field)?,
         };
-        if goal.len() != values.len() {
-            let reason = format!("has {} numbers, the joints have {}", goal.len(), values.len());
-            return Err(invalid(format!("{field}.goal"), reason));
+        let count = match &done.when {
+            Some(when) if when.has_drawn_target() => 3,
+            Some(_) => 0,
+            None => done.goal.len(),
+        };
+        let spread = &element.spread;
+        if !spread.is_empty() && spread.len() != count {
+            let reason = match count {
+                0 => "has no meaning: the condition has no target that could be drawn".into(),
+                _ => format!("has {} numbers, the goal has {count}", spread.len()),
+            };
+            return Err(invalid(format!("{field}.spread"), reason));
         }
-        finite(&goal, || format!("{field}.goal"))?;
-        if !(element.threshold.is_finite() && element.threshold > 0.0) {
-            return Err(invalid(format!("{field}.threshold"), "must be a positive number"));
+        finite(spread, || format!("{field}.spread"))?;
+        if !spread.is_empty() {
+            let spread: Vec<f64> = spread.iter().map(|amplitude| amplitude.abs()).collect();
+            done.drawn = Some(Drawn { spread, memory });
+            memory += count;
         }
-        compiled.push(CompiledElement {
-            name: element.name.clone(),
-            values,
-            channels: Vec::new(),
-            goal,
-            threshold: element.threshold,
-        });
+        compiled.push(done);
     }
     Ok(compiled)
+}
+
+fn with_condition(
+    element: &Element,
+    when: &Condition,
+    resolver: &Resolver,
+    field: &str,
+) -> Result<CompiledElement, SceneError> {
+    for (name, given) in [
+        ("joints", !element.joints.is_empty()),
+        ("goal", !element.goal.is_empty()),
+        ("threshold", element.threshold != 0.0),
+    ] {
+        if given {
+            return Err(invalid(format!("{field}.{name}"), "has no meaning beside `when`"));
+        }
+    }
+    let when = resolver.condition(when, &format!("{field}.when"))?;
+    Ok(CompiledElement {
+        name: element.name.clone(),
+        values: Vec::new(),
+        units: Vec::new(),
+        channels: Vec::new(),
+        goal: Vec::new(),
+        threshold: when.threshold(),
+        when: Some(when),
+        drawn: None,
+        value: element.value,
+    })
+}
+
+fn with_joints(
+    scene: &Scene,
+    element: &Element,
+    resolver: &Resolver,
+    field: &str,
+) -> Result<CompiledElement, SceneError> {
+    let (mut values, mut units) = (Vec::new(), Vec::new());
+    for (at, name) in element.joints.iter().enumerate() {
+        let field = format!("{field}.joints.{at}");
+        let joint = resolver.joint(name, &field)?;
+        let id = resolver.id(MjtObjBase::mjOBJ_JOINT, "joint", name, &field)?;
+        units.extend((0..joint.positions.len()).map(|component| joint_unit(resolver.model, id, component)));
+        values.extend(joint.positions.map(Source::Position));
+    }
+    if values.is_empty() {
+        return Err(invalid(format!("{field}.joints"), "must name at least one joint"));
+    }
+    let goal = match (&scene.physics.built, element.goal.is_empty()) {
+        (Some(Built::Maze(maze)), true) => target_of(maze, &format!("{field}.goal"))?,
+        _ => element.goal.clone(),
+    };
+    if goal.len() != values.len() {
+        let reason = format!("has {} numbers, the joints have {}", goal.len(), values.len());
+        return Err(invalid(format!("{field}.goal"), reason));
+    }
+    finite(&goal, || format!("{field}.goal"))?;
+    if !(element.threshold.is_finite() && element.threshold > 0.0) {
+        return Err(invalid(format!("{field}.threshold"), "must be a positive number"));
+    }
+    Ok(CompiledElement {
+        name: element.name.clone(),
+        values,
+        units,
+        channels: Vec::new(),
+        goal,
+        threshold: element.threshold,
+        when: None,
+        drawn: None,
+        value: element.value,
+    })
 }
 
 /// The target of a maze, joint coordinates.
@@ -221,34 +354,23 @@ pub(super) fn element_index(elements: &[CompiledElement], name: &str, field: &st
     })
 }
 
-pub(super) fn rewards(
-    scene: &Scene,
-    model: &MjModel,
-    elements: &[CompiledElement],
-) -> Result<Vec<CompiledReward>, SceneError> {
-    let terms = scene.task.rewards.iter().enumerate();
-    terms
-        .map(|(index, reward)| {
-            let field = format!("task.rewards.{index}");
-            Ok(match reward {
-                Reward::Near { element, value } => {
-                    finite(&[*value], || format!("{field}.value"))?;
-                    CompiledReward::Near {
-                        element: element_index(elements, element, &format!("{field}.element"))?,
-                        value: *value,
-                    }
-                }
-                Reward::Stack(spec) => {
-                    let stack =
-                        Stack::new(spec, model).map_err(|(name, reason)| invalid(format!("{field}.{name}"), reason))?;
-                    CompiledReward::Stack {
-                        memory: stack.memory_len(),
-                        figures: stack.figures().len(),
-                        stack,
-                    }
-                }
-            })
-        })
+/// Which elements make the task done: those that are listed, otherwise those of the task.
+pub(super) fn success(scene: &Scene, elements: &[CompiledElement], task: &[usize]) -> Result<Vec<Flag>, SceneError> {
+    let listed = scene.task.success.iter().enumerate();
+    let listed = listed
+        .map(|(at, name)| element_index(elements, name, &format!("task.success.{at}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let elements = if listed.is_empty() { task } else { &listed };
+    Ok(elements.iter().map(|&element| Flag::of(element, task)).collect())
+}
+
+/// Conditions that end an episode.
+pub(super) fn failures(scene: &Scene, resolver: &Resolver) -> Result<Vec<CompiledCondition>, SceneError> {
+    finite(&[scene.task.penalty], || "task.penalty".into())?;
+    finite(&[scene.task.scale], || "task.scale".into())?;
+    let conditions = scene.task.terminate.iter().enumerate();
+    conditions
+        .map(|(at, condition)| resolver.condition(condition, &format!("task.terminate.{at}")))
         .collect()
 }
 

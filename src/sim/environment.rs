@@ -10,7 +10,7 @@ use super::{
     Action, Episode, Eyes, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome,
     Physics, SimError, Slot, TaskProgress, step,
 };
-use crate::scene::{CompiledReward, CompiledScene};
+use crate::scene::CompiledScene;
 
 /// All components of an environment but [`InstanceOf`].
 ///
@@ -64,7 +64,7 @@ impl Environment {
                 done: vec![false; scene.task().len()],
                 reached: vec![false; scene.elements().len()],
                 distance: vec![0.0; scene.elements().len()],
-                memory: vec![0.0; scene.rewards().iter().map(CompiledReward::memory_len).sum()],
+                memory: vec![0.0; scene.memory_len()],
                 figures: vec![0.0; scene.figures().len()],
             },
             slot,
@@ -72,13 +72,24 @@ impl Environment {
             faults: FaultCount::default(),
             eyes: Eyes::of(scene),
         };
-        step::reset(scene, &mut environment.physics);
-        environment.begin_here(scene, 0);
+        environment.begin_anew(scene, 0);
         Ok(environment)
     }
 
-    /// Begins episode `index` from joint positions `start` (`[nq]`, usually [`CompiledScene::start`]) at rest.
+    /// Begins episode `index` as the scene says: from its start state, or a drawn one. If it cannot start so, that counts
+    /// as a [fault](FaultCount).
+    pub fn begin_anew(&mut self, scene: &CompiledScene, index: u64) {
+        let episode = Episode::new(self.episode.seed, index);
+        let started = step::start(scene, self.slot, &episode, &mut self.physics);
+        self.begin_here(scene, index);
+        self.faults.0 += u64::from(started.is_err());
+    }
+
+    /// Begins episode `index` from joint positions `start` (`[nq]`, often [`CompiledScene::start`]) at rest, with the model
+    /// of that episode.
     pub fn begin(&mut self, scene: &CompiledScene, index: u64, start: &[f64]) {
+        let episode = Episode::new(self.episode.seed, index);
+        step::vary_model(scene, self.slot, &episode, &mut self.physics);
         step::place(&mut self.physics, start);
         self.begin_here(scene, index);
     }
@@ -101,7 +112,7 @@ impl Environment {
     pub fn step<A: Copy + Into<f64>>(&mut self, scene: &CompiledScene, action: &[A]) -> Outcome {
         self.outcome = step::advance(scene, &self.measurement, action, &mut self.physics);
         let (mut parts, physics, observation) = self.parts();
-        parts.end_step(scene, physics, observation);
+        parts.end_step(scene, physics, observation, action);
         observation.copy_from_slice(parts.next_observation);
         if let Some(sighted) = &mut self.eyes.0 {
             sighted.step(&self.physics, &self.outcome);

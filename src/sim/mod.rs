@@ -2,7 +2,7 @@
 //!
 //! | component | holds |
 //! |---|---|
-//! | [`Physics`] | the `MuJoCo` state; the model is shared by all environments of a scene |
+//! | [`Physics`] | the `MuJoCo` state, and the model, mostly shared by all environments of a scene |
 //! | [`Observation`] | what the agent sees during this tick |
 //! | [`NextObservation`] | what it sees after the step, also when the episode ends |
 //! | [`Measurement`] | the latest observation in double precision, which the control law builds on |
@@ -44,11 +44,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod control;
 mod environment;
 mod sight;
 pub mod stack;
+mod start;
 mod state;
 pub mod step;
+pub mod terms;
 
 pub use environment::{Environment, spawn_environment};
 pub use sight::{Eyes, NextPixels, Pixels, SightQuery, SightQueryItem, Sighted};
@@ -67,7 +70,8 @@ use crate::rng::{Purpose, Stream, stream};
 use crate::scene::CompiledScene;
 use crate::tick::{Tick, TickSystems, Workers};
 
-/// State of the physics. The model behind it is shared.
+/// State of the physics. The model behind it is shared by all environments of a scene, unless its episodes
+/// [differ](crate::scene::Randomise) in it: then each environment has a copy of its own.
 #[derive(Component, Debug, Deref, DerefMut)]
 pub struct Physics(pub MjData<Arc<MjModel>>);
 
@@ -95,9 +99,9 @@ pub struct Action(pub Vec<f32>);
 /// What came of the last step.
 #[derive(Component, Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Elements of the task that were counted in this step, and the further terms of the reward.
+    /// What the elements of the task that were counted in this step and the further terms of the reward give.
     pub reward: f32,
-    /// All elements of the task are done: nothing more can be earned.
+    /// The task is done, and ends with that, or it has failed: nothing more can be earned.
     pub terminated: bool,
     /// The episode was cut off: by its time limit, or by a fault.
     pub truncated: bool,
@@ -280,8 +284,7 @@ pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledSce
         }
         let Ok(scene) = scenes.get(scene.0) else { return };
         let next = Episode::new(parts.episode.seed, parts.episode.index + 1);
-        step::reset(scene, &mut physics);
-        parts.parts().begin(scene, &physics, *slot, next);
+        parts.parts().begin_anew(scene, &mut physics, *slot, next);
     });
 }
 
@@ -297,8 +300,7 @@ pub fn restart_episode(
     let (scene, slot, mut physics, mut parts) = environments.get_mut(environment).ok()?;
     let scene = scenes.get(scene.0).ok()?;
     let next = Episode::new(parts.episode.seed, index.unwrap_or(parts.episode.index + 1));
-    step::reset(scene, &mut physics);
-    parts.parts().begin(scene, &physics, *slot, next);
+    parts.parts().begin_anew(scene, &mut physics, *slot, next);
     Some(next.index)
 }
 
@@ -342,12 +344,12 @@ pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledSc
     );
 }
 
-type Score<'a> = (&'a InstanceOf, &'a Physics, &'a Observation, PartsQuery);
+type Score<'a> = (&'a InstanceOf, &'a Physics, &'a Observation, &'a Action, PartsQuery);
 
 /// Observes the state after the step and works out rewards, task progress and the end of episodes.
 pub fn score_all(mut environments: Query<Score>, scenes: Query<&CompiledScene>) {
-    for (scene, physics, observation, mut parts) in &mut environments {
+    for (scene, physics, observation, action, mut parts) in &mut environments {
         let Ok(scene) = scenes.get(scene.0) else { continue };
-        parts.parts().end_step(scene, physics, observation);
+        parts.parts().end_step(scene, physics, observation, action);
     }
 }

@@ -1,14 +1,18 @@
 //! The whole state of an environment as a value, for checkpoints.
 
+use std::sync::Arc;
+
 use bevy::ecs::world::{EntityRef, EntityWorldMut};
 use mujoco_rs::mujoco_c::mjtState;
 use serde::{Deserialize, Serialize};
 
+use super::start::vary;
 use super::{
-    Action, Episode, FaultCount, Measurement, NextObservation, NextPixels, NoiseStream, Observation, Outcome, Physics,
-    Pixels, SimError, Slot, TaskProgress,
+    Action, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NextPixels, NoiseStream, Observation,
+    Outcome, Physics, Pixels, SimError, Slot, TaskProgress,
 };
 use crate::pixels::Gaze;
+use crate::scene::CompiledScene;
 
 /// Everything that decides how an environment goes on. Going on from a restored state gives the same bits as never
 /// having stopped.
@@ -87,7 +91,14 @@ impl EnvironmentState {
     /// [`SimError::Mismatch`] if the sizes differ, in which case nothing has changed.
     pub fn restore(&self, entity: &mut EntityWorldMut) -> Result<(), SimError> {
         self.check(entity)?;
+        let scene = entity.get::<InstanceOf>().map(|scene| scene.0);
+        let scene = scene.and_then(|scene| entity.world().get::<CompiledScene>(scene));
+        let model = scene.map(|scene| (scene.randomisation().clone(), Arc::clone(scene.model())));
         if let Some(mut physics) = entity.get_mut::<Physics>() {
+            // The model of an episode follows from its number.
+            if let Some((randomisation, model)) = &model {
+                vary(randomisation, model, self.slot, &self.episode, &mut physics);
+            }
             let state = floats(&self.physics);
             let spec = mjtState::mjSTATE_INTEGRATION as u32;
             physics.0.reset();

@@ -9,9 +9,13 @@ use rand::RngExt;
 
 use super::{
     Episode, Fault, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, Slot,
-    TaskProgress,
+    TaskProgress, terms,
 };
-use crate::scene::{CompiledControl, CompiledElement, CompiledReward, CompiledScene, JudgedOn, MotorKind, Order};
+use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order, Source};
+
+pub use super::control::apply_action;
+pub use super::start::{StartError, start, vary_model};
+pub use super::terms::refresh;
 
 /// Warnings of `MuJoCo` after which a state cannot be trusted, and what to make of them.
 const BAD_STATE: [(usize, Fault); 5] = [
@@ -22,22 +26,37 @@ const BAD_STATE: [(usize, Fault); 5] = [
     (mjtWarning::mjWARN_CNSTRFULL as usize, Fault::Memory),
 ];
 
-/// Puts the physics into the start state of the scene, by copying it: the bits are those of [`place`].
+/// Puts the physics into the fresh state of the scene, by copying it: the bits are those of [`place`]. Where episodes
+/// differ in how they start, [`start`] does that.
 pub fn reset(scene: &CompiledScene, physics: &mut Physics) {
     // Only the physics of another model refuses the copy.
     if scene.fresh().copy_to(&mut physics.0).is_err() {
         physics.0 = scene.fresh().clone();
     }
+    refresh(scene, physics);
 }
 
 /// Puts the physics into the state with joint positions `positions` (`[nq]`) at rest. Everything else, warm starts and
 /// warnings included, is as in a fresh `MjData`.
 pub fn place(physics: &mut MjData<Arc<MjModel>>, positions: &[f64]) {
-    physics.reset();
+    place_from(physics, None, positions);
+}
+
+/// The same with everything but the joint positions as in a keyframe of the model, if there is one.
+pub(crate) fn place_from(physics: &mut MjData<Arc<MjModel>>, keyframe: Option<usize>, positions: &[f64]) {
+    put(physics, keyframe, positions);
+    physics.forward();
+}
+
+/// The same without working out anything that follows from the state.
+pub(super) fn put(physics: &mut MjData<Arc<MjModel>>, keyframe: Option<usize>, positions: &[f64]) {
+    // A keyframe that the model does not have changes nothing.
+    if keyframe.is_none_or(|key| physics.reset_keyframe(key).is_err()) {
+        physics.reset();
+    }
     for (to, from) in physics.qpos_mut().iter_mut().zip(positions) {
         *to = *from;
     }
-    physics.forward();
 }
 
 /// What `MuJoCo` has complained of since the last reset, if the state cannot be trusted because of it.
@@ -68,25 +87,45 @@ pub struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    /// Begins `episode` as the scene says: [`start`], then [`Self::begin`]. If it cannot start so, that counts as a fault.
+    pub fn begin_anew(&mut self, scene: &CompiledScene, physics: &mut Physics, slot: Slot, episode: Episode) {
+        let started = start(scene, slot, &episode, physics);
+        self.begin(scene, physics, slot, episode);
+        self.faults.0 += u64::from(started.is_err());
+    }
+
     /// Begins `episode`, with the noise of `slot`, in the state that `physics` has been put into.
     pub fn begin(&mut self, scene: &CompiledScene, physics: &Physics, slot: Slot, episode: Episode) {
         *self.episode = episode;
         *self.noise = NoiseStream::of(slot, &episode);
         *self.outcome = Outcome::default();
-        observe(scene, physics, self.noise, self.measurement, self.next_observation);
+        terms::draw_goals(scene, slot, &episode, self.progress);
+        terms::begin_actions(scene, self.progress);
+        let Self { noise, measurement, .. } = self;
+        observe(scene, physics, self.progress, noise, measurement, self.next_observation);
         clear_progress(scene, physics, self.measurement, self.progress);
+        self.observe_scored(scene);
     }
 
     /// Ends a control step: what [`advance`] made of it is in `outcome`, the state after it in `physics`, and
-    /// `observation` is the one before it.
+    /// `observation` and `action` (`[action_len]`) are those before it.
     ///
     /// After a fault nothing is observed, and `observation` stands for what would have been.
-    pub fn end_step(&mut self, scene: &CompiledScene, physics: &Physics, observation: &Observation) {
-        if self.outcome.fault.is_some() {
+    pub fn end_step<A: Copy + Into<f64>>(
+        &mut self,
+        scene: &CompiledScene,
+        physics: &Physics,
+        observation: &Observation,
+        action: &[A],
+    ) {
+        let fault = self.outcome.fault.is_some();
+        if fault {
             self.next_observation.copy_from_slice(observation);
             self.faults.0 += 1;
         } else {
-            observe(scene, physics, self.noise, self.measurement, self.next_observation);
+            terms::note_action(scene, action, self.progress);
+            let Self { noise, measurement, .. } = self;
+            observe(scene, physics, self.progress, noise, measurement, self.next_observation);
         }
         score(
             scene,
@@ -96,6 +135,22 @@ impl Parts<'_> {
             self.episode,
             self.outcome,
         );
+        if !fault {
+            self.observe_scored(scene);
+        }
+    }
+
+    /// Observes what is known only once a step has been scored.
+    fn observe_scored(&mut self, scene: &CompiledScene) {
+        let clip = scene.scene().observation.clip;
+        for term in scene.terms().iter().filter(|term| term.kind.is_scored()) {
+            for (at, channel) in term.channels.clone().enumerate() {
+                let value = terms::observe_scored(&term.kind, self.episode, self.progress, at);
+                let value = clip.map_or(value, |(low, high)| value.clamp(low, high));
+                self.measurement.0[channel] = value;
+                self.next_observation[channel] = value as f32;
+            }
+        }
     }
 }
 
@@ -108,6 +163,9 @@ pub fn advance<A: Copy + Into<f64>>(
 ) -> Outcome {
     let frames = scene.scene().physics.frame_skip;
     let stepped = apply_action(scene, measurement, action, physics).and_then(|()| simulate(frames, physics));
+    if stepped.is_ok() {
+        refresh(scene, physics);
+    }
     Outcome {
         fault: stepped.err(),
         ..Outcome::default()
@@ -117,18 +175,27 @@ pub fn advance<A: Copy + Into<f64>>(
 /// Observes the state of the physics.
 ///
 /// Every number with an amplitude gets uniform noise of its own; `measurement` and `observation` (both
-/// `[observation_len]`) receive the same numbers in double and single precision.
+/// `[observation_len]`) receive the same numbers in double and single precision. `progress` holds the goals of the episode
+/// and the last action. What is known only once a step has been scored, as which elements are done, is left at zero.
 pub fn observe(
     scene: &CompiledScene,
     physics: &Physics,
+    progress: &TaskProgress,
     noise: &mut NoiseStream,
     measurement: &mut Measurement,
     observation: &mut [f32],
 ) {
     let (positions, velocities, bodies) = (physics.0.qpos(), physics.0.qvel(), physics.0.xpos());
     let clip = scene.scene().observation.clip;
+    for term in scene.terms() {
+        terms::observe(term, physics, progress, &mut measurement.0[term.channels.clone()]);
+    }
     for ((channel, measured), observed) in scene.channels().iter().zip(&mut measurement.0).zip(observation) {
-        let mut value = channel.source.read(positions, velocities, bodies);
+        let mut value = match channel.source {
+            Source::Term => *measured * channel.scale,
+            Source::Drawn(goal, index) => goal + progress.memory[index],
+            source => source.read(positions, velocities, bodies),
+        };
         if channel.noise > 0.0 {
             value += channel.noise * noise.0.random_range(-1.0..1.0);
         }
@@ -137,70 +204,6 @@ pub fn observe(
         }
         *measured = value;
         *observed = value as f32;
-    }
-}
-
-/// Sets the controls that `action` (`[action_len]`, clipped to `[-1, 1]`) asks for.
-///
-/// # Errors
-/// [`Fault::Action`] if a number is not finite or the length is wrong; the targets stay as they were.
-pub fn apply_action<A: Copy + Into<f64>>(
-    scene: &CompiledScene,
-    measurement: &Measurement,
-    action: &[A],
-    physics: &mut Physics,
-) -> Result<(), Fault> {
-    let finite = action.iter().all(|&number| number.into().is_finite());
-    if action.len() != scene.action_len() || !finite {
-        return Err(Fault::Action);
-    }
-    match scene.control() {
-        CompiledControl::Servos { speed, servos } => {
-            let controls = physics.0.ctrl_mut();
-            for (servo, &number) in servos.iter().zip(action) {
-                let velocity = speed * number.into().clamp(-1.0, 1.0);
-                let target = measurement.0[servo.channel] + velocity * scene.period();
-                controls[servo.control] = target.clamp(servo.low, servo.high);
-            }
-        }
-        CompiledControl::Motors { motors, speed_limit } => {
-            // A fresh state is at time zero but for the steps of the reset.
-            let first = physics.0.time() <= scene.fresh().time();
-            let controls = physics.0.ctrl_mut();
-            for (motor, &number) in motors.iter().zip(action) {
-                let number = number.into().clamp(-1.0, 1.0);
-                let between = number.abs() > 0.3 && number.abs() < 0.7;
-                let held = motor.kind == MotorKind::Gripper && !first && between;
-                if !held {
-                    controls[motor.control] = motor.scale * level(motor.kind, number);
-                }
-            }
-            if let Some(limit) = speed_limit {
-                limit_speed(physics, *limit);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a motor makes of its number of the action.
-fn level(kind: MotorKind, number: f64) -> f64 {
-    match kind {
-        MotorKind::Proportional => number,
-        MotorKind::Gripper if number > 0.5 => 1.0,
-        MotorKind::Gripper if number < -0.5 => -1.0,
-        MotorKind::Gripper => 0.0,
-    }
-}
-
-/// Clips the velocities of all joints to plus and minus `limit`.
-fn limit_speed(physics: &mut Physics, limit: f64) {
-    let too_fast = |velocity: &f64| velocity.abs() > limit;
-    if physics.0.qvel().iter().any(too_fast) {
-        for velocity in physics.0.qvel_mut() {
-            *velocity = velocity.clamp(-limit, limit);
-        }
-        // What follows from velocities is worked out at the beginning of a step anyway.
     }
 }
 
@@ -234,51 +237,11 @@ pub fn clear_progress(
 ) {
     progress.done.fill(false);
     progress.reached.fill(false);
-    for (element, distance) in scene.elements().iter().zip(&mut progress.distance) {
-        *distance = distance_to_goal(scene, element, physics, measurement);
+    let TaskProgress { distance, memory, .. } = progress;
+    for (element, distance) in scene.elements().iter().zip(distance) {
+        *distance = distance_to_goal(scene, element, physics, measurement, memory);
     }
-    progress.figures.fill(0.0);
-    each_stack(scene, progress, |stack, memory, figures| {
-        stack.begin(physics, memory, figures)
-    });
-}
-
-/// Calls `with` for every term of the reward that remembers something, with its numbers.
-fn each_stack(
-    scene: &CompiledScene,
-    progress: &mut TaskProgress,
-    mut with: impl FnMut(&super::stack::Stack, &mut [f64], &mut [f64]),
-) {
-    let (mut memory, mut figures) = (progress.memory.as_mut_slice(), progress.figures.as_mut_slice());
-    for reward in scene.rewards() {
-        if let CompiledReward::Stack {
-            stack,
-            memory: remembered,
-            figures: reported,
-        } = reward
-        {
-            let (own, others) = memory.split_at_mut(*remembered);
-            let (shown, rest) = figures.split_at_mut(*reported);
-            with(stack, own, shown);
-            (memory, figures) = (others, rest);
-        }
-    }
-}
-
-/// The terms of the reward besides the elements of the task.
-fn terms(scene: &CompiledScene, physics: &Physics, progress: &mut TaskProgress) -> f64 {
-    let mut sum = 0.0;
-    each_stack(scene, progress, |stack, memory, figures| {
-        sum += stack.step(physics, memory, figures);
-    });
-    for reward in scene.rewards() {
-        if let CompiledReward::Near { element, value } = reward
-            && progress.distance[*element] < scene.elements()[*element].threshold
-        {
-            sum += value;
-        }
-    }
-    sum
+    terms::begin_rewards(scene, physics, progress);
 }
 
 /// Works out the result of a step from the state after it: `progress`, `episode` (step and return) and `outcome`.
@@ -297,34 +260,42 @@ pub fn score(
         (outcome.reward, outcome.terminated, outcome.truncated) = (0.0, false, true);
         return;
     }
-    for ((element, distance), reached) in scene
-        .elements()
-        .iter()
-        .zip(&mut progress.distance)
-        .zip(&mut progress.reached)
-    {
-        *distance = distance_to_goal(scene, element, physics, measurement);
+    let TaskProgress {
+        distance,
+        reached,
+        memory,
+        ..
+    } = progress;
+    for ((element, distance), reached) in scene.elements().iter().zip(distance).zip(reached) {
+        *distance = distance_to_goal(scene, element, physics, measurement, memory);
         *reached |= *distance < element.threshold;
     }
+    let task = &scene.scene().task;
     let counted = count(scene, &progress.distance, &mut progress.done);
-    outcome.reward = (counted as f64 + terms(scene, physics, progress)) as f32;
-    outcome.terminated = !progress.done.is_empty() && progress.done.iter().all(|done| *done);
+    let success = !scene.success().is_empty() && scene.success().iter().all(|flag| flag.is_set(progress));
+    let finished = success && task.ends;
+    let failed = !finished && scene.failures().iter().any(|failure| failure.holds(physics));
+    let penalty = if failed { task.penalty } else { 0.0 };
+    let rewards = terms::rewards(scene, physics, progress, success);
+    outcome.reward = (task.scale * (counted + rewards - penalty)) as f32;
+    outcome.terminated = finished || failed;
     outcome.truncated = !outcome.terminated && episode.step >= scene.scene().episode.steps;
     episode.return_ += outcome.reward;
 }
 
-/// Marks the elements of the task that count now, and returns how many they are.
-fn count(scene: &CompiledScene, distances: &[f64], done: &mut [bool]) -> usize {
-    let mut counted = 0;
+/// Marks the elements of the task that count now, and returns what they are worth.
+fn count(scene: &CompiledScene, distances: &[f64], done: &mut [bool]) -> f64 {
+    let mut counted = 0.0;
     let mut in_order = true;
     for (&index, done) in scene.task().iter().zip(done) {
         if *done {
             continue;
         }
-        let at_goal = distances[index] < scene.elements()[index].threshold;
+        let element = &scene.elements()[index];
+        let at_goal = distances[index] < element.threshold;
         if at_goal && (in_order || scene.scene().task.order == Order::Any) {
             *done = true;
-            counted += 1;
+            counted += element.value;
         }
         in_order &= at_goal;
     }
@@ -337,10 +308,11 @@ fn distance_to_goal(
     element: &CompiledElement,
     physics: &Physics,
     measurement: &Measurement,
+    memory: &[f64],
 ) -> f64 {
     if scene.scene().task.judged_on == JudgedOn::Observation && !element.channels.is_empty() {
-        element.observed_distance(measurement)
+        element.observed_distance(measurement, memory)
     } else {
-        element.distance(physics.qpos(), physics.qvel())
+        element.distance_in(physics, memory)
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::eye;
 use super::spirl::first_picture;
-use super::weights::{Stepper, check_pictures, export_all, import_all};
+use super::weights::{Stepper, check_pictures, export_all, import_all, optimiser_problems};
 use super::{
     EarlyClip, GaussianNetwork, Result, Sees, SkillDims, SkillError, SkillModel, Standardiser, check_seen, check_shape,
     scalar,
@@ -84,6 +84,31 @@ pub struct Bc {
     stepper: Stepper,
 }
 
+impl BcConfig {
+    /// Every setting that is impossible, alone or together with another one, for a model of these sizes.
+    pub(crate) fn problems(&self, dims: SkillDims) -> Vec<SkillError> {
+        let mut found = optimiser_problems(&self.optimiser_config(), self.early_clip);
+        for (name, size) in [("width", self.width), ("conv_width", self.conv_width)] {
+            if size == 0 {
+                found.push(SkillError::Config(format!("`{name}` must be at least 1")));
+            }
+        }
+        if dims.pixels.is_some() {
+            found.extend(check_pictures(self.norm, self.standardise).err());
+        }
+        found
+    }
+
+    fn optimiser_config(&self) -> OptimiserConfig {
+        OptimiserConfig {
+            kind: self.optimiser,
+            lr: self.learning_rate,
+            betas: self.betas,
+            eps: self.epsilon,
+        }
+    }
+}
+
 impl Bc {
     /// A model with fresh weights.
     ///
@@ -109,12 +134,7 @@ impl Bc {
             norm: config.norm,
         };
         let net = Mlp::new(spec, rng)?;
-        let optimiser = OptimiserConfig {
-            kind: config.optimiser,
-            lr: config.learning_rate,
-            betas: config.betas,
-            eps: config.epsilon,
-        };
+        let optimiser = config.optimiser_config();
         let standardiser = if config.standardise {
             Some(Standardiser::identity(dims.state)?)
         } else {

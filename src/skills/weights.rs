@@ -165,18 +165,28 @@ pub(super) fn import_moments(prefix: &str, optimiser: &mut Optimiser, from: &BTr
 
 /// Whether an optimiser can work with these numbers.
 fn check_optimiser(config: &OptimiserConfig, early_clip: Option<EarlyClip>) -> Result<()> {
+    optimiser_problems(config, early_clip)
+        .into_iter()
+        .next()
+        .map_or(Ok(()), Err)
+}
+
+/// Every number that an optimiser cannot work with.
+pub(super) fn optimiser_problems(config: &OptimiserConfig, early_clip: Option<EarlyClip>) -> Vec<SkillError> {
     let OptimiserConfig {
         lr,
         betas: (first, second),
         eps,
         ..
     } = *config;
-    check_positive("learning_rate", lr)?;
-    for beta in [first, second] {
-        check_number("betas", beta, (0.0..1.0).contains(&beta), "at least 0 and below 1")?;
-    }
-    check_positive("epsilon", eps)?;
-    early_clip.map_or(Ok(()), |clip| check_positive("early_clip.norm", clip.norm))
+    let beta = |beta: f64| check_number("betas", beta, (0.0..1.0).contains(&beta), "at least 0 and below 1");
+    let checks = [
+        check_positive("learning_rate", lr),
+        beta(first).and_then(|()| beta(second)),
+        check_positive("epsilon", eps),
+        early_clip.map_or(Ok(()), |clip| check_positive("early_clip.norm", clip.norm)),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
 }
 
 /// Refuses a number that is not finite or not above zero.

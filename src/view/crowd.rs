@@ -8,14 +8,17 @@ use std::time::Instant;
 
 use bevy::camera::primitives::MeshAabb;
 use bevy::ecs::entity::EntityHashMap;
+use bevy::ecs::system::SystemParam;
 use bevy::image::ImageSampler;
 use bevy::math::bounding::{Aabb3d, RayCast3d};
 use bevy::prelude::*;
 use bevy::render::renderer::RenderAdapterInfo;
 
+use super::camera::Orbit;
 use super::model::{ModelLook, Part, PartKind, look_of};
 use super::offscreen::is_software;
 use super::{CameraMode, ViewState, ViewSystems, Watched};
+use crate::scene::CompiledScene;
 use crate::watch::{EnvironmentView, Pace, Pose, Snapshot, moving_bodies};
 
 /// Instances of the model, their places and their poses.
@@ -56,6 +59,10 @@ pub struct Instance {
     /// The poses shown last.
     shown: Vec<Pose>,
 }
+
+/// A piece of the model's floor, which all environments share.
+#[derive(Component, Debug, Clone, Copy)]
+pub struct FloorTile;
 
 /// A part of an instance.
 #[derive(Component, Debug, Clone, Copy)]
@@ -170,49 +177,95 @@ pub fn upright() -> Quat {
 }
 
 /// Makes meshes and materials out of the scene's model.
-pub fn load_look(
-    mut commands: Commands,
-    mut meshes: ResMut<Assets<Mesh>>,
-    mut materials: ResMut<Assets<StandardMaterial>>,
-    mut images: ResMut<Assets<Image>>,
-    watched: Res<Watched>,
-    adapter: Option<Res<RenderAdapterInfo>>,
-) {
-    let scene = &watched.subject.scene;
-    let look = look_of(scene.model(), scene.fresh(), &mut meshes, &mut materials, &mut images);
-    if adapter.is_some_and(|adapter| is_software(&adapter)) {
-        // From some views the shaders that Mesa makes for this kind of filtering never end (seen with version 22.3).
-        for (_, image) in images.iter_mut() {
-            if let ImageSampler::Descriptor(sampler) = &mut image.sampler {
-                sampler.anisotropy_clamp = 1;
+pub fn load_look(mut commands: Commands, watched: Res<Watched>, mut looks: Looks) {
+    commands.insert_resource(looks.crowd_of(&watched.subject.scene));
+}
+
+/// What a [`Crowd`] is made with.
+#[derive(SystemParam)]
+pub struct Looks<'w> {
+    meshes: ResMut<'w, Assets<Mesh>>,
+    materials: ResMut<'w, Assets<StandardMaterial>>,
+    images: ResMut<'w, Assets<Image>>,
+    adapter: Option<Res<'w, RenderAdapterInfo>>,
+}
+
+impl Looks<'_> {
+    /// A crowd of this scene, with nobody in it yet.
+    fn crowd_of(&mut self, scene: &CompiledScene) -> Crowd {
+        let Self {
+            meshes,
+            materials,
+            images,
+            adapter,
+        } = self;
+        let look = look_of(scene.model(), scene.fresh(), meshes, materials, images);
+        if adapter.as_ref().is_some_and(|adapter| is_software(adapter)) {
+            // From some views the shaders that Mesa makes for this kind of filtering never end (seen with version 22.3).
+            for (_, image) in images.iter_mut() {
+                if let ImageSampler::Descriptor(sampler) = &mut image.sampler {
+                    sampler.anisotropy_clamp = 1;
+                }
             }
         }
-    }
-    let (low, high) = look.bounds_without_planes;
-    let (centre, size) = (0.5 * (low + high), (high - low).length());
-    let close_up = match scene.scene().cameras.first() {
-        Some(camera) => {
-            let (x, y, z) = camera.look_at;
-            (
-                // MuJoCo's azimuth 90 looks along +y, which is -z here.
-                (camera.azimuth as f32 - 90.0).to_radians(),
-                -(camera.elevation as f32).to_radians(),
-                Vec3::new(x as f32, y as f32, z as f32),
-                camera.distance as f32 * 1.15,
-            )
+        let (low, high) = look.bounds_without_planes;
+        let (centre, size) = (0.5 * (low + high), (high - low).length());
+        let close_up = match scene.scene().cameras.first() {
+            Some(camera) => {
+                let (x, y, z) = camera.look_at;
+                (
+                    // MuJoCo's azimuth 90 looks along +y, which is -z here.
+                    (camera.azimuth as f32 - 90.0).to_radians(),
+                    -(camera.elevation as f32).to_radians(),
+                    Vec3::new(x as f32, y as f32, z as f32),
+                    camera.distance as f32 * 1.15,
+                )
+            }
+            None => (0.0, 0.6, centre, 1.2 * size),
+        };
+        Crowd {
+            moving: moving_bodies(scene.model()).len(),
+            look,
+            close_up,
+            columns: 0,
+            first_free_row: 0,
+            cells: HashMap::new(),
+            instances: EntityHashMap::default(),
+            floored: None,
         }
-        None => (0.0, 0.6, centre, 1.2 * size),
-    };
-    commands.insert_resource(Crowd {
-        moving: moving_bodies(scene.model()).len(),
-        look,
-        close_up,
-        columns: 0,
-        first_free_row: 0,
-        cells: HashMap::new(),
-        instances: EntityHashMap::default(),
-        floored: None,
-    });
+    }
+}
+
+/// What belongs to the scene that is drawn.
+type OfScene = Or<(With<Instance>, With<FloorTile>)>;
+
+/// Draws another scene from now on: everything of the old one goes, and the environments of the next snapshot get
+/// instances of the new one. A camera stays where it is unless what it looks at has another size, or the scene looks best
+/// from elsewhere.
+#[derive(SystemParam)]
+pub struct SceneChange<'w, 's> {
+    commands: Commands<'w, 's>,
+    looks: Looks<'w>,
+    crowd: ResMut<'w, Crowd>,
+    shown: Query<'w, 's, Entity, OfScene>,
+    orbits: Query<'w, 's, &'static mut Orbit>,
+}
+
+impl SceneChange<'_, '_> {
+    /// Makes the change.
+    pub fn make(&mut self, scene: &CompiledScene) {
+        for entity in &self.shown {
+            self.commands.entity(entity).despawn();
+        }
+        let new = self.looks.crowd_of(scene);
+        let moved = new.half_extents().distance(self.crowd.half_extents()) > 0.1 * self.crowd.half_extents().length()
+            || new.centre().distance(self.crowd.centre()) > 0.1 * self.crowd.half_extents().length()
+            || new.close_up != self.crowd.close_up;
+        if moved {
+            self.orbits.iter_mut().for_each(|mut orbit| orbit.reset());
+        }
+        *self.crowd = new;
+    }
 }
 
 /// Lays the model's floor under all environments: its planes side by side, rather than one over the other in each of
@@ -244,6 +297,7 @@ fn lay_floor(mut commands: Commands, mut crowd: ResMut<Crowd>, meshes: Res<Asset
         let (first, last) = ((from / size.y).floor() as i32, (to / size.y).ceil() as i32);
         for (column, row) in (-columns..=columns).flat_map(|column| (first..last).map(move |row| (column, row))) {
             commands.spawn((
+                FloorTile,
                 Mesh3d(part.mesh.clone()),
                 MeshMaterial3d(part.material.clone()),
                 Transform {

@@ -68,6 +68,7 @@ impl Plugin for PicturePlugin {
             ticks_per_second: 0.0,
             notices: VecDeque::new(),
             ended: None,
+            broken: Vec::new(),
         })
         .insert_resource(curves)
         .insert_resource(ViewState {

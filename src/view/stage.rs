@@ -25,6 +25,7 @@ impl Plugin for StagePlugin {
             })
             .insert_resource(DirectionalLightShadowMap { size: 2048 })
             .add_systems(Startup, build_stage.after(super::crowd::load_look))
+            .add_systems(Update, lower_ground.in_set(ViewSystems::Pose))
             .add_systems(Update, (fit_shadows, fit_haze).after(ViewSystems::Camera));
     }
 }
@@ -32,6 +33,10 @@ impl Plugin for StagePlugin {
 /// The sun.
 #[derive(Component)]
 pub struct Sun;
+
+/// The plane under everything.
+#[derive(Component)]
+pub struct Ground;
 
 fn build_stage(
     mut commands: Commands,
@@ -61,6 +66,7 @@ fn build_stage(
         Transform::from_xyz(3.0, 3.0, 4.0).looking_at(Vec3::ZERO, Vec3::Y),
     ));
     commands.spawn((
+        Ground,
         Mesh3d(meshes.add(Plane3d::default().mesh().size(2_000.0, 2_000.0))),
         MeshMaterial3d(materials.add(StandardMaterial {
             base_color: Color::srgb(0.42, 0.45, 0.48),
@@ -68,10 +74,21 @@ fn build_stage(
             reflectance: 0.15,
             ..default()
         })),
-        // A little below the models' own floors.
-        Transform::from_xyz(0.0, crowd.floor() - 0.01, 0.0),
+        Transform::from_xyz(0.0, ground_height(&crowd), 0.0),
         NoFrustumCulling,
     ));
+}
+
+/// A little below the models' own floors.
+fn ground_height(crowd: &Crowd) -> f32 {
+    crowd.floor() - 0.01
+}
+
+/// Another scene may have its floor elsewhere.
+fn lower_ground(mut grounds: Query<&mut Transform, With<Ground>>, crowd: Res<Crowd>) {
+    for mut ground in &mut grounds {
+        ground.set_if_neq(Transform::from_xyz(0.0, ground_height(&crowd), 0.0));
+    }
 }
 
 /// Shadows reach as far as the camera looks, and are off if they are not wanted.

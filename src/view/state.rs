@@ -26,6 +26,9 @@ pub struct Watched {
     pub notices: VecDeque<Notice>,
     /// How the world's thread ended: its last words, or its error.
     pub ended: Option<Notice>,
+    /// All that is wrong with the scene's files as they are now, where they are followed. What is shown is the scene as
+    /// it was before.
+    pub broken: Vec<String>,
 }
 
 /// The metrics of all learners: tag, seed, points (environment steps, value) in the order of the steps.

@@ -222,7 +222,12 @@ fn place(scene: &CompiledScene, observation: &[f32], recorded: Option<&[f64]>, p
         }
     }
     normalise_rotations(scene.model(), positions);
-    physics.forward_kinematics();
+    if scene.reads().contacts {
+        physics.forward();
+    } else {
+        physics.forward_kinematics();
+        physics.com_vel();
+    }
 }
 
 /// Makes the rotations in `positions` (`[nq]`) unit quaternions again: noise and single precision made them others.
@@ -274,7 +279,7 @@ mod tests {
                 terminals: (0..length).map(|row| row + 1 == length && number != 1).collect(),
                 timeouts: (0..length).map(|row| row + 1 == length && number == 1).collect(),
                 infos: BTreeMap::new(),
-                images: None,
+                ..crate::data::Episode::default()
             })
             .collect();
         Dataset::from_episodes(scene.observation_len(), scene.action_len(), &episodes).unwrap()

@@ -113,6 +113,11 @@ impl Clock {
         })
     }
 
+    /// Notes that the last snapshot does not show the world as it is now.
+    pub(super) fn has_changed(&mut self) {
+        self.changed = true;
+    }
+
     fn set_pace(&mut self, pace: Pace) -> Result<(), String> {
         if let Pace::Limited(rate) = pace
             && period(rate).is_none()
@@ -180,6 +185,7 @@ pub fn hold(
         return;
     }
     loop {
+        super::reload::look(world);
         follow_all(world, &link, inspector);
         let now = Instant::now();
         let clock = world.resource_mut::<Clock>().into_inner();

@@ -12,11 +12,15 @@
 //! | [`hold`] | requests and pace: pause, single ticks, slow motion |
 //! | [`inspect`] | what is shown of the one environment that was picked |
 //! | [`demonstrations`] | a world that plays recorded demonstrations |
+//! | [`reload`] | a world with a scene alone, which follows the scene's files |
 
 pub mod demonstrations;
 pub mod hold;
 pub mod inspect;
 pub mod publish;
+pub mod reload;
+
+pub use publish::still_view;
 
 use std::sync::Arc;
 
@@ -108,6 +112,8 @@ pub struct WorldLink {
     pub notices: Sender<Notice>,
     /// Every metric that a learner with this seed writes.
     pub metrics: Sender<(u64, Row)>,
+    /// What has become of the scene's files, where they are followed.
+    pub scenes: Sender<SceneNews>,
     /// The pace to start with.
     pub pace: Pace,
 }
@@ -125,6 +131,24 @@ pub struct WatcherLink {
     pub notices: Receiver<Notice>,
     /// Metrics, as they are written.
     pub metrics: Receiver<(u64, Row)>,
+    /// What has become of the scene's files, where they are followed.
+    pub scenes: Receiver<SceneNews>,
+}
+
+/// What has become of a scene's files that are [followed](reload).
+#[derive(Debug, Clone)]
+pub enum SceneNews {
+    /// From the first snapshot with this [`Snapshot::scene`] on, this is the scene of all environments.
+    Replaced {
+        /// How often it has been replaced.
+        generation: u64,
+        /// The new one.
+        scene: Arc<crate::scene::CompiledScene>,
+    },
+    /// The files cannot be used as they are now; the scene stays as it was. All that is wrong, in whole messages.
+    Broken(Vec<String>),
+    /// The files can be used again, and say what the scene is.
+    Sound,
 }
 
 /// A link between a world, which starts at `pace`, and its watcher. `snapshots` of them go around: with three, a watcher
@@ -135,6 +159,7 @@ pub fn link(pace: Pace, snapshots: usize) -> (WorldLink, WatcherLink) {
     let (requests, to_follow) = channel::unbounded();
     let (notices, to_tell) = channel::unbounded();
     let (metrics, to_plot) = channel::unbounded();
+    let (scenes, to_replace) = channel::unbounded();
     for _ in 0..snapshots {
         // The receiver is in the same function and there is room for all.
         let _ = empty.send(Box::default());
@@ -146,6 +171,7 @@ pub fn link(pace: Pace, snapshots: usize) -> (WorldLink, WatcherLink) {
             requests: to_follow,
             notices,
             metrics,
+            scenes,
             pace,
         },
         WatcherLink {
@@ -154,6 +180,7 @@ pub fn link(pace: Pace, snapshots: usize) -> (WorldLink, WatcherLink) {
             requests,
             notices: to_tell,
             metrics: to_plot,
+            scenes: to_replace,
         },
     )
 }
@@ -174,6 +201,8 @@ pub struct Snapshot {
     pub tick: u64,
     /// The pace the world runs at; a watcher shows this, not what it asked for.
     pub pace: Option<Pace>,
+    /// How often the scene has been [replaced](SceneNews::Replaced).
+    pub scene: u64,
     /// The environments, learner by learner in the order of their slots.
     pub environments: Vec<EnvironmentView>,
     /// Poses of the bodies that can move ([`moving_bodies`]), environment by environment.

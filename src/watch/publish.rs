@@ -16,6 +16,7 @@ use crossbeam::channel::RecvTimeoutError;
 
 use super::hold::{Clock, NAP};
 use super::inspect::{self, Inspection};
+use super::reload::SceneGeneration;
 use super::{EnvironmentView, LearnerView, Pace, Pose, Snapshot, WorldLink, moving_bodies};
 use crate::agents::{ActedInBy, ActsIn, CurrentSkill};
 use crate::app::StopRequest;
@@ -24,7 +25,9 @@ use crate::learners::sac::Sac;
 use crate::practice::{Budget, Practice, Replays, Seed};
 use crate::replay::ReplayBuffer;
 use crate::scene::CompiledScene;
-use crate::sim::{Action, Episode, FaultCount, InstanceOf, Observation, Outcome, Physics, Pixels, Slot, TaskProgress};
+use crate::sim::{
+    Action, Environment, Episode, FaultCount, InstanceOf, Observation, Outcome, Physics, Pixels, Slot, TaskProgress,
+};
 use crate::tick::TickCount;
 
 /// Skills that are remembered.
@@ -140,6 +143,7 @@ pub struct Publisher<'w, 's> {
     environments: Query<'w, 's, Environments<'static>>,
     seen: Query<'w, 's, (&'static Observation, Option<&'static Pixels>, &'static Action)>,
     scenes: Query<'w, 's, (Entity, &'static CompiledScene)>,
+    generation: Option<Res<'w, SceneGeneration>>,
 }
 
 impl Publisher<'_, '_> {
@@ -182,6 +186,7 @@ impl Publisher<'_, '_> {
     fn fill(&mut self, snapshot: &mut Snapshot) {
         snapshot.tick = self.ticks.0;
         snapshot.pace = Some(self.clock.pace());
+        snapshot.scene = self.generation.as_ref().map_or(0, |generation| generation.0);
         self.put_in_order();
         self.fill_environments(snapshot);
         self.fill_learners(&mut snapshot.learners);
@@ -326,6 +331,15 @@ fn fill_poses(poses: &mut Vec<Pose>, moving: &[usize], physics: &Physics, scene:
             rotation: rotation.map(|number| number as f32),
         });
     }
+}
+
+/// What a snapshot shows of an environment that runs by itself, and the poses of its bodies.
+pub fn still_view(scene: &CompiledScene, environment: &Environment) -> (EnvironmentView, Vec<Pose>) {
+    let mut poses = Vec::new();
+    fill_poses(&mut poses, &moving_bodies(scene.model()), &environment.physics, scene);
+    let mut view = blank(Entity::PLACEHOLDER);
+    view.done.clone_from(&environment.progress.done);
+    (view, poses)
 }
 
 fn blank(environment: Entity) -> EnvironmentView {

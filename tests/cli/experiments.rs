@@ -25,7 +25,9 @@ fn every_experiment_starts() {
             place.succeeds(&format!("train {name} {budgets} --out {out}"));
         } else {
             budgets += &match name.split_once('/') {
-                Some(("kitchen", _)) => format!(" dataset.path={}", demonstrations().display()),
+                Some(("kitchen", _) | ("examples", "kitchen_breakfast")) => {
+                    format!(" dataset.path={}", demonstrations().display())
+                }
                 // Collected by the first experiment of the family.
                 Some((family, _)) => format!(" dataset.path={family}.hdf5 dataset.collect.episodes=4"),
                 None => panic!("{name}: experiments have folders"),

@@ -101,6 +101,25 @@ fn commands_with_nothing_to_save_end_at_once() {
     assert_eq!(ran.status.signal(), Some(15), "{}", ran.stderr);
 }
 
+/// A script of a batch system goes by the exit code.
+#[test]
+fn a_job_that_is_ended_asks_to_be_queued_again() {
+    for signal in ["TERM", "USR1"] {
+        let place = Place::new();
+        let first = place.path("run/seed_0/checkpoints/step_000000100/manifest.json");
+        let ran = place
+            .start(&practice(1_000_000, "run"))
+            .signal_when(signal, |_| first.exists());
+        assert_eq!(ran.status.code(), Some(75), "{}", ran.stderr);
+        let last = checkpoints(&place, "run").pop().unwrap();
+        place.succeeds(&format!(
+            "train kitchen/spirl_cl training.steps={} --resume --out run",
+            last + 20
+        ));
+        assert_eq!(checkpoints(&place, "run").last(), Some(&(last + 20)));
+    }
+}
+
 #[test]
 fn a_closed_terminal_ends_what_is_not_told_to_outlive_it() {
     let place = Place::new();

@@ -7,6 +7,7 @@ mod errors;
 mod experiments;
 mod film;
 mod interruption;
+mod minari;
 mod program;
 mod resuming;
 mod same_bits;

@@ -179,6 +179,7 @@ pub(super) fn fixture() -> Fixture {
     let scene = scene();
     let current = Snapshot {
         tick: 123_456,
+        scene: 0,
         pace: Some(Pace::Limited(12.5)),
         environments: (0..12).map(environment_view).collect(),
         poses: Vec::new(),
@@ -214,6 +215,7 @@ pub(super) fn fixture() -> Fixture {
             ticks_per_second: 12.4,
             notices: VecDeque::from([Ok("saved checkpoints of 2 learners".into())]),
             ended: None,
+            broken: Vec::new(),
         },
         curves: curves(),
         view: ViewState {

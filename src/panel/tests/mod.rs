@@ -400,7 +400,7 @@ fn observations_fall_into_the_parts_of_the_scene() {
             .all(|pair| pair[0].channels.end == pair[1].channels.start)
     );
     assert_eq!(parts.last().unwrap().channels, 30..60);
-    let unit = |index: usize| observation::unit(&scene, scene.channels()[index].source);
+    let unit = |index: usize| scene.channels()[index].unit;
     assert_eq!([unit(0), unit(7), unit(23), unit(27)], ["rad", "m", "m", ""]);
     assert_eq!(
         observation::common_prefix(&["robot:panda0_joint1", "robot:panda0_finger_joint1"]),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nn::{Norm, OptimiserConfig, OptimiserKind};
 use crate::skills::prior::PriorKind;
-use crate::skills::weights::{check_number, check_pictures, check_positive, check_weight};
+use crate::skills::weights::{check_number, check_pictures, check_positive, check_weight, optimiser_problems};
 use crate::skills::{EarlyClip, Result, SkillDims, SkillError};
 
 /// Settings of a `SPiRL` skill model. Defaults: the published closed-loop model of the kitchen
@@ -164,56 +164,85 @@ const LONGEST: usize = 10_000;
 impl SpirlConfig {
     /// Refuses settings that are impossible, alone or together; those of the optimiser are checked with it.
     pub(super) fn check(&self, dims: SkillDims) -> Result<()> {
-        let fail = |reason: &str| Err(SkillError::Config(reason.into()));
-        let sizes = [
-            dims.pixels.map_or(dims.state, |pixels| pixels.frames.min(pixels.size)),
-            dims.action,
-            self.latent,
-            self.length,
-            self.encoder_output,
-            self.lstm_width,
-            self.lstm_layers,
-            self.width,
-            self.conv_width,
-            self.conv_features,
-            self.mixture_features,
-            self.prior_members,
+        self.impossible(dims).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Every setting that is impossible, alone or together with another one, for a model of these sizes.
+    pub(crate) fn problems(&self, dims: SkillDims) -> Vec<SkillError> {
+        let mut found = self.impossible(dims);
+        found.extend(optimiser_problems(&self.optimiser_config(), self.early_clip));
+        found
+    }
+
+    fn impossible(&self, dims: SkillDims) -> Vec<SkillError> {
+        let mut found = Vec::new();
+        let mut fail = |wrong: bool, reason: &str| {
+            if wrong {
+                found.push(SkillError::Config(reason.into()));
+            }
+        };
+        let seen = dims.pixels.map_or(dims.state, |pixels| pixels.frames.min(pixels.size));
+        fail(seen.min(dims.action) == 0, "sizes of a skill model must be at least 1");
+        for (name, size) in [
+            ("latent", self.latent),
+            ("length", self.length),
+            ("encoder_output", self.encoder_output),
+            ("lstm_width", self.lstm_width),
+            ("lstm_layers", self.lstm_layers),
+            ("width", self.width),
+            ("conv_width", self.conv_width),
+            ("conv_features", self.conv_features),
+            ("mixture_features", self.mixture_features),
+            ("prior_members", self.prior_members),
+        ] {
+            fail(
+                size == 0,
+                &format!("`{name}` must be at least 1: sizes of a skill model are"),
+            );
+        }
+        fail(
+            self.length > LONGEST,
+            &format!("`length` must be at most {LONGEST} actions, not {}", self.length),
+        );
+        fail(
+            self.conditioned_start && self.decoder == DecoderKind::ClosedLoop,
+            "`conditioned_start` is for open-loop decoders; a closed-loop one sees every state",
+        );
+        fail(
+            self.conditioned_start && dims.pixels.is_some(),
+            "`conditioned_start` is for models that see states, and this one sees pictures",
+        );
+        fail(
+            self.prior_training == PriorTraining::Kl && self.prior != PriorKind::Gauss,
+            "`prior_training: Kl` needs a Gaussian prior",
+        );
+        fail(
+            matches!(self.prior, PriorKind::Gmm { components: 0 }),
+            "a mixture `prior` needs at least one component",
+        );
+        fail(
+            self.prior == PriorKind::Flow && self.latent < 2,
+            "a flow `prior` needs at least two latent dimensions",
+        );
+        let mut numbers = vec![
+            check_weight("reconstruction_weight", self.reconstruction_weight),
+            check_weight("kl_weight", self.kl_weight),
         ];
-        if sizes.contains(&0) {
-            return fail("sizes of a skill model must be at least 1");
-        }
-        if self.length > LONGEST {
-            return fail(&format!(
-                "`length` must be at most {LONGEST} actions, not {}",
-                self.length
+        if let Some(beta) = self.auto_beta {
+            numbers.push(check_weight("auto_beta.target", beta.target));
+            numbers.push(check_number(
+                "auto_beta.start",
+                beta.start,
+                beta.start.is_finite(),
+                "finite",
             ));
-        }
-        if self.conditioned_start && self.decoder == DecoderKind::ClosedLoop {
-            return fail("`conditioned_start` is for open-loop decoders; a closed-loop one sees every state");
+            numbers.push(check_positive("auto_beta.learning_rate", beta.learning_rate));
         }
         if dims.pixels.is_some() {
-            check_pictures(self.norm, self.standardise)?;
-            if self.conditioned_start {
-                return fail("`conditioned_start` is for models that see states, and this one sees pictures");
-            }
+            numbers.push(check_pictures(self.norm, self.standardise));
         }
-        if self.prior_training == PriorTraining::Kl && self.prior != PriorKind::Gauss {
-            return fail("`prior_training: Kl` needs a Gaussian prior");
-        }
-        if matches!(self.prior, PriorKind::Gmm { components: 0 }) {
-            return fail("a mixture prior needs at least one component");
-        }
-        if self.prior == PriorKind::Flow && self.latent < 2 {
-            return fail("a flow prior needs at least two latent dimensions");
-        }
-        check_weight("reconstruction_weight", self.reconstruction_weight)?;
-        check_weight("kl_weight", self.kl_weight)?;
-        if let Some(beta) = self.auto_beta {
-            check_weight("auto_beta.target", beta.target)?;
-            check_number("auto_beta.start", beta.start, beta.start.is_finite(), "finite")?;
-            check_positive("auto_beta.learning_rate", beta.learning_rate)?;
-        }
-        Ok(())
+        found.extend(numbers.into_iter().filter_map(Result::err));
+        found
     }
 
     pub(super) fn optimiser_config(&self) -> OptimiserConfig {

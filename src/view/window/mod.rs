@@ -1,6 +1,7 @@
 //! The window itself.
 
 mod capture;
+mod follow;
 mod keys;
 mod overlay;
 
@@ -93,7 +94,14 @@ pub fn run_window(
         .add_systems(First, begin_frame)
         .add_systems(
             Update,
-            (receive, keys::press_keys, follow_asks, select, inspect_selected)
+            (
+                receive,
+                follow::follow_scene,
+                keys::press_keys,
+                follow_asks,
+                select,
+                inspect_selected,
+            )
                 .chain()
                 .in_set(ViewSystems::Receive),
         )

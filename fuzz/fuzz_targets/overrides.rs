@@ -1,0 +1,8 @@
+//! Overrides, one on each line.
+#![no_main]
+
+#[path = "../../tests/hostile/texts.rs"]
+#[allow(dead_code, reason = "the other targets use the rest")]
+mod texts;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| texts::overrides(bytes));
