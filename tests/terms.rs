@@ -758,7 +758,7 @@ fn faults_are_told_with_their_place() {
         (
             "o",
             "Done(shown: Elements([\"x\"]))",
-            "shown.0: no element is named \"x\"",
+            "shown.0.0: no element is named \"x\"",
         ),
         ("o", "Time(steps: 0)", "steps: must be at least 1"),
         (

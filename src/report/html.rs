@@ -123,7 +123,7 @@ pub(super) fn table(caption: &str, columns: &[Column], rows: &[Vec<Html>]) -> Ht
         "table",
         &[],
         &join([
-            tag("caption", &[], &text(caption)),
+            tag("caption", &[], &tag("span", &[], &text(caption))),
             tag("thead", &[], &tag("tr", &[], &join(header))),
             tag("tbody", &[], &join(rows.iter().map(row))),
         ]),

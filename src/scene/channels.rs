@@ -392,7 +392,7 @@ impl Builder<'_> {
             Shown::Elements(names) => names
                 .iter()
                 .enumerate()
-                .map(|(at, name)| element_index(self.elements, name, &format!("{}.shown.{at}", self.field)))
+                .map(|(at, name)| element_index(self.elements, name, &format!("{}.shown.0.{at}", self.field)))
                 .collect(),
         }
     }
