@@ -125,7 +125,7 @@ enum What {
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
-    let what = find(&arguments.what)?;
+    let what = find(&arguments.what, arguments.random)?;
     arguments.check(&what)?;
     match what {
         What::Experiment => {
@@ -145,8 +145,8 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
     }
 }
 
-/// Finds out what is meant by `what`.
-fn find(what: &str) -> Result<What, Failure> {
+/// Finds out what is meant by `what`; where chance is to act (`random`), a scene rather than the experiment of its name.
+fn find(what: &str, random: bool) -> Result<What, Failure> {
     let path = Path::new(what);
     let ends_in = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
     if ends_in("hdf5") || ends_in("h5") {
@@ -183,10 +183,12 @@ fn find(what: &str) -> Result<What, Failure> {
         name.ends_with(".ron") && Path::new(&name).is_file()
     });
     let name = what.trim_end_matches(".ron");
-    if !is_file && known.contains_key(name) {
+    let is_scene_name = !is_file && files::list(FileKind::Scene, &files::roots()).contains_key(name);
+    // An experiment may have the name of its scene.
+    if !is_file && known.contains_key(name) && !(random && is_scene_name) {
         return Ok(What::Experiment);
     }
-    if !is_file && files::list(FileKind::Scene, &files::roots()).contains_key(name) {
+    if is_scene_name {
         return Ok(What::Scene);
     }
     if is_file {
