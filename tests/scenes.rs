@@ -53,6 +53,51 @@ fn every_shipped_scene_is_fine() {
     assert_eq!(place.succeeds("scenes check maze episode.steps=9"), "1 scene is fine\n");
 }
 
+/// Faults that only show when an episode begins or somebody demonstrates.
+#[test]
+fn what_would_go_wrong_in_the_first_step_is_told() {
+    let place = Place::new();
+    place.write(
+        "hand.ron",
+        "(extends: \"examples/puck\", demonstrator: Waypoints(hand: (site: \"tap\")))",
+    );
+    let fails = |command: &str, parts: &[&str]| {
+        let ran = place.run(command);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{command}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{command}: no `{part}` in {said}");
+        }
+    };
+    let parts = [
+        "hand.ron:1:",
+        "demonstrator.hand.site",
+        "\"tap\"",
+        "did you mean \"tip\"",
+    ];
+    fails("scenes check hand.ron", &parts);
+    place.write(
+        "ends.ron",
+        "(extends: \"examples/puck\", task: (terminate: [Height(of: Site(\"tip\"), below: 9)]), \
+         reset: (ranges: {\"puck_x\": [(-80, 5)]}))",
+    );
+    let ran = place.run("scenes check ends.ron");
+    assert!(ran.status.success(), "{}", ran.stderr);
+    for warning in ["ended after its first step", "puck_x may start outside its range"] {
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains(warning), "no `{warning}` in {said}");
+    }
+    place.write(
+        "mine.ron",
+        "(extends: \"examples/puck\", scene: \"maze\", dataset: (path: \"mine.hdf5\"))",
+    );
+    for command in ["experiments check mine.ron", "learn mine.ron --out run"] {
+        let parts = ["15 observed numbers and 3 action numbers", "scene: None"];
+        fails(command, &parts);
+    }
+    assert!(!place.path("mine.hdf5").exists());
+}
+
 #[test]
 fn scenes_are_listed_with_their_sizes() {
     let place = Place::new();

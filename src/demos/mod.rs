@@ -151,3 +151,15 @@ pub enum DemoError {
         reasons: String,
     },
 }
+
+impl DemoError {
+    /// Where in the scene the fault is, with dots.
+    pub fn field(&self) -> String {
+        match self {
+            Self::Setting { field, .. } => format!("demonstrator.{field}"),
+            Self::Waypoints { field, .. } => format!("demonstrator.{field}"),
+            Self::Scene(error) => error.field().unwrap_or("demonstrator").to_owned(),
+            _ => "demonstrator".to_owned(),
+        }
+    }
+}

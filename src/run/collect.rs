@@ -12,7 +12,7 @@ use super::{RunError, Settings};
 use crate::app::Ended;
 use crate::data::{Dataset, Description, LayoutWriter, PAINTED_FROM, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
-use crate::experiment::{DatasetConfig, Experiment};
+use crate::experiment::{DatasetConfig, Experiment, Problem};
 use crate::files;
 use crate::metrics::{Figure, Progress};
 use crate::scene::{CompiledScene, Scene, Task};
@@ -132,6 +132,9 @@ pub fn ensure_dataset(
                 config.path.display()
             )));
         };
+        if let Some(problem) = other_sizes(how, experiment, &CompiledScene::load(&experiment.scene, &[])?) {
+            return Err(RunError::Experiment(problem.to_string()));
+        }
         let how = in_scene(how, experiment);
         // Half a data set would be taken for the whole one next time.
         let (report, ..) = collect(&how, &[], &config.path, Unfinished::Discard, settings)?;
@@ -152,6 +155,28 @@ pub fn ensure_dataset(
         warn_of_differences(&dataset, config, experiment);
     }
     Ok((Arc::new(dataset), collected))
+}
+
+/// Demonstrations that would be collected in another scene than the experiment's, and could not be used in it.
+pub(super) fn other_sizes(config: &CollectConfig, experiment: &Experiment, scene: &CompiledScene) -> Option<Problem> {
+    let name = config.scene.as_ref().filter(|name| **name != experiment.scene)?;
+    // A scene that cannot be used at all is told of elsewhere.
+    let other = CompiledScene::load(name, &[]).ok()?;
+    // Where pictures are seen, the numbers beside them may be others.
+    let numbers = |of: &CompiledScene| scene.eye().map_or(of.observation_len(), |_| 0);
+    let sizes = |of: &CompiledScene| (numbers(of), of.action_len());
+    if sizes(&other) == sizes(scene) {
+        return None;
+    }
+    let (actions, acts) = (other.action_len(), scene.action_len());
+    let message = format!(
+        "demonstrations of {name} have {} observed numbers and {actions} action numbers, the scene {} has {} and {acts}; \
+         `dataset: (collect: (scene: None))` collects in the experiment's own scene",
+        other.observation_len(),
+        experiment.scene,
+        scene.observation_len(),
+    );
+    Some(Problem::new("dataset.collect.scene", message).because_of(&["scene"]))
 }
 
 /// How to collect for an experiment: in its own scene, unless `config` names another one.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::collect::other_sizes;
 use super::problems::problems_in;
 use super::train::dims_of;
 use super::{RunError, check_scene, in_scene, load_scene};
@@ -9,7 +10,7 @@ use crate::experiment::{ActionSpace, DatasetConfig, Experiment, Problem, SkillMo
 use crate::files::{self, Checked, FileKind};
 use crate::learners::sac::{Sac, SacDims};
 use crate::rng::{Purpose, stream};
-use crate::scene::Scene;
+use crate::scene::{CompiledScene, Scene};
 use crate::skills::{GaussianNetwork, Standardiser};
 
 /// What [`examine`] found.
@@ -111,7 +112,10 @@ fn demonstrations(checked: &mut Checked<Experiment>, experiment: &Experiment, no
             Err(error) if config.scene.is_some() => checked.report("dataset.collect.scene", error.to_string()),
             Err(_) => {}
             Ok(scene) => {
-                if let Err(error) = config.demonstrator(&scene) {
+                let own = CompiledScene::load(&experiment.scene, &[]).ok();
+                if let Some(problem) = own.and_then(|own| other_sizes(config, experiment, &own)) {
+                    checked.report(&problem.field, problem.message);
+                } else if let Err(error) = config.demonstrator(&scene) {
                     checked.report("dataset.collect", error.to_string());
                 }
             }

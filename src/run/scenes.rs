@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::RunError;
+use crate::demos::{CollectConfig, DemoError, recording_scene};
 use crate::files::Loaded;
 use crate::scene::{Built, CompiledScene, Eye, JudgedOn, Order, Scene, SceneError};
 use crate::sim::Environment;
@@ -55,6 +56,13 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
             }
         }
         compiled = findings.compiled.filter(|_| checked.errors.is_empty());
+        if compiled.is_some()
+            && loaded.value.demonstrator.is_some()
+            && let Err(error) = demonstrates(&loaded.value)
+        {
+            checked.report(&error.field(), error.to_string());
+            compiled = None;
+        }
         for found in compiled.iter().flat_map(CompiledScene::suspicions) {
             let message = format!("{}: {}", found.field, found.message);
             warnings.push(loaded.error_at(&found.field, message).to_string());
@@ -68,6 +76,12 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
         scene: compiled,
         files,
     }
+}
+
+/// Whether the demonstrator of a scene can be made.
+fn demonstrates(scene: &Scene) -> Result<(), DemoError> {
+    let recorded = CompiledScene::new(recording_scene(scene))?;
+    CollectConfig::default().demonstrator(scene)?.build(&recorded).map(drop)
 }
 
 /// A scene and all that is to be known about it before anything happens in it.

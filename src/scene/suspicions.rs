@@ -92,6 +92,20 @@ fn joints(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
             note(format!("reset.positions.{name}"), message);
         }
     }
+    for (name, pairs) in &scene.scene().reset.ranges {
+        let position = scene.joint_positions(name).ok().filter(|range| range.len() == 1);
+        let range = position.and_then(|position| range_of(position.start));
+        if let (Some(range), Some(&(low, high))) = (range, pairs.first()) {
+            let slack = SLACK * (range[1] - range[0]);
+            if outside(low, range, slack) || outside(high, range, slack) {
+                let message = format!(
+                    "{name} may start outside its range of {:.4} to {:.4} (rad or m)",
+                    range[0], range[1]
+                );
+                note(format!("reset.ranges.{name}"), message);
+            }
+        }
+    }
     for (index, element) in scene.elements().iter().enumerate() {
         for (source, &goal) in element.values.iter().zip(&element.goal) {
             if let Source::Position(position) = source
@@ -109,20 +123,38 @@ fn joints(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
     }
 }
 
-/// Rewarded elements that are at their goal from the start.
+/// Rewarded elements that are at their goal from the start, and episodes that end at once.
 fn start(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
-    let Ok(environment) = Environment::new(scene, 0, 0) else {
+    let Ok(mut environment) = Environment::new(scene, 0, 0) else {
         return;
     };
     let rewarded = scene.rewarded();
     for (index, (element, distance)) in scene.elements().iter().zip(&environment.progress.distance).enumerate() {
-        if rewarded.contains(&index) && *distance < element.threshold {
+        // A condition may well hold from the start and be rewarded as long as it does.
+        let counts = match element.when {
+            Some(_) => scene.task().contains(&index),
+            None => rewarded.contains(&index),
+        };
+        if !counts || *distance >= element.threshold {
+            continue;
+        }
+        if element.when.is_some() {
+            let message = format!("{:?} counts from the start: its condition holds then", element.name);
+            note(format!("elements.{index}.when"), message);
+        } else {
             let message = format!(
                 "{:?} is at its goal from the start: {distance:.4} away, and the threshold is {}",
                 element.name, element.threshold
             );
             note(format!("elements.{index}.goal"), message);
         }
+    }
+    let still = vec![0.0_f32; scene.action_len()];
+    let outcome = environment.step(scene, &still);
+    if outcome.terminated && !scene.scene().task.terminate.is_empty() {
+        let message = "an episode without action has ended after its first step: does one of these conditions hold from \
+                       the start? Angles of conditions are in degrees, those of joints in rad";
+        note("task.terminate".into(), message.into());
     }
 }
 
