@@ -167,7 +167,9 @@ pub enum SceneError {
     #[error(transparent)]
     File(#[from] FileError),
     /// No folder holds the model.
-    #[error("model {model:?} is neither beside the scene file nor in {searched}; `make setup` fetches the models that scenes/ uses")]
+    #[error(
+        "model {model:?} is neither beside the scene file nor in {searched}; `make setup` fetches the models that scenes/ uses"
+    )]
     ModelNotFound {
         /// The model as the scene names it.
         model: PathBuf,
