@@ -7,8 +7,9 @@
 //! the action and the reward as `f32`, the number of control steps as `u16` and how it ended as `u8`. A kitchen buffer
 //! for skills (S = 60, A = 10) of a million transitions is 527 MB when full. Pictures are kept as bytes, `3 * frames`
 //! of them for each pixel, so with them a transition takes 12.3 kB more for two frames of 32 x 32, and a hundred thousand
-//! transitions are 1.24 GB. What a frozen prior says of both pictures can be kept beside them, `16 A` bytes. Address space for the whole capacity is reserved at the start, pages are touched only as the
-//! buffer fills, and nothing is allocated by [`push`](ReplayBuffer::push).
+//! transitions are 1.24 GB. What a frozen prior says of both pictures can be kept beside them, `16 A` bytes. Address space
+//! for the whole capacity is reserved at the start, pages are touched only as the buffer fills, and nothing is allocated by
+//! [`push`](ReplayBuffer::push) unless a prior is to be asked.
 
 #[cfg(test)]
 mod tests;
@@ -334,11 +335,6 @@ impl ReplayBuffer {
         self.refused
     }
 
-    /// Bytes that the held transitions occupy.
-    pub fn bytes(&self) -> usize {
-        self.len() * (8 * self.observation_size + 4 * self.action_size + 7)
-    }
-
     /// Stores one transition, over the oldest one when full. Returns `false`, and counts, when it was refused because
     /// a value is not finite: one such number in a batch would spoil every weight.
     ///
@@ -495,9 +491,8 @@ impl ReplayBuffer {
 
     /// Rows in a block of [`export_block`](Self::export_block): some 16 MB.
     fn block_rows(&self) -> usize {
-        let picture = self.pixels().map_or(0, PixelDims::picture);
-        let answer = self.asked.as_ref().map_or(0, |_| 16 * self.action_size);
-        let row = 8 * self.observation_size + 4 * self.action_size + 7 + 2 * picture + answer;
+        let (s, a) = (self.observation_size, self.action_size);
+        let row = transition_bytes(s, a, self.pixels(), self.asked.is_some());
         (BLOCK_BYTES / row).clamp(1, self.capacity)
     }
 
@@ -705,6 +700,14 @@ fn prior_batch(answers: Vec<f32>, n: usize, a: usize) -> Result<PriorBatch, Repl
         here: gaussian(0)?,
         next: gaussian(2)?,
     })
+}
+
+/// Bytes of a transition with `observation` and `action` values: see the [module](self). `asked`: what a frozen prior says
+/// is kept, too.
+pub fn transition_bytes(observation: usize, action: usize, pixels: Option<PixelDims>, asked: bool) -> usize {
+    let pictures = pixels.map_or(0, |pixels| 2 * pixels.picture());
+    let answers = if asked { 16 * action } else { 0 };
+    8 * observation + 4 * action + 7 + pictures + answers
 }
 
 /// Size of a block in a checkpoint.

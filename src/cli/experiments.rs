@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, print};
+use super::{Asked, Failure, print};
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig};
 use crate::files::{self, FileKind};
 use crate::learners::sac::Regulariser;
@@ -103,14 +103,7 @@ fn method(experiment: &Experiment) -> String {
 
 impl Check {
     fn run(&self) -> Result<ExitCode, Failure> {
-        // A file may have `=` in its name, as those of variants have.
-        let is_override = |text: &&String| text.contains('=') && !std::path::Path::new(text).is_file();
-        let overrides: Vec<String> = self.what.iter().filter(is_override).cloned().collect();
-        let mut names: Vec<String> = self.what.iter().filter(|text| !is_override(text)).cloned().collect();
-        let all = names.is_empty();
-        if all {
-            names = files::list(FileKind::Experiment, &files::roots()).into_keys().collect();
-        }
+        let Asked { names, all, overrides } = Asked::of(&self.what, FileKind::Experiment);
         let (mut errors, mut faulty) = (0, 0);
         for name in &names {
             let found = run::examine(name, &overrides);

@@ -48,6 +48,7 @@ use messages::{print, show_warnings};
 
 use crate::app::{Ended, INTERRUPTED, StopRequest};
 use crate::experiment::{Experiment, SkillModelConfig};
+use crate::files::{self, FileKind};
 use crate::run::{self, RunError, RunFolder, Settings};
 
 /// Many agents practise in one world: skills from demonstrations, then long tasks in skill space.
@@ -108,6 +109,27 @@ struct TrainingArguments {
     /// Go on with the run in the folder from its last checkpoints, with its own settings and the overrides given now.
     #[arg(long)]
     resume: bool,
+}
+
+/// What a check is asked about: files and overrides in any order.
+struct Asked {
+    names: Vec<String>,
+    /// None was named, so these are all there are.
+    all: bool,
+    overrides: Vec<String>,
+}
+
+impl Asked {
+    fn of(what: &[String], kind: FileKind) -> Self {
+        // A file may have `=` in its name, as those of variants have.
+        let is_override = |text: &String| text.contains('=') && !Path::new(text).is_file();
+        let (overrides, mut names): (Vec<String>, Vec<String>) = what.iter().cloned().partition(is_override);
+        let all = names.is_empty();
+        if all {
+            names = files::list(kind, &files::roots()).into_keys().collect();
+        }
+        Self { names, all, overrides }
+    }
 }
 
 /// Exit code of a command that came to its end: 130 after an interruption.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Failure, print};
+use super::{Asked, Failure, print};
 use crate::files::{self, FileKind};
 use crate::run::{self, SceneSheet};
 use crate::scene::{CompiledScene, Models, Scene};
@@ -129,12 +129,7 @@ fn list() -> Result<ExitCode, Failure> {
 
 impl Check {
     fn run(&self) -> Result<ExitCode, Failure> {
-        // A file may have `=` in its name.
-        let is_override = |text: &String| text.contains('=') && !std::path::Path::new(text).is_file();
-        let (overrides, mut names): (Vec<String>, Vec<String>) = self.what.iter().cloned().partition(is_override);
-        if names.is_empty() {
-            names = files::list(FileKind::Scene, &files::roots()).into_keys().collect();
-        }
+        let Asked { names, overrides, .. } = Asked::of(&self.what, FileKind::Scene);
         let (mut errors, mut faulty, mut told) = (0, 0, Vec::new());
         for name in &names {
             let found = run::check_scene(name, &overrides);

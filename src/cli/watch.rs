@@ -22,8 +22,8 @@ const REPLAYED: usize = 8;
 /// practice; once all its steps are made, while another process works in it, or with --evaluate, its newest checkpoints
 /// act without learning, and newer ones take their places when they appear. A checkpoint acts. Demonstrations are
 /// played. A scene is shown with nobody in it, and follows its file: a good edit is to be seen at once, a broken one is
-/// explained while the old scene stays. Watching changes nothing about what is learned; closing the window ends what it shows, and practice keeps
-/// all it has learned.
+/// explained while the old scene stays. Watching changes nothing about what is learned; closing the window ends what it
+/// shows, and practice keeps all it has learned.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   apprentice watch kitchen/spirl_cl                 practise, and watch it

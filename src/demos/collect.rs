@@ -121,8 +121,8 @@ fn scenes_with_demonstrator() -> Vec<String> {
 /// One successful demonstration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demonstration {
-    /// The recording: observations `[T, S]` and the one after the last step, actions `[T, A]` (those intended), rewards `[T]` (the scene's, and what
-    /// [`Demonstrator::after`] adds), a timeout at its last step (the scene goes on), and as infos `qpos`, `qvel` (exact,
+    /// The recording: observations `[T, S]` and the one after the last step, actions `[T, A]` (those intended), rewards
+    /// `[T]` (the scene's, and what [`Demonstrator::after`] adds), a timeout at its last step (the scene goes on), and as infos `qpos`, `qvel` (exact,
     /// before the action), `executed` `[T, A]`, `attempt`, in scenes with E elements `completed` `[T, E]` (those that
     /// have been done by the end of the step), where pictures are seen from above `gaze` `[T, 2]` (the point looked at),
     /// and the demonstrator's [own](Demonstrator::columns).

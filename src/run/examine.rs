@@ -9,6 +9,7 @@ use super::{RunError, check_scene, in_scene, load_scene};
 use crate::experiment::{ActionSpace, DatasetConfig, Experiment, Problem, SkillModelConfig};
 use crate::files::{self, Checked, FileKind};
 use crate::learners::sac::{Sac, SacDims};
+use crate::replay::transition_bytes;
 use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledScene, Scene};
 use crate::skills::{GaussianNetwork, Standardiser};
@@ -217,6 +218,7 @@ impl Extent {
         let tensors = learner.export()?;
         let config = &experiment.training;
         let practised = config.steps.div_ceil(length as u64);
+        let SacDims { observation, action } = learner.dims();
         let held = (config.replay_capacity as u64).min(config.warmup.saturating_add(practised));
         Ok(Self {
             observation: dims.state,
@@ -229,16 +231,12 @@ impl Extent {
             critic_weights: weights(&tensors, "critics.0."),
             transitions: config.warmup.saturating_add(practised),
             updates: practised as f64 * config.updates_per_transition,
-            replay_bytes: held.saturating_mul(bytes_of_a_transition(&learner)),
+            replay_bytes: held.saturating_mul(transition_bytes(
+                observation,
+                action,
+                learner.pixels(),
+                learner.keeps_prior(),
+            ) as u64),
         })
     }
-}
-
-/// As a replay buffer holds them: both observations, the action, reward, length and end, pictures as bytes, and what a
-/// prior that sees pictures says of both.
-fn bytes_of_a_transition(learner: &Sac) -> u64 {
-    let SacDims { observation, action } = learner.dims();
-    let pictures = learner.pixels().map_or(0, |pixels| 2 * pixels.picture());
-    let answers = if learner.keeps_prior() { 16 * action } else { 0 };
-    (8 * observation + 4 * action + 7 + pictures + answers) as u64
 }
