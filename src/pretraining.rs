@@ -28,9 +28,15 @@ pub trait Pretrain: Send + Sync {
     fn window(&self) -> usize;
 
     /// What the model looks at. Where it is pictures, every `states` below holds frames in their place,
-    /// `[B, window, 3, size, size]` with values in -1 to 1; the model stacks neighbours itself.
+    /// `[B, frames, 3, size, size]` with values in -1 to 1; the model stacks neighbours itself.
     fn sees(&self) -> Sees {
         Sees::Numbers
+    }
+
+    /// Of how many steps at the beginning of a window the model looks at pictures, if it does at all. Default: all of
+    /// them.
+    fn frames(&self) -> usize {
+        self.window()
     }
 
     /// One gradient update from states `[B, window, S]` and actions `[B, window - 1, A]`, with `lr_scale` times the

@@ -244,6 +244,15 @@ pub fn main() -> ExitCode {
     unsafe {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa's layer that orders graphics cards asks Wayland, whose library then complains on standard error; without
+        // this folder there is no Wayland to ask.
+        // SAFETY: as above.
+        #[allow(unsafe_code, reason = "the layer is switched off in the environment only")]
+        unsafe {
+            std::env::set_var("NODEVICE_SELECT", "1");
+        }
+    }
     let arguments = Arguments::parse();
     show_warnings();
     let stop = OnceCell::new();

@@ -85,7 +85,7 @@ pub struct WindowBatch {
     pub states: Tensor,
     /// Actions `[B, L - 1, A]`; an action belongs to the state of the same index.
     pub actions: Tensor,
-    /// Pictures `[B, L, 3, size, size]` at the time of the states, from -1 to 1, if the sampler has any.
+    /// Pictures `[B, frames, 3, size, size]` at the time of the first states, from -1 to 1, if the sampler has any.
     pub pixels: Option<Tensor>,
 }
 
@@ -107,6 +107,8 @@ pub struct WindowSampler {
     windows_up_to: Vec<usize>,
     skipped: usize,
     pictures: Option<Pictures>,
+    /// Rows at the beginning of a window of which there are pictures.
+    frames: usize,
     states: Vec<f32>,
     actions: Vec<f32>,
 }
@@ -174,26 +176,40 @@ impl WindowSampler {
             windows_up_to,
             skipped,
             pictures: None,
+            frames: 0,
             states: Vec::new(),
             actions: Vec::new(),
         })
     }
 
-    /// Windows with pictures of `size` pixels a side from now on. Stored pictures are taken if there are any, in another
+    /// Windows with pictures of their first `frames` rows from now on, `size` pixels a side. Stored pictures are taken if there are any, in another
     /// size if need be (bilinear); otherwise `painter` draws them from the recorded states
     /// ([`PAINTED_FROM`](super::PAINTED_FROM)). Stored pictures are read into memory here unless they are too many
     /// ([`ReadOptions::image_memory`](super::ReadOptions::image_memory)). Which windows are drawn does not change.
     ///
     /// # Errors
     /// [`DataError::Settings`] if there is nothing to take pictures from (the message says what to do), if the painter's
-    /// pictures have another size, or together with `pad_front`; other [`DataError`]s if pictures cannot be read.
-    pub fn with_pixels(mut self, size: usize, painter: Option<Box<dyn Paint>>) -> Result<Self, DataError> {
+    /// pictures have another size, if a window has fewer rows than `frames` or together with `pad_front`; other
+    /// [`DataError`]s if pictures cannot be read.
+    pub fn with_pixels(
+        mut self,
+        size: usize,
+        frames: usize,
+        painter: Option<Box<dyn Paint>>,
+    ) -> Result<Self, DataError> {
+        let length = self.config.length;
+        if !(1..=length).contains(&frames) {
+            let origin = self.dataset.origin();
+            let problem = format!("pictures of the first {frames} rows: expected 1 to {length}, the length of a window");
+            return Err(DataError::Settings(format!("windows of {origin}: {problem}")));
+        }
         if self.config.pad_front > 0 {
             let problem = "pad_front: expected 0 with pictures, as there is none of the rows in front";
             let origin = self.dataset.origin();
             return Err(DataError::Settings(format!("windows of {origin}: {problem}")));
         }
         self.pictures = Some(Pictures::new(self.dataset.clone(), size, painter)?);
+        self.frames = frames;
         Ok(self)
     }
 
@@ -283,7 +299,7 @@ impl WindowSampler {
         Ok((states, actions))
     }
 
-    /// Pictures `[B, L, 3, size, size]` of the given windows, row-major, from -1 to 1 (byte / 255 * 2 - 1); `None` if the
+    /// Pictures `[B, frames, 3, size, size]` of the given windows, row-major, from -1 to 1 (byte / 255 * 2 - 1); `None` if the
     /// sampler has none.
     ///
     /// # Errors
@@ -292,13 +308,13 @@ impl WindowSampler {
         let Some(pictures) = &mut self.pictures else {
             return Ok(None);
         };
-        let length = self.config.length;
+        let frames = self.frames;
         let mut rows = Vec::with_capacity(windows.len());
         for window in windows {
             let first = sequence_of(&self.sequences, &self.config, window)?.start + window.start;
-            rows.push(first..first + length);
+            rows.push(first..first + frames);
         }
-        pictures.windows(rows.into_iter(), length).map(Some)
+        pictures.windows(rows.into_iter(), frames).map(Some)
     }
 
     /// Draws `batch` windows: states `[B, L, S]` and actions `[B, L - 1, A]` as tensors on `device`. (An action belongs
@@ -344,7 +360,7 @@ impl WindowSampler {
         };
         let size = self.pictures.as_ref().map_or(0, Pictures::size);
         let pixels = found
-            .map(|pixels| Tensor::from_vec(pixels, (batch, length, 3, size, size), device))
+            .map(|pixels| Tensor::from_vec(pixels, (batch, self.frames, 3, size, size), device))
             .transpose()?;
         Ok(WindowBatch {
             states,

@@ -22,7 +22,7 @@ pub(super) fn windows(
     let sampler = WindowSampler::new(dataset.clone(), sequences, WindowConfig::new(model.window()))?;
     match model.sees().pixels() {
         None => Ok(sampler),
-        Some(dims) => Ok(sampler.with_pixels(dims.size, painter(experiment, dataset)?)?),
+        Some(dims) => Ok(sampler.with_pixels(dims.size, model.frames(), painter(experiment, dataset)?)?),
     }
 }
 

@@ -58,7 +58,7 @@ fn pictures_read_window_by_window_are_those_kept_in_memory() {
                 "nobody has asked for pictures yet"
             );
             for size in [6, 4] {
-                let mut sampler = sampler(&dataset, length).with_pixels(size, None).unwrap();
+                let mut sampler = sampler(&dataset, length).with_pixels(size, length, None).unwrap();
                 assert_eq!(dataset.images().unwrap().kept().is_some(), kept);
                 let drawn = windows(&sampler, 100);
                 found.push((size, bits(&sampler.pixels(&drawn).unwrap().unwrap())));
@@ -71,7 +71,7 @@ fn pictures_read_window_by_window_are_those_kept_in_memory() {
 
     // And they are the right ones.
     let dataset = Arc::new(Dataset::read_with(&rollouts, &with_memory(0)).unwrap());
-    let mut sampler = sampler(&dataset, length).with_pixels(5, None).unwrap();
+    let mut sampler = sampler(&dataset, length).with_pixels(5, length, None).unwrap();
     let drawn = windows(&sampler, 20);
     let pixels = sampler.pixels(&drawn).unwrap().unwrap();
     let (mut between, mut expected) = (Vec::new(), vec![0; 75]);
@@ -101,7 +101,7 @@ fn bytes_become_numbers_from_minus_one_to_one() {
         bytes,
     });
     let dataset = Arc::new(Dataset::from_episodes(4, 2, [&episode]).unwrap());
-    let mut sampler = sampler(&dataset, 4).with_pixels(1, None).unwrap();
+    let mut sampler = sampler(&dataset, 4).with_pixels(1, 4, None).unwrap();
     let mut stream = rng::stream(0, Purpose::Batches, 0, 0);
     let batch = sampler.sample_windows(2, &mut stream, &Device::Cpu).unwrap();
     let pixels = batch.pixels.unwrap();
@@ -226,7 +226,7 @@ fn pictures_are_drawn_from_recorded_states() {
     write_rollouts(&path, &episodes);
     let dataset = Arc::new(Dataset::read_with(&path, &with_infos(&PAINTED_FROM)).unwrap());
     let painter = Colours::default();
-    let mut sampler = sampler(&dataset, 6).with_pixels(3, Some(painter.another())).unwrap();
+    let mut sampler = sampler(&dataset, 6).with_pixels(3, 6, Some(painter.another())).unwrap();
     let drawn = windows(&sampler, 64);
     let before = painter.drawn.load(Ordering::Relaxed);
     let pixels = sampler.pixels(&drawn).unwrap().unwrap();
@@ -248,10 +248,24 @@ fn pictures_are_drawn_from_recorded_states() {
         let again = pool.install(|| copy.pixels(&drawn).unwrap().unwrap());
         assert_eq!(bits(&again), bits(&pixels));
     }
+    // Only the rows that are looked at are drawn, and their pictures are the same.
+    let mut short = super::pictures::sampler(&dataset, 6)
+        .with_pixels(3, 2, Some(painter.another()))
+        .unwrap();
+    let before = painter.drawn.load(Ordering::Relaxed);
+    let beginnings = short.pixels(&drawn).unwrap().unwrap();
+    assert_eq!(painter.drawn.load(Ordering::Relaxed) - before, 64 * 2);
+    for (whole, beginning) in pixels.chunks_exact(6 * 27).zip(beginnings.chunks_exact(2 * 27)) {
+        assert_eq!(bits(&whole[..2 * 27]), bits(beginning));
+    }
+    for frames in [0, 7] {
+        let refused = super::pictures::sampler(&dataset, 6).with_pixels(3, frames, Some(painter.another()));
+        assert!(refused.unwrap_err().to_string().contains("expected 1 to 6"));
+    }
     // Where the scene has neither layouts nor a gaze, they are left out.
     let plain = Arc::new(Dataset::from_episodes(4, 2, [&drawable(9, 0, false)]).unwrap());
     let mut sampler = super::pictures::sampler(&plain, 2)
-        .with_pixels(3, Some(painter.another()))
+        .with_pixels(3, 2, Some(painter.another()))
         .unwrap();
     let first = Window { sequence: 0, start: 0 };
     let pixels = sampler.pixels(&[first]).unwrap().unwrap();
@@ -266,7 +280,7 @@ fn pictures_change_neither_the_windows_nor_the_numbers() {
     let episodes = [pictured(20, 0), pictured(30, 1)];
     let dataset = Arc::new(Dataset::from_episodes(4, 2, &episodes).unwrap());
     let mut plain = sampler(&dataset, 7);
-    let mut with = sampler(&dataset, 7).with_pixels(6, None).unwrap();
+    let mut with = sampler(&dataset, 7).with_pixels(6, 7, None).unwrap();
     let mut streams = [0, 1].map(|_| rng::stream(4, Purpose::Batches, 0, 0));
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for _ in 0..3 {
@@ -319,7 +333,7 @@ fn missing_pictures_are_explained() {
         (&incomplete, 5, colours(false), ["3 pixels a side", "takes 5"]),
         (&stored, 0, None, ["at least 1 pixel", "found 0"]),
     ] {
-        let found = sampler(dataset, 3).with_pixels(size, painter).unwrap_err().to_string();
+        let found = sampler(dataset, 3).with_pixels(size, 3, painter).unwrap_err().to_string();
         println!("{found}");
         assert!(
             parts.iter().all(|part| found.contains(part)),
@@ -333,7 +347,7 @@ fn missing_pictures_are_explained() {
     let padded = WindowSampler::new(stored.clone(), stored.sequences().iter().cloned(), config).unwrap();
     assert!(
         padded
-            .with_pixels(3, None)
+            .with_pixels(3, 3, None)
             .unwrap_err()
             .to_string()
             .contains("pad_front")
@@ -352,7 +366,7 @@ fn strange_pictures_do_not_stop_those_who_need_none() {
     }
     let dataset = Arc::new(Dataset::read(&path).unwrap());
     assert_eq!(dataset.len(), 9);
-    let found = sampler(&dataset, 3).with_pixels(5, None).unwrap_err().to_string();
+    let found = sampler(&dataset, 3).with_pixels(5, 3, None).unwrap_err().to_string();
     println!("{found}");
     assert!(
         found.contains("[9, 3, 6, 5]") && found.contains("[9, height, width, 3]"),
@@ -382,7 +396,7 @@ fn files_that_change_while_they_are_read_are_an_error() {
     let path = folder.path().join("rollouts");
     write_rollouts(&path, &[pictured(9, 0), pictured(8, 1), pictured(8, 2)]);
     let dataset = Arc::new(Dataset::read_with(&path, &with_memory(0)).unwrap());
-    let mut sampler = sampler(&dataset, 8).with_pixels(5, None).unwrap();
+    let mut sampler = sampler(&dataset, 8).with_pixels(5, 8, None).unwrap();
     let window = |sequence| [Window { sequence, start: 0 }];
     sampler.pixels(&window(0)).unwrap();
     std::fs::remove_file(path.join("rollout_000001.h5")).unwrap();

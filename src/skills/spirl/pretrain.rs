@@ -114,6 +114,10 @@ impl Pretrain for Spirl {
         self.dims.sees()
     }
 
+    fn frames(&self) -> usize {
+        self.times_seen()
+    }
+
     fn train(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream, lr_scale: f64) -> Result<Numbers> {
         let noise = noise.normal_tensor((states.dim(0)?, self.config.latent))?;
         self.stepper.scale_learning_rate(lr_scale);

@@ -80,6 +80,15 @@ impl Spirl {
         self.config.length + self.lead().min(1)
     }
 
+    /// States or frames at the beginning of a window that anything looks at. Of pictures an open-loop model sees those
+    /// of the first moment alone.
+    pub(super) fn times_seen(&self) -> usize {
+        match self.decoder {
+            Decoder::Open { .. } if self.dims.pixels.is_some() => self.lead() + 1,
+            _ => self.views_needed() + self.lead(),
+        }
+    }
+
     /// Rows of a batch that fits the model.
     pub(super) fn check_batch(&self, batch: &SkillBatch) -> Result<usize> {
         let dims = batch.states.dims();
@@ -92,7 +101,7 @@ impl Spirl {
         check_shape("states", &batch.states, &[vec![None, None], some(&entry)].concat())?;
         let actions = [rows, self.config.length + self.lead(), self.dims.action];
         check_shape("actions", &batch.actions, &some(&actions))?;
-        let needed = self.views_needed() + self.lead();
+        let needed = self.times_seen();
         if times < needed {
             let entry: Vec<String> = entry.iter().map(ToString::to_string).collect();
             return Err(SkillError::Shape {
