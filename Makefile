@@ -5,10 +5,10 @@ CARGO ?= cargo
 FEATURES := $(if $(HEADLESS),--no-default-features)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build kitchen watch test
+.PHONY: help setup build kitchen watch test release-check
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## fetch MuJoCo, the robot models and, if missing, CMake into .deps
 	@./setup
@@ -27,3 +27,6 @@ test: setup ## formatting, lints, documentation and all tests
 	$(CARGO) clippy --locked $(FEATURES) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked $(FEATURES) --no-deps
 	$(CARGO) test --locked $(FEATURES)
+
+release-check: test ## besides the tests, licences and known vulnerabilities of everything the program is built from
+	$(CARGO) deny --locked check

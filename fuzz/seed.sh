@@ -1,8 +1,15 @@
 #!/bin/sh
-# Fills fuzz/corpus/TARGET with the files to start from: those that come with the program and those of its tests.
+# Fills fuzz/corpus/TARGET with the files to start from: those in fuzz/seeds, those that come with the program and those of
+# its tests.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 for target in scene experiment overrides hdf5; do mkdir -p "$here/corpus/$target"; done
+
+for seed in "$here"/seeds/*/*; do
+    [ -e "$seed" ] || continue
+    target=$(basename "$(dirname "$seed")")
+    cp "$seed" "$here/corpus/$target/seed_$(basename "$seed")"
+done
 
 # copy TARGET FOLDER NAME...: files by name below a folder, under names made of their paths
 copy() {

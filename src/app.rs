@@ -8,7 +8,9 @@ use bevy::prelude::*;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
-use crate::tick::{Faults, Tick, TickPlugin};
+use crate::panics;
+use crate::tick::{Faults, Tick, TickCount, TickPlugin};
+use crate::watchdog::{Heartbeat, PATIENCE, Watchdog};
 
 /// A request to end the run after the tick in hand, as Ctrl-C or a termination signal makes it.
 #[derive(Resource, Debug, Clone, Default)]
@@ -124,13 +126,16 @@ pub fn headless(threads: usize, stop: StopRequest) -> App {
     app
 }
 
-/// Runs ticks until `finished` says so, a stop is requested, or a system reports an error.
+/// Runs ticks until `finished` says so, a stop is requested, or a system reports an error or panics. After a panic the
+/// world must not be used for results any more.
 pub fn run(app: &mut App, mut finished: impl FnMut(&mut World) -> bool) -> Result<Ended, String> {
     app.finish();
     app.cleanup();
     let world = app.world_mut();
     let stop = world.resource::<StopRequest>().clone();
     let faults = world.resource::<Faults>().clone();
+    let heartbeat = world.resource::<Heartbeat>().clone();
+    let _watchdog = Watchdog::new(heartbeat.clone(), PATIENCE, |complaint| warn!("{complaint}"));
     loop {
         if finished(world) {
             return Ok(Ended::Finished);
@@ -138,9 +143,82 @@ pub fn run(app: &mut App, mut finished: impl FnMut(&mut World) -> bool) -> Resul
         if stop.is_made() {
             return Ok(Ended::Stopped);
         }
-        world.run_schedule(Tick);
+        heartbeat.begin(world.resource::<TickCount>().0 + 1);
+        let panicked = panics::catch(|| world.run_schedule(Tick));
+        heartbeat.rest();
+        panicked?;
         if let Some(error) = faults.take() {
             return Err(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::tick::{TickSystems, Workers};
+    use crate::watchdog::{Work, busy};
+
+    /// Runs a world with a system that panics in its third tick; gives the ticks it came to, and the message.
+    fn panics_in<M>(system: impl IntoScheduleConfigs<bevy::ecs::system::ScheduleSystem, M>) -> (u64, String) {
+        let mut app = headless(2, StopRequest::default());
+        // The executor goes on with the tick, but nothing may be saved in it.
+        let save = |count: Res<TickCount>| assert_eq!(panics::have_happened(), is_third(&count));
+        app.add_systems(
+            Tick,
+            (system.in_set(TickSystems::Learn), save.in_set(TickSystems::Checkpoint)),
+        );
+        let message = run(&mut app, |world| world.resource::<TickCount>().0 >= 10).unwrap_err();
+        (app.world().resource::<TickCount>().0, message)
+    }
+
+    fn is_third(count: &TickCount) -> bool {
+        count.0 == 3
+    }
+
+    #[test]
+    #[allow(clippy::panic, reason = "that is the fault")]
+    fn a_panic_on_any_thread_ends_the_run_with_one_message() {
+        let here = |count: Res<TickCount>| assert!(!is_third(&count), "the third tick");
+        let on = |workers: Workers| {
+            move |count: Res<TickCount>| {
+                workers.spread(0..8, |item| {
+                    busy(Work::Learner(item), || {
+                        if is_third(&count) && item == 5 {
+                            panic!("item {item}");
+                        }
+                    });
+                });
+            }
+        };
+        for (number, (ticks, message)) in [
+            panics_in(here),
+            panics_in(on(Workers::Systems)),
+            panics_in(on(Workers::Apart)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let expected = [
+                "the third tick (src/app.rs:",
+                "item 5 (src/app.rs:",
+                "item 5 (src/app.rs:",
+            ];
+            assert_eq!(ticks, 3);
+            assert!(
+                message.starts_with(&format!("internal error: {}", expected[number])),
+                "{message}"
+            );
+            assert_eq!(message.contains(", learner 5)"), number > 0, "{message}");
+            assert!(message.contains("bug in the program") && message.contains("checkpoint is untouched"));
+        }
+        assert!(!panics::have_happened(), "it has been taken");
+        // Another world in the same process is none the worse.
+        let mut app = headless(2, StopRequest::default());
+        assert_eq!(
+            run(&mut app, |world| world.resource::<TickCount>().0 >= 10),
+            Ok(Ended::Finished)
+        );
     }
 }

@@ -113,6 +113,24 @@ pub enum CheckpointError {
         /// Those that are there.
         known: String,
     },
+    /// No evaluation had ended when the checkpoint was written.
+    #[error(
+        "the checkpoint {} knows no best learner: no evaluation had ended by then (evaluation.every)", path.display()
+    )]
+    NoBest {
+        /// The checkpoint folder.
+        path: PathBuf,
+    },
+    /// There is no checkpoint of a step that was asked for.
+    #[error("{}: no checkpoint at step {step}; there are: {known}", folder.display())]
+    NoSuchStep {
+        /// The folder of checkpoints.
+        folder: PathBuf,
+        /// What was asked for.
+        step: u64,
+        /// Steps that have one.
+        known: String,
+    },
     /// The state cannot be written, or tensors cannot be serialised.
     #[error("cannot store the checkpoint: {0}")]
     Unwritable(String),
@@ -427,6 +445,28 @@ impl Checkpoints {
             faults,
         })
     }
+
+    /// The checkpoint of one step, with the tensors of the `wanted` files (without ending) only.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoSuchStep`]; it is damaged, or one of something else.
+    pub fn load_step<S: DeserializeOwned>(
+        &self,
+        step: u64,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Checkpoint<S>, CheckpointError> {
+        let entries = self.entries()?;
+        // Of several revisions the last one counts.
+        if let Some(entry) = entries.iter().rev().find(|entry| entry.step == step) {
+            return load_files(&self.folder.join(entry.name()), &self.kind, wanted);
+        }
+        let known: Vec<String> = self.steps()?.iter().map(u64::to_string).collect();
+        Err(CheckpointError::NoSuchStep {
+            folder: self.folder.clone(),
+            step,
+            known: known.join(", "),
+        })
+    }
 }
 
 /// Reads and verifies one checkpoint folder of the given kind; tensors are on the CPU.
@@ -717,6 +757,10 @@ mod tests {
             checkpoints.save(step, &state(step), &tensors(step as f32)).unwrap();
         }
         assert_eq!(checkpoints.steps().unwrap(), [4, 5]);
+        let at = |step| checkpoints.load_step::<State>(step, &|_| true);
+        assert_eq!(at(4).unwrap().state, state(4));
+        let error = at(2).unwrap_err().to_string();
+        assert!(error.ends_with("no checkpoint at step 2; there are: 4, 5"), "{error}");
         // Later ones belong to a course that was abandoned.
         checkpoints.save(3, &state(3), &tensors(3.0)).unwrap();
         assert_eq!(checkpoints.steps().unwrap(), [3]);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{ActsIn, Agents, Behaviour, agent_bundle};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::statistics::{self, Interval, Statistic};
-use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed};
+use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed, note_best_learners};
 use crate::reports::next_multiple;
 use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledReward, CompiledScene, Flag, RewardKind};
@@ -111,10 +111,11 @@ pub struct EvaluationPlugin;
 
 impl Plugin for EvaluationPlugin {
     fn build(&self, app: &mut App) {
-        app.add_systems(
+        app.init_resource::<Measures>().add_systems(
             Tick,
             (
                 gather_results,
+                note_best_learners.pipe(stop_on_error),
                 begin_due_evaluations.pipe(stop_on_error).run_if(an_evaluation_is_due),
             )
                 .chain()

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,18 @@ pub struct Experiment {
     /// Overrides that make a short form of this experiment (`--quick`).
     #[serde(default)]
     pub quick: Vec<String>,
+    /// The scene as the run keeps it that this is the experiment of; never part of a file.
+    #[serde(skip)]
+    pub kept_scene: Option<KeptScene>,
+}
+
+/// A scene that is read in the place of the one that an experiment names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptScene {
+    /// The file.
+    pub file: PathBuf,
+    /// Its text.
+    pub text: Arc<str>,
 }
 
 /// Demonstrations: an HDF5 file, and how to make it when it is not there.
@@ -391,6 +404,12 @@ impl Experiment {
             let scene = named.or(plain.as_ref().map(|loaded| loaded.value.scene.as_str()));
             fields::explain(error, overrides, scene)
         })
+    }
+
+    /// Whether two experiments are in one scene: of the same name and, where runs keep theirs, with the same text.
+    pub fn shares_scene(&self, other: &Self) -> bool {
+        let text = |kept: &Option<KeptScene>| kept.as_ref().map(|kept| Arc::clone(&kept.text));
+        self.scene == other.scene && text(&self.kept_scene) == text(&other.kept_scene)
     }
 
     /// Every setting that cannot be used for itself, whatever the scene is.

@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod nn;
 #[cfg(feature = "window")]
 pub mod panel;
+mod panics;
 pub mod pixels;
 pub mod plot;
 pub mod practice;
@@ -46,3 +47,4 @@ pub mod tick;
 #[cfg(feature = "window")]
 pub mod view;
 pub mod watch;
+pub mod watchdog;

@@ -5,6 +5,10 @@
 //! due are spread over ticks, because skills of many agents tend to end in the same tick and the processor would
 //! otherwise simulate and learn in turn instead of side by side.
 
+mod best;
+
+pub use best::{BEST, BestEvaluation, BestLearner, Choice, note_best_learners};
+
 use std::path::PathBuf;
 
 use bevy::prelude::*;
@@ -17,11 +21,13 @@ use crate::experiment::{Experiment, TrainingConfig};
 use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsError;
+use crate::panics;
 use crate::replay::{self, ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
-use crate::tick::{Faults, Tick, TickCount, TickSystems, Workers, stop_on_error};
+use crate::tick::{AtRest, Faults, Tick, TickCount, TickSystems, Workers, stop_on_error};
+use crate::watchdog::{Work, busy};
 
 /// The replay buffer a learner samples from.
 #[derive(Component, Debug)]
@@ -244,6 +250,9 @@ pub struct SavedPractice {
     /// Environment steps at which the next one is due; fewer than were made if it had to wait for the one under way.
     #[serde(default)]
     pub next_evaluation: Option<u64>,
+    /// The best evaluation; the file [`BEST`] has the learner as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestEvaluation>,
     /// What must not change. Checkpoints of earlier versions do not say.
     #[serde(default)]
     pub fixed: Option<FixedSettings>,
@@ -270,7 +279,8 @@ impl Plugin for PracticePlugin {
                     retire_finished_learners,
                 )
                     .chain()
-                    .in_set(TickSystems::Checkpoint),
+                    .in_set(TickSystems::Checkpoint)
+                    .before(AtRest),
             ),
         );
     }
@@ -315,7 +325,9 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, worke
             }
         }
     };
-    workers.spread(learners.iter_mut(), updates);
+    workers.spread(learners.iter_mut().enumerate(), |(number, learner)| {
+        busy(Work::Learner(number), || updates(learner));
+    });
 }
 
 /// Priors that see pictures say what they think of the transitions that have just been stored. They are frozen, so it is
@@ -375,7 +387,7 @@ fn a_checkpoint_is_due(learners: Query<(&Practice, &LearnerCheckpoints, &Budget)
 
 /// Saves every learner whose checkpoint is due or whose steps are made; none in a tick in which something failed.
 pub fn save_due_learners(world: &mut World) -> Result<(), LearnerFailed<SaveError>> {
-    if !world.resource::<Faults>().is_empty() {
+    if !world.resource::<Faults>().is_empty() || panics::have_happened() {
         return Ok(());
     }
     let mut learners = world.query::<(Entity, &Practice, &LearnerCheckpoints, &Budget)>();
@@ -398,7 +410,7 @@ pub fn save_all_learners(world: &mut World) -> Result<(), LearnerFailed<SaveErro
 
 fn save_learner(world: &mut World, learner: Entity) -> Result<(), LearnerFailed<SaveError>> {
     let seed = world.get::<Seed>(learner).copied().unwrap_or(Seed(0));
-    write_checkpoint(world, learner).map_err(seed.failed())
+    busy(Work::Checkpoint(seed.0), || write_checkpoint(world, learner)).map_err(seed.failed())
 }
 
 fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError> {
@@ -438,6 +450,7 @@ fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError>
         evaluations: schedule.begun - usize::from(evaluation.is_running()),
         evaluating: evaluation.is_running(),
         next_evaluation: Some(schedule.next),
+        best: entity.get::<BestLearner>().and_then(BestLearner::evaluation),
         fixed: entity.get::<FixedSettings>().cloned(),
         agents: members
             .iter()
@@ -449,14 +462,29 @@ fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError>
     let Some(checkpoints) = entity.get::<LearnerCheckpoints>() else {
         return Ok(());
     };
-    let parts = parts(sac, buffer, checkpoints.last.as_ref());
+    let mut parts = parts(sac, buffer, checkpoints.last.as_ref());
+    parts.extend(best_part(entity.get::<BestLearner>(), checkpoints.last.as_ref()));
     let folder = checkpoints.folder.save_parts(steps, &state, parts)?;
     if let Some(mut checkpoints) = world.get_mut::<LearnerCheckpoints>(learner) {
         checkpoints.saved_at = Some(tick);
         checkpoints.last = Some((folder, stored));
         checkpoints.next = next_multiple(steps, checkpoints.every);
     }
+    if let Some(mut best) = world.get_mut::<BestLearner>(learner) {
+        best.stored = true;
+    }
     Ok(())
+}
+
+/// The file with the best learner so far, if there is one.
+fn best_part<'a>(best: Option<&'a BestLearner>, last: Option<&'a (PathBuf, u64)>) -> Option<Part<'a, SaveError>> {
+    let best = best?;
+    let tensors = best.tensors()?;
+    Some(Part {
+        name: BEST.to_owned(),
+        same_as: last.filter(|_| best.stored).map(|(folder, _)| folder.as_path()),
+        tensors: Box::new(|| Ok(tensors.clone())),
+    })
 }
 
 /// The files of a checkpoint: the learner, and its replay buffer block by block.
@@ -512,11 +540,11 @@ pub fn retire_finished_learners(
 
 /// Counts the steps and ended episodes of practising agents.
 pub fn count_steps(
-    mut learners: Query<(&Agents, &mut Practice, &mut RecentEpisodes)>,
+    mut learners: Query<(&Seed, &Agents, &mut Practice, &mut RecentEpisodes)>,
     agents: Query<(&ActsIn, &Behaviour)>,
     environments: Query<(&Outcome, &Episode, &TaskProgress)>,
 ) {
-    for (members, mut practice, mut recent) in &mut learners {
+    for (seed, members, mut practice, mut recent) in &mut learners {
         let counts = !practice.warms_up();
         for (acts_in, behaviour) in agents.iter_many(members.iter()) {
             let Ok((outcome, episode, progress)) = environments.get(acts_in.0) else {
@@ -526,7 +554,14 @@ pub fn count_steps(
                 continue;
             }
             practice.steps += 1;
-            if outcome.fault.is_some() {
+            if let Some(fault) = outcome.fault {
+                if practice.faults == 0 {
+                    warn!(
+                        "seed {}: an episode was cut off at step {} ({fault}); such episodes are left out and counted \
+                         (practice/faults)",
+                        seed.0, episode.step
+                    );
+                }
                 practice.faults += 1;
             } else if outcome.ended() {
                 practice.episodes += 1;

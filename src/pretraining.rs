@@ -15,6 +15,7 @@ use crate::experiment::PretrainingConfig;
 use crate::rng::{Purpose, Stream, stream};
 use crate::skills::{GaussianNetwork, Sees, SkillError, SkillModel};
 use crate::tick::{Faults, Tick, TickSystems};
+use crate::watchdog::{Work, busy};
 
 /// Updates in a row that may be skipped because of numbers that are not finite.
 const SKIP_LIMIT: u32 = 20;
@@ -186,7 +187,7 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))
         .for_each(|(mut trainer, mut batches, mut progress, mut averages, settings)| {
-            let mut step = || -> Result<Numbers, TrainError> {
+            let step = || -> Result<Numbers, TrainError> {
                 let progress = &mut *progress;
                 let (states, actions) = (batches.training)
                     .sample_windows(settings.0.batch, &mut progress.batches, &Device::Cpu)?
@@ -196,7 +197,7 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
                 progress.updates += 1;
                 Ok(numbers)
             };
-            match step() {
+            match busy(Work::SkillModel(0), step) {
                 Ok(numbers) => {
                     averages.add(numbers);
                     if averages.skipped_in_row > SKIP_LIMIT {
@@ -230,5 +231,26 @@ pub fn validate(mut trainers: Query<Training>, faults: Res<Faults>) {
             Ok(numbers) => averages.validation = Some(numbers),
             Err(error) => faults.report(format!("skill model, validation: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipped_updates_are_counted_apart() {
+        let mut averages = Averages::default();
+        let update = |loss: f32| vec![("total", loss), ("skipped", f32::from(u8::from(!loss.is_finite())))];
+        for loss in [2.0, f32::NAN, f32::NAN, 4.0] {
+            averages.add(update(loss));
+        }
+        assert_eq!(averages.skipped_in_row, 0);
+        assert_eq!(averages.take(), [("skipped", 0.5), ("total", 3.0)]);
+        for _ in 0..=SKIP_LIMIT {
+            averages.add(update(f32::INFINITY));
+        }
+        assert!(averages.skipped_in_row > SKIP_LIMIT);
+        assert_eq!(averages.take(), [("skipped", 1.0)]);
     }
 }

@@ -40,6 +40,8 @@ pub enum Purpose {
     Model = 13,
     /// Goals of an episode.
     Goals = 14,
+    /// Delays of an episode.
+    Delays = 15,
 }
 
 /// A seeded, storable stream of random numbers (`ChaCha8`).

@@ -14,6 +14,8 @@ use bevy::tasks::ComputeTaskPool;
 use crossbeam::channel::{self, Receiver, Sender};
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 
+use crate::watchdog::Heartbeat;
+
 /// Runs once per control step. Its sets are [`TickSystems`].
 #[derive(ScheduleLabel, Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tick;
@@ -134,7 +136,8 @@ impl Plugin for TickPlugin {
     fn build(&self, app: &mut App) {
         app.init_resource::<TickCount>()
             .init_resource::<Faults>()
-            .init_resource::<Workers>();
+            .init_resource::<Workers>()
+            .init_resource::<Heartbeat>();
         app.edit_schedule(Tick, |schedule| {
             use TickSystems::*;
             schedule
@@ -156,9 +159,17 @@ impl Plugin for TickPlugin {
                     )
                         .chain(),
                 )
-                .add_systems(count_tick.before(Reset));
+                .add_systems((count_tick.before(Reset), rest.in_set(AtRest).in_set(Checkpoint)));
         });
     }
+}
+
+/// The end of [`TickSystems::Checkpoint`]: the work of the tick is done, and the world may wait.
+#[derive(SystemSet, Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AtRest;
+
+fn rest(heartbeat: Res<Heartbeat>) {
+    heartbeat.rest();
 }
 
 fn count_tick(mut count: ResMut<TickCount>) {

@@ -87,6 +87,30 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn overrides_may_give_the_end_of_a_path_to_be_told_the_whole() {
+    let place = Place::new();
+    for (given, meant) in [
+        ("steps=100", "did you mean `training.steps=100`?"),
+        (
+            "batch=8",
+            "did you mean one of `learner.batch=8`, `pretraining.batch=8`?",
+        ),
+        ("learner.steps=100", "did you mean `training.steps=100`?"),
+    ] {
+        place.fails(&format!("train kitchen/spirl_cl {given}"), &[given, meant]);
+        let ran = place.run(&format!("experiments check kitchen/spirl_cl {given}"));
+        assert!(ran.stdout.contains(meant), "{}{}", ran.stdout, ran.stderr);
+    }
+    // One seed is a list of one; in a file it says so.
+    assert!(place.succeeds("train maze/sac seeds=7 --dry-run").contains("seeds [7]"));
+    place.write("mine.ron", "(extends: \"maze/sac\", seeds: 0)");
+    place.fails(
+        "train mine.ron",
+        &["mine.ron:1:30: `seeds`: expected a list, as in `[0]`, found the number 0"],
+    );
+}
+
+#[test]
 fn what_does_not_go_together_is_said() {
     let place = Place::new();
     let check = |arguments: &str| {

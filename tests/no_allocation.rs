@@ -184,6 +184,25 @@ fn drawn_starts_and_arms_allocate_nothing() {
     assert_eq!((environment.episode.step, environment.faults.0), (20, 0));
 }
 
+#[test]
+fn delays_allocate_nothing() {
+    let _alone = alone();
+    let file = tempfile::Builder::new().suffix(".ron").tempfile().unwrap();
+    let text = "(extends: \"kitchen\", delays: (action: Uniform(0, 3), observation: Uniform(1, 4)))";
+    std::fs::write(file.path(), text).unwrap();
+    let scene = CompiledScene::load(file.path().to_str().unwrap(), &[]).unwrap();
+    let mut environment = Environment::new(&scene, 0, 0).unwrap();
+    let before = ALLOCATIONS.get();
+    for episode in 0..8 {
+        environment.begin_anew(&scene, episode);
+        for step in 0..10 {
+            environment.step(&scene, &[(step as f32).sin(); 9]);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!((environment.episode.step, environment.faults.0), (10, 0));
+}
+
 /// Allocations of one tick: a task for each of its systems, the queues they wait in.
 const PER_TICK: u64 = 40;
 /// And for each environment: a task that steps it, in some ticks one that resets it, their places in queues.

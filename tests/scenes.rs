@@ -170,6 +170,195 @@ fn all_faults_are_told_at_once_with_their_places() {
     }
 }
 
+/// Commands that must fail, with how many errors and with what is said.
+fn wrong(place: &Place, command: &str, errors: usize, parts: &[&str]) {
+    let ran = place.run(command);
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{command}: {said}");
+    let found = ran.stdout.lines().filter(|line| line.starts_with("error: ")).count();
+    assert_eq!(found, errors, "{command}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{command}: no `{part}` in {said}");
+    }
+}
+
+#[test]
+fn a_demonstrators_faults_are_all_told() {
+    let place = Place::new();
+    place.write(
+        "demo.ron",
+        "(\n  extends: \"examples/puck\",\n  reset: (positions: {\"shoulde\": [0.0]}),\n  demonstrator: Waypoints(\n    \
+         hand: (site: \"tap\"),\n    speed: -1.0,\n    skills: {\n      \"puck\": [\n        Reach(to: \
+         Body(\"pukc\"), tolerance: -1.0),\n        Push(joint: \"buton\", to: 1.0),\n        Reach(to: \
+         Site(\"zzzzzz\")),\n        Close(),\n      ],\n      \"batton\": [Wait(time: 1.0)],\n    },\n  ),\n)",
+    );
+    let parts = [
+        // Faults of the scene do not hide those of the demonstrator.
+        "demo.ron:3:34: reset.positions.shoulde: no joint is named \"shoulde\"; did you mean \"shoulder\"?",
+        "demo.ron:5:18: demonstrator.hand.site: no site is named \"tap\"; did you mean \"tip\"?",
+        "demo.ron:6:12: demonstrator.speed: expected a positive number",
+        "demo.ron:9:24: demonstrator.skills.puck.0.to.Body: no body is named \"pukc\"; did you mean \"puck\"?",
+        "demo.ron:9:44: demonstrator.skills.puck.0.tolerance: expected a positive number",
+        "demo.ron:10:21: demonstrator.skills.puck.1.joint: no joint is named \"buton\"; did you mean \"button\"?",
+        "demo.ron:11:24: demonstrator.skills.puck.2.to.Site: no site is named \"zzzzzz\"; there are: target, tip, button",
+        "demo.ron:12:9: demonstrator.skills.puck.3: this moves fingers",
+        "demo.ron:14:17: demonstrator.skills.batton: no element is named \"batton\"",
+    ];
+    wrong(&place, "scenes check demo.ron", parts.len(), &parts);
+}
+
+#[test]
+fn what_only_follows_from_a_slip_is_not_told() {
+    let place = Place::new();
+    place.write(
+        "extends.ron",
+        "(\n  extends: \"mazze\",\n  physics: (frame_skip: 7),\n  control: Motors(motors: [(actuator: \"x\")]),\n  \
+         task: (elements: [\"goal\"]),\n  episode: (stepps: 3),\n)",
+    );
+    let parts = [
+        "extends.ron:2:12: extends: no scene `mazze`; did you mean `maze`?",
+        "extends.ron:6:13: unknown field `stepps`",
+    ];
+    wrong(&place, "scenes check extends.ron", 2, &parts);
+    place.write(
+        "configs/lacking.ron",
+        "(extends: \"maze/sack\", learner: (discount: 2.0))",
+    );
+    wrong(&place, "experiments check lacking", 1, &["did you mean `maze/sac`?"]);
+    place.write(
+        "letters.ron",
+        "(\n  extends: \"maze\",\n  physics: (built: Maze(layout: Rows([\n    \"#####\",\n    \"#S?T#\",\n    \"#.xx#\",\n    \
+         \"####\",\n  ]))),\n)",
+    );
+    let parts = [
+        "letters.ron:5:5: physics.built.layout.0.1: row 1, column 2: expected '#' (wall)",
+        "row 2, column 2: found 'x'; row 2, column 3: found 'x'; row 3: expected 5 letters as in row 0, found 4",
+    ];
+    wrong(&place, "scenes check letters.ron", 1, &parts);
+    place.write(
+        "brackets.ron",
+        "(\n  extends: \"maze\",\n  physics: {frame_skip: 5),\n  episode: (steps: 0},\n  task: (elements: (\"goal\"]),\n)",
+    );
+    let parts = [
+        "brackets.ron:3:26: expected `,` or `}`, found `)`; what it ends begins with `{` in line 3",
+        "brackets.ron:4:21: expected `,` or `)`, found `}`",
+        "brackets.ron:4:20: episode.steps: must be at least 1",
+        "brackets.ron:5:27: expected `,` or `)`, found `]`",
+    ];
+    wrong(&place, "scenes check brackets.ron", 4, &parts);
+}
+
+#[test]
+fn names_that_are_far_off_lead_to_those_there_are() {
+    let place = Place::new();
+    place.write(
+        "direct.ron",
+        "(\n  extends: \"examples/puck\",\n  demonstrator: None,\n  control: Direct(actuators: [(actuator: \"m1\")]),\n)",
+    );
+    let parts = [
+        "direct.ron:4:42: control.actuators.0.actuator: no actuator is named \"m1\"; there are: turn, shoulder, elbow",
+    ];
+    wrong(&place, "scenes check direct.ron", 1, &parts);
+    place.write(
+        "short.ron",
+        "(\n  extends: \"examples/puck\",\n  control: Direct(actuators: [\"m1\"]),\n)",
+    );
+    let parts = ["short.ron:3:31: `actuators`: expected `DirectActuator`, written `(actuator: ..., ...)`"];
+    wrong(&place, "scenes check short.ron", 1, &parts);
+    place.write(
+        "many.ron",
+        "(\n  extends: \"kitchen\",\n  reset: (positions: {\"qqqqqqqqqqqqqqq\": [0.0]}),\n)",
+    );
+    wrong(
+        &place,
+        "scenes check many.ron",
+        1,
+        &["; there are: ", "panda0_joint1, ", " more"],
+    );
+}
+
+#[test]
+fn faults_of_a_model_have_two_places() {
+    let place = Place::new();
+    let scene = |model: &str| {
+        format!(
+            "(\n  physics: (\n    model: \"{model}\",\n    frame_skip: 5,\n  ),\n  control: Direct(actuators: [(actuator: \
+             \"m\", range: (-1, 1))]),\n  observation: (terms: [Position(joints: [\"hinge\"]), Velocity(joints: \
+             [\"hinge\"])]),\n  reset: (),\n  episode: (steps: 10),\n)"
+        )
+    };
+    let model = "<mujoco>\n  <worldbody>\n    <body>\n      <joint name=\"hinge\"/>\n      <geom size=\"0.1\"/>\n    \
+                 </body>\n  </worldbody>\n  <actuator><motor name=\"m\" joint=\"hinge\"/></actuator>\n</mujoco>\n";
+    for (name, from, to, at, said) in [
+        (
+            "name",
+            "joint=\"hinge\"",
+            "joint=\"hnge\"",
+            "8:29",
+            "unknown transmission target 'hnge'",
+        ),
+        (
+            "word",
+            "<geom size",
+            "<geom sise",
+            "5:13",
+            "unrecognized attribute: 'sise'",
+        ),
+        (
+            "xml",
+            "</worldbody>",
+            "</worldboody>",
+            "2:3",
+            "MuJoCo refuses the model",
+        ),
+    ] {
+        place.write(&format!("{name}.xml"), &model.replace(from, to));
+        place.write(&format!("{name}.ron"), &scene(&format!("{name}.xml")));
+        let parts = [
+            format!("{name}.ron:3:12: physics.model: "),
+            format!("{name}.xml:{at}"),
+            said.to_owned(),
+            format!("\n3 |     model: \"{name}.xml\","),
+        ];
+        let parts = parts.each_ref().map(String::as_str);
+        wrong(&place, &format!("scenes check {name}.ron"), 1, &parts);
+        place.fails(&format!("scenes show {name}.ron"), &parts);
+    }
+    // One joint in two terms.
+    place.write("fine.xml", model);
+    place.write("fine.ron", &scene("fine.xml"));
+    let shown = place.succeeds("scenes show fine.ron");
+    let rows: Vec<Vec<&str>> = (shown.lines())
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|words| words.get(1) == Some(&"hinge"))
+        .collect();
+    assert_eq!(rows[0][2..5], ["0", "Position", "rad"], "{shown}");
+    assert_eq!(rows[1][2..5], ["1", "Velocity", "rad/s"], "{shown}");
+}
+
+#[test]
+fn an_attempt_that_fails_names_its_stretch() {
+    let place = Place::new();
+    // The reach ends where the arm never gets to.
+    place.write(
+        "far.ron",
+        "(extends: \"examples/puck\", task: (elements: [\"button\"]), demonstrator: Waypoints(retries: 0, skills: {\"button\": \
+         [Reach(to: Site(\"button\"), offset: (0.0, 0.0, 0.06)), Reach(to: Point(5.0, 5.0, 5.0), limit: 0.3)]}))",
+    );
+    place.fails(
+        "collect far.ron --episodes 3 --out far.hdf5",
+        &["button not done: stretch 1 (Reach) ran out of time: "],
+    );
+    assert!(!place.path("far.hdf5").exists());
+    place.write(
+        "idle.ron",
+        "(extends: \"examples/puck\", task: (elements: [\"button\"]), demonstrator: Waypoints(retries: 0, skills: {\"button\": \
+         [Wait(time: 0.1)]}))",
+    );
+    let parts = ["button not done: every stretch came to its end: "];
+    place.fails("collect idle.ron --episodes 3 --out idle.hdf5", &parts);
+}
+
 #[test]
 fn what_is_strange_is_warned_of() {
     let place = Place::new();

@@ -356,5 +356,8 @@ fn things_are_grasped_put_down_and_turned() {
         }
     }
     let missed = demonstrate(&CollectConfig::default(), &gone, 0).unwrap().unwrap_err();
-    assert_eq!(missed.to_string(), "block on the shelf not done");
+    assert_eq!(
+        missed.to_string(),
+        "block on the shelf not done: stretch 2 (Grasp) held nothing"
+    );
 }

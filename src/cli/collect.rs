@@ -116,6 +116,7 @@ fn record(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failur
         Some(run) => {
             let folder = RunFolder::open(run)?;
             let experiment = folder.experiment(&words)?;
+            folder.warn_of_changed_scene(&experiment);
             let skills = folder.skills_used()?;
             let stem = folder.root().file_name().unwrap_or(OsStr::new("run"));
             let out = arguments.target(plan.layout, data_file(&format!("{}_episodes", stem.to_string_lossy())))?;
@@ -164,29 +165,39 @@ impl Arguments {
             Layout::Rollouts if out.extension() == Some(OsStr::new("hdf5")) => out.with_extension(""),
             _ => out,
         });
-        if layout == Layout::Flat && out.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
-            return Err(format!(
-                "{}: expected the name of a file, found that of a folder; roll-outs go into one (--layout rollouts)",
-                out.display()
-            )
-            .into());
-        }
-        if out.exists() && !self.force {
-            return Err(format!("{}: is there already; --force replaces it", out.display()).into());
-        }
+        may_write(&out, layout, self.force)?;
         Ok(out)
     }
 }
 
+/// Whether demonstrations may be written to `out`.
+pub(super) fn may_write(out: &Path, layout: Layout, force: bool) -> Result<(), Failure> {
+    if layout == Layout::Flat && out.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+        return Err(format!(
+            "{}: expected the name of a file, found that of a folder; roll-outs go into one (--layout rollouts)",
+            out.display()
+        )
+        .into());
+    }
+    if out.exists() && !force {
+        return Err(format!("{}: is there already; --force replaces it", out.display()).into());
+    }
+    Ok(())
+}
+
 fn tell(report: &CollectReport, written: &Written) -> Result<(), Failure> {
-    print(format_args!(
-        "{}\n{}: {} demonstrations, {} steps, {:.1} MB",
-        table::collection(report),
+    print(format_args!("{}\n{}", table::collection(report), summary(written)))
+}
+
+/// What was written, in one line.
+pub(super) fn summary(written: &Written) -> String {
+    format!(
+        "{}: {} demonstrations, {} steps, {:.1} MB",
         written.path.display(),
         written.episodes,
         written.steps,
         written.bytes as f64 / 1e6
-    ))
+    )
 }
 
 /// What is to be collected if no option says otherwise.

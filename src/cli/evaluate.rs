@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::{Failure, print, table};
 use crate::experiment::Experiment;
+use crate::practice::Choice;
 use crate::run::{self, Evaluated, EvaluationPlan, RunFolder, Settings};
 #[cfg(feature = "window")]
 use crate::run::{FilmError, Filming, RunError};
@@ -21,6 +22,10 @@ pub(super) struct Arguments {
     /// Episodes of each seed [default: the experiment's `evaluation.final_episodes`].
     #[arg(long, value_name = "N")]
     episodes: Option<usize>,
+    /// Which checkpoint of each seed acts: `latest`, `best` (as it was after its best evaluation on the way), or the step of
+    /// one that is still there.
+    #[arg(long, value_name = "latest|best|STEP", default_value = "latest")]
+    checkpoint: Choice,
     /// Leave out the evaluation with most likely skills.
     #[arg(long)]
     sampled_only: bool,
@@ -51,6 +56,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
 fn evaluate(arguments: &Arguments, root: &Path, settings: &Settings) -> Result<(), Failure> {
     let folder = RunFolder::open(root)?;
     let experiment = folder.experiment(&arguments.overrides)?;
+    folder.warn_of_changed_scene(&experiment);
     let plan = EvaluationPlan {
         skills: folder.skills_used()?,
         episodes: arguments.episodes.unwrap_or(experiment.evaluation.final_episodes),
@@ -61,23 +67,26 @@ fn evaluate(arguments: &Arguments, root: &Path, settings: &Settings) -> Result<(
     match &arguments.video {
         None => write_results(
             &folder,
+            arguments.checkpoint,
             &plan.overrides,
-            &run::evaluate_run(&experiment, &folder, &plan, settings)?,
+            &run::evaluate_chosen(&experiment, &folder, arguments.checkpoint, &plan, settings)?,
         )?,
         Some(file) => film(arguments, file.as_deref(), &experiment, &folder, plan, settings)?,
     }
     Ok(())
 }
 
-fn write_results(folder: &RunFolder, overrides: &[String], results: &[Evaluated]) -> Result<(), Failure> {
+fn write_results(
+    folder: &RunFolder,
+    choice: Choice,
+    overrides: &[String],
+    results: &[Evaluated],
+) -> Result<(), Failure> {
     // First, so that a full disk does not take the results.
     print(format_args!("{}", table::evaluation(results)))?;
-    let name = if overrides.is_empty() {
-        "evaluation.json"
-    } else {
-        "evaluation_with_overrides.json"
-    };
-    let file = folder.write(name, &serde_json::to_string_pretty(results)?)?;
+    let overridden = if overrides.is_empty() { "" } else { "_with_overrides" };
+    let name = format!("evaluation{}{overridden}.json", choice.suffix());
+    let file = folder.write(&name, &serde_json::to_string_pretty(results)?)?;
     print(format_args!("written to {}", file.display()))
 }
 
@@ -102,9 +111,9 @@ fn film(
             watch: Some(link),
             ..plan
         };
-        run::evaluate_run(experiment, folder, &plan, settings)
+        run::evaluate_chosen(experiment, folder, arguments.checkpoint, &plan, settings)
     });
-    write_results(folder, &overrides, &results?)?;
+    write_results(folder, arguments.checkpoint, &overrides, &results?)?;
     let video = filming.film(&recording, settings).map_err(|error| match error {
         // So that it is taken for one.
         FilmError::Run(RunError::Interrupted) => Failure::from(RunError::Interrupted),

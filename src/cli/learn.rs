@@ -10,6 +10,7 @@ use super::{Failure, finished, print, table};
 use crate::app::Ended;
 use crate::evaluate::EvaluationSummary;
 use crate::experiment::{Experiment, SkillModelConfig};
+use crate::files::Loaded;
 use crate::run::{
     self, Evaluated, EvaluationPlan, RunFolder, RunFolderError, Settings, Sweep, TrainPlan, Variant, share_skills,
 };
@@ -61,18 +62,27 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
 
 fn learn(arguments: &Arguments, overrides: &[String], root: &Path, settings: &Settings) -> Result<ExitCode, Failure> {
     let name = &arguments.experiment;
-    let loaded = Experiment::load(name, overrides)?;
-    let experiment = &loaded.value;
-    run::check(experiment)?;
+    let Loaded {
+        value: mut experiment,
+        resolved_text,
+        ..
+    } = Experiment::load(name, overrides)?;
     let folder = match RunFolder::resume(root) {
         Ok(folder) => {
-            expect_same(&folder, experiment)?;
+            expect_same(&folder, &experiment)?;
+            folder.attach_scene(&mut experiment)?;
+            folder.warn_of_changed_scene(&experiment);
+            run::check(&experiment)?;
             folder
         }
-        Err(RunFolderError::NotARun { .. }) => RunFolder::create(root, name, &loaded.resolved_text)?,
+        Err(RunFolderError::NotARun { .. }) => {
+            run::check(&experiment)?;
+            RunFolder::create(root, name, &resolved_text)?
+        }
         Err(error) => return Err(error.into()),
     };
-    let result = chain(name, experiment, &folder, settings);
+    let kept = folder.keep_scene(&mut experiment).map_err(Failure::from);
+    let result = kept.and_then(|()| chain(name, &experiment, &folder, settings));
     if result.is_err() {
         folder.remove_if_unused();
     }
@@ -171,6 +181,7 @@ fn expect_same(folder: &RunFolder, experiment: &Experiment) -> Result<(), Failur
     let settings = |experiment: &Experiment| Experiment {
         description: String::new(),
         quick: Vec::new(),
+        kept_scene: None,
         ..experiment.clone()
     };
     let (before, now) = (settings(&folder.experiment(&[])?), settings(experiment));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `learn` | the whole chain: demonstrations, skill model, practice, evaluation, table and plot |
 //! | `collect` | scripted demonstrations into an HDF5 file |
+//! | `convert` | demonstrations from one layout into another |
 //! | `inspect` | what is inside a demonstration file |
 //! | `pretrain` | a skill model from demonstrations |
 //! | `rollout` | judge a skill model by sampling its prior, without learning |
@@ -20,6 +21,7 @@
 
 mod bench;
 mod collect;
+mod convert;
 mod evaluate;
 mod experiments;
 mod import;
@@ -48,7 +50,7 @@ use messages::{print, show_warnings};
 
 use crate::app::{Ended, INTERRUPTED, StopRequest};
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::files::{self, FileKind};
+use crate::files::{self, FileKind, Loaded};
 use crate::run::{self, RunError, RunFolder, Settings};
 
 /// Many agents practise in one world: skills from demonstrations, then long tasks in skill space.
@@ -80,6 +82,7 @@ struct Arguments {
 enum Command {
     Learn(learn::Arguments),
     Collect(collect::Arguments),
+    Convert(convert::Arguments),
     Inspect(inspect::Arguments),
     Pretrain(pretrain::Arguments),
     Rollout(rollout::Arguments),
@@ -176,15 +179,23 @@ impl Begun {
         if *resume {
             let folder = RunFolder::resume(&folder)?;
             folder.expect_experiment(name)?;
-            let experiment = folder.experiment(overrides)?;
+            let mut experiment = folder.experiment(overrides)?;
+            // Also where an override names the scene again: a run does not change it.
+            folder.attach_scene(&mut experiment)?;
+            folder.warn_of_changed_scene(&experiment);
             return Ok(Self { experiment, folder });
         }
-        let loaded = Experiment::load(name, overrides)?;
-        let folder = RunFolder::create(&folder, name, &loaded.resolved_text)?;
-        Ok(Self {
-            experiment: loaded.value,
-            folder,
-        })
+        let Loaded {
+            value: mut experiment,
+            resolved_text,
+            ..
+        } = Experiment::load(name, overrides)?;
+        // Before the scene is kept, so that faults are told of its own file.
+        run::check(&experiment)?;
+        let folder = RunFolder::create(&folder, name, &resolved_text)?;
+        let kept = folder.keep_scene(&mut experiment);
+        kept.inspect_err(|_| folder.remove_if_unused())?;
+        Ok(Self { experiment, folder })
     }
 
     /// Removes the new folder of a run that failed before it left anything in it.
@@ -244,9 +255,9 @@ pub fn main() -> ExitCode {
     unsafe {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // Mesa's layer that orders graphics cards asks Wayland, whose library then complains on standard error; without
-        // this folder there is no Wayland to ask.
+    if !std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).is_absolute()) {
+        // Mesa's layer that orders graphics cards asks Wayland, whose library complains on standard error that it misses
+        // this folder; without it there is no Wayland to ask.
         // SAFETY: as above.
         #[allow(unsafe_code, reason = "the layer is switched off in the environment only")]
         unsafe {
@@ -296,6 +307,7 @@ fn run(arguments: Arguments, stop: &OnceCell<StopRequest>) -> Result<ExitCode, F
     match arguments.command {
         Command::Learn(arguments) => learn::run(&arguments, &settings()?),
         Command::Collect(arguments) => collect::run(&arguments, &settings()?),
+        Command::Convert(arguments) => convert::run(&arguments, &settings()?),
         Command::Pretrain(arguments) => pretrain::run(&arguments, &settings()?),
         Command::Rollout(arguments) => rollout::run(&arguments, &settings()?),
         Command::Train(arguments) => train::run(&arguments, &settings()?),

@@ -310,7 +310,7 @@ fn text(sheet: &SceneSheet) -> String {
         sheet.episode_steps,
         number(sheet.episode_seconds),
     );
-    let mut table = Table::new(&["index", "name", "unit", "noise", "start"]);
+    let mut table = Table::new(&["index", "name", "term", "unit", "noise", "start"]);
     for observed in &sheet.observation {
         let noise = if observed.noise == 0.0 {
             "-".to_owned()
@@ -324,6 +324,7 @@ fn text(sheet: &SceneSheet) -> String {
         table.row([
             observed.index.to_string(),
             observed.name.clone(),
+            observed.term.clone(),
             unit,
             noise,
             number(observed.start),

@@ -124,6 +124,8 @@ impl SweepRuns {
                 was_there,
             });
         }
+        let kept = begun.keep_scenes();
+        begun.undo_if_unused(kept)?;
         Ok(begun)
     }
 
@@ -163,10 +165,29 @@ impl SweepRuns {
                 was_there,
             });
         }
+        let kept = begun.keep_scenes();
+        begun.undo_if_unused(kept)?;
         let experiments = begun.runs.iter().map(|run| (run.name.as_str(), &run.experiment));
         let checked = run::check_variants(experiments).map_err(Failure::from);
         begun.undo_if_unused(checked)?;
         Ok(begun)
+    }
+
+    /// Lets every run stand on the scene that it keeps, and those that are new keep theirs now: what comes later in the
+    /// sweep is not to differ in its scene.
+    fn keep_scenes(&mut self) -> Result<(), Failure> {
+        for run in &mut self.runs {
+            run.folder.attach_scene(&mut run.experiment)?;
+            // What was there may have been asked to change its scene, which is refused later.
+            if !run.was_there {
+                run.folder.keep_scene(&mut run.experiment)?;
+            }
+        }
+        // One warning is enough.
+        if let Some(run) = self.runs.iter().find(|run| run.was_there) {
+            run.folder.warn_of_changed_scene(&run.experiment);
+        }
+        Ok(())
     }
 
     fn empty(root: &Path) -> Self {

@@ -135,6 +135,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         What::Run(folder) => watch_run(arguments, &folder, settings),
         What::Checkpoint(folder, seed) => {
             let experiment = folder.experiment(&arguments.overrides)?;
+            folder.warn_of_changed_scene(&experiment);
             let skills = arguments.skills_of(&folder)?;
             let path = Path::new(&arguments.what);
             let actors = Actors::from_checkpoint(&experiment, &folder, skills.clone(), seed, path)?;
@@ -336,6 +337,7 @@ fn watch_run(arguments: &Arguments, folder: &RunFolder, settings: &Settings) -> 
             Err(error) => return Err(error.into()),
         }
     };
+    folder.warn_of_changed_scene(&experiment);
     let skills = arguments.skills_of(folder)?;
     let actors = Actors::newest(&experiment, folder, skills.clone())?;
     run::check_window()?;

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hdf5::dataset::Layout;
-use hdf5::types::{IntSize, TypeDescriptor, VarLenAscii, VarLenUnicode};
+use hdf5::types::{IntSize, TypeDescriptor};
 use hdf5::{Group, H5Type, IndexType, IterationOrder, LinkType, LocationType};
 
-use super::error::{explain, explain_open};
+use super::error::{explain, explain_open, valid};
 use super::images::LARGEST_SIDE;
 use super::{DataError, Limits, NonFinite, global_heap};
 
@@ -24,8 +24,9 @@ const PLAUSIBILITY_FROM: u64 = 64 << 20;
 /// No deflate stream unpacks to more than 1032 times its size.
 const LARGEST_COMPRESSION: u64 = 1100;
 
-/// Attribute arrays longer than this are left out.
-const LONGEST_ATTRIBUTE: usize = 4096;
+/// A file spends at least so many bytes on a chunk: its address. The library makes some kilobytes of each that it reads,
+/// also of those that were never written.
+const SMALLEST_CHUNK: u64 = 8;
 
 /// Opens `path`, with its size in bytes.
 fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
@@ -50,10 +51,8 @@ fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
             "this is not an HDF5 file (its signature is missing)".to_owned(),
         ));
     };
-    if let Some(at) = global_heap::endless(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
-        return Err(problem(format!(
-            "the file is damaged: the global heap at byte {at} has free space of size 0"
-        )));
+    if let Some(trap) = global_heap::trap(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
+        return Err(problem(trap));
     }
     let file = hdf5::File::open(path).map_err(|error| explain_open(&error, path, size))?;
     Ok((file, size))
@@ -101,7 +100,8 @@ pub(super) struct Source<'a> {
     pub path: &'a Path,
     /// Closing it closes everything in it, so it comes with whatever is kept.
     pub file: hdf5::File,
-    file_size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
     /// What HDF5 numbers this file; objects of other files have other numbers.
     file_number: u64,
     limits: Limits,
@@ -149,11 +149,6 @@ impl<'a> Source<'a> {
         Ok(part)
     }
 
-    /// The file's attributes as text.
-    pub fn attributes(&self) -> Result<BTreeMap<String, String>, DataError> {
-        attributes(&self.file).map_err(|error| self.failed("(attributes)", &error))
-    }
-
     pub fn wrong(&self, dataset: &str, expected: impl Into<String>, found: impl Into<String>) -> DataError {
         DataError::Dataset {
             path: self.path.to_owned(),
@@ -177,7 +172,7 @@ impl<'a> Source<'a> {
             .map_err(|error| self.failed(&format!("{prefix}*"), &error))?;
         let members = links
             .into_iter()
-            .map(|(name, info)| (valid_text(name.as_bytes()), info.link_type))
+            .map(|(name, info)| (valid(&name).into_owned(), info.link_type))
             .collect();
         Ok(Part {
             prefix,
@@ -312,7 +307,7 @@ impl<'a> Source<'a> {
         Ok(values)
     }
 
-    /// Refuses a dataset whose shape claims more bytes than the file can hold.
+    /// Refuses a dataset whose shape claims more bytes or chunks than the file can hold.
     fn check_claim(
         &self,
         dataset: &hdf5::Dataset,
@@ -323,6 +318,17 @@ impl<'a> Source<'a> {
         let stored = dataset.storage_size().min(self.file_size);
         if claimed > PLAUSIBILITY_FROM && claimed / LARGEST_COMPRESSION > stored {
             let found = format!("a claim of {} with only {stored} bytes stored", shape());
+            return Err(self.wrong(full, "as many values as its shape says", found));
+        }
+        let Some(chunk) = dataset.chunk() else {
+            return Ok(());
+        };
+        let sides = dataset.shape().into_iter().zip(chunk);
+        let chunks = sides.fold(1, |chunks: u64, (side, step)| {
+            chunks.saturating_mul(side.div_ceil(step.max(1)) as u64)
+        });
+        if chunks > self.file_size / SMALLEST_CHUNK {
+            let found = format!("a claim of {chunks} chunks in a file of {} bytes", self.file_size);
             return Err(self.wrong(full, "as many values as its shape says", found));
         }
         Ok(())
@@ -465,58 +471,6 @@ impl<'a> Source<'a> {
 /// What an array with one number per step should look like.
 pub(super) fn one_per_step(rows: usize, like: &str) -> String {
     format!("shape [{rows}] or [{rows}, 1], as `{like}` has {rows} rows")
-}
-
-/// Attributes of the file as text; what is neither text nor a number is left out.
-fn attributes(file: &hdf5::File) -> hdf5::Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for name in file.attr_names()? {
-        let name = valid_text(name.as_bytes());
-        let attribute = file.attr(&name)?;
-        let length = attribute
-            .shape()
-            .iter()
-            .try_fold(1_usize, |length, &side| length.checked_mul(side));
-        let Ok(kind) = attribute.dtype().and_then(|dtype| dtype.to_descriptor()) else {
-            continue;
-        };
-        if length.is_none_or(|length| length == 0 || length > LONGEST_ATTRIBUTE) {
-            continue;
-        }
-        let values: Vec<String> = match kind {
-            TypeDescriptor::VarLenUnicode => {
-                let texts = attribute.read_raw::<VarLenUnicode>()?;
-                texts.iter().map(|text| valid_text(text.as_bytes())).collect()
-            }
-            TypeDescriptor::VarLenAscii => {
-                let texts = attribute.read_raw::<VarLenAscii>()?;
-                texts.iter().map(|text| valid_text(text.as_bytes())).collect()
-            }
-            TypeDescriptor::Float(_) => attribute
-                .read_raw::<f64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            TypeDescriptor::Unsigned(_) => attribute
-                .read_raw::<u64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            TypeDescriptor::Integer(_) | TypeDescriptor::Boolean => attribute
-                .read_raw::<i64>()?
-                .iter()
-                .map(|value| value.to_string())
-                .collect(),
-            _ => continue,
-        };
-        found.insert(name, values.join(", "));
-    }
-    Ok(found)
-}
-
-/// Text from a file, which need not be valid UTF-8.
-fn valid_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 pub(super) fn listing(members: &BTreeMap<String, LinkType>) -> String {

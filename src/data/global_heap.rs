@@ -1,75 +1,160 @@
 //! A look at the global heaps of an HDF5 file before the library reads them.
 //!
-//! The library (2.2.0, `H5HGcache.c`) goes through the objects of a heap by their sizes and never ends where free space
-//! has size 0. Texts of variable length and virtual datasets are in such heaps, so opening a dataset is enough to get
-//! there. Format: HDF5 File Format Specification, III.E.
+//! Texts of variable length and the sources of virtual datasets are in such heaps, so opening a dataset is enough to get
+//! there. The library (2.2.0) trusts two numbers in them:
+//!
+//! - It goes through the objects of a heap by their sizes, and never ends where free space has size 0 (`H5HGcache.c`).
+//! - It reserves as many sources of a virtual dataset as the heap claims, some hundred bytes each, before it reads them;
+//!   the product may also overflow, and then it writes behind what it has reserved (`H5Dvirtual.c`).
+//!
+//! Format: HDF5 File Format Specification, III.E (heaps), IV.A.2.i (layout messages).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Result, Seek, SeekFrom};
 
 /// What a heap begins with: signature and version.
 const START: [u8; 5] = *b"GCOL\x01";
 
+/// What layout messages of virtual datasets begin with: version and class.
+const VIRTUAL: [[u8; 2]; 2] = [[4, 3], [5, 3]];
+
 /// Bytes that are looked through at a time.
 const STRIP: usize = 1 << 20;
 
-/// Byte of the first heap that the library would never be done with.
+/// A source of a virtual dataset takes at least so many bytes: two selections of 12 and more.
+const SMALLEST_SOURCE: u64 = 24;
+
+/// Why the library must not read the file, if so.
 ///
 /// # Errors
 /// What the system answered.
-pub(super) fn endless(file: &mut File, superblock: u64) -> std::io::Result<Option<u64>> {
-    let width = length_width(file, superblock)?;
-    let mut strip = vec![0; STRIP + START.len()];
-    let (mut offset, mut kept) = (0_u64, 0_usize);
-    loop {
-        file.seek(SeekFrom::Start(offset + kept as u64))?;
-        let found = fill(file, strip.get_mut(kept..).unwrap_or_default())?;
-        let there = strip.get(..kept + found).unwrap_or_default();
-        for at in starts(there) {
-            let at = offset + at as u64;
-            if is_endless(file, at, width)? {
-                return Ok(Some(at));
+pub(super) fn trap(file: &mut File, superblock: u64) -> Result<Option<String>> {
+    let widths = Widths::of(file, superblock)?;
+    let Found { heaps, sources } = Found::in_file(file, superblock, widths)?;
+    for &heap in &heaps {
+        if let Some(problem) = walk(file, heap, widths, |_, _| Ok(None))? {
+            return Ok(Some(problem));
+        }
+    }
+    for (heap, objects) in sources.iter().filter(|(heap, _)| heaps.contains(heap)) {
+        let problem = walk(file, *heap, widths, |file, object| {
+            match objects.contains(&object.index) {
+                true => too_many_sources(file, object, widths),
+                false => Ok(None),
             }
+        })?;
+        if problem.is_some() {
+            return Ok(problem);
         }
-        if found == 0 {
-            return Ok(None);
-        }
-        // A signature may lie across the border.
-        let rest = there.len().min(START.len() - 1);
-        let next = there.len() - rest;
-        strip.copy_within(next..next + rest, 0);
-        offset += next as u64;
-        kept = rest;
+    }
+    Ok(None)
+}
+
+/// Bytes of numbers in a file.
+#[derive(Debug, Clone, Copy)]
+struct Widths {
+    address: usize,
+    length: usize,
+}
+
+impl Widths {
+    fn of(file: &mut File, superblock: u64) -> Result<Self> {
+        let mut head = [0_u8; 16];
+        file.seek(SeekFrom::Start(superblock))?;
+        fill(file, &mut head)?;
+        let [_, _, _, _, _, _, _, _, version, addresses, lengths, ..] = head;
+        let [.., old_addresses, old_lengths, _] = head;
+        let (address, length) = match version {
+            0 | 1 => (old_addresses, old_lengths),
+            _ => (addresses, lengths),
+        };
+        Ok(Self {
+            address: address.into(),
+            length: length.into(),
+        })
     }
 }
 
-/// Where heaps begin in these bytes.
-fn starts(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    let windows = bytes.windows(START.len()).enumerate();
-    windows.filter(|(_, window)| *window == START).map(|(at, _)| at)
+/// Places in a file.
+#[derive(Debug, Default)]
+struct Found {
+    /// Where heaps begin.
+    heaps: BTreeSet<u64>,
+    /// Of places where heaps may begin, the numbers of the objects that may be sources of virtual datasets.
+    sources: BTreeMap<u64, BTreeSet<u64>>,
 }
 
-/// Bytes of a length in this file.
-fn length_width(file: &mut File, superblock: u64) -> std::io::Result<usize> {
-    let mut head = [0_u8; 16];
-    file.seek(SeekFrom::Start(superblock))?;
-    fill(file, &mut head)?;
-    let [_, _, _, _, _, _, _, _, version, _, lengths, _, _, _, old_lengths, _] = head;
-    Ok(usize::from(if version < 2 { old_lengths } else { lengths }))
+impl Found {
+    fn in_file(file: &mut File, superblock: u64, widths: Widths) -> Result<Self> {
+        let end = file.seek(SeekFrom::End(0))?;
+        let message = VIRTUAL[0].len() + widths.address + 4;
+        let longest = message.max(START.len());
+        let mut found = Self::default();
+        let mut strip = vec![0; STRIP + longest];
+        let (mut offset, mut kept) = (0_u64, 0_usize);
+        loop {
+            file.seek(SeekFrom::Start(offset + kept as u64))?;
+            let read = fill(file, strip.get_mut(kept..).unwrap_or_default())?;
+            let there = strip.get(..kept + read).unwrap_or_default();
+            for (at, window) in there.windows(START.len()).enumerate() {
+                if *window == START {
+                    found.heaps.insert(offset + at as u64);
+                } else if VIRTUAL.iter().any(|start| window.starts_with(start)) {
+                    let message = there.get(at..at + message);
+                    found.sources(message.unwrap_or_default(), superblock..end, widths);
+                }
+            }
+            if read == 0 {
+                return Ok(found);
+            }
+            // Something may lie across the border.
+            let rest = there.len().min(longest - 1);
+            let next = there.len() - rest;
+            strip.copy_within(next..next + rest, 0);
+            offset += next as u64;
+            kept = rest;
+        }
+    }
+
+    /// Takes the place that a layout message names, if it lies `within` the file.
+    fn sources(&mut self, message: &[u8], within: std::ops::Range<u64>, widths: Widths) {
+        let Some((address, index)) = message.get(2..).and_then(|rest| rest.split_at_checked(widths.address)) else {
+            return;
+        };
+        let heap = number(address).saturating_add(within.start);
+        if !index.is_empty() && within.contains(&heap) {
+            self.sources.entry(heap).or_default().insert(number(index));
+        }
+    }
 }
 
-/// Goes through the objects of the heap at `start` as the library does.
-fn is_endless(file: &mut File, start: u64, width: usize) -> std::io::Result<bool> {
+/// An object in a heap.
+#[derive(Debug, Clone, Copy)]
+struct Object {
+    index: u64,
+    /// Where its bytes are.
+    at: u64,
+    length: u64,
+}
+
+/// Goes through the objects of the heap at `start` as the library does, until `look` finds something wrong.
+fn walk(
+    file: &mut File,
+    start: u64,
+    widths: Widths,
+    mut look: impl FnMut(&mut File, Object) -> Result<Option<String>>,
+) -> Result<Option<String>> {
     let aligned = |bytes: u64| bytes.checked_next_multiple_of(8).unwrap_or(0);
-    let header = aligned(8 + width as u64);
-    let Some(size) = length_at(file, start.saturating_add(8), width)? else {
-        return Ok(false);
+    let header = aligned(8 + widths.length as u64);
+    let Some(size) = number_at(file, start.saturating_add(8), widths.length)? else {
+        return Ok(None);
     };
     let end = start.saturating_add(size);
     let mut at = start.saturating_add(header);
     while at < end && at.saturating_add(header) <= end {
-        let Some(index) = length_at(file, at, 2)? else { break };
-        let Some(length) = length_at(file, at.saturating_add(8), width)? else {
+        let Some(index) = number_at(file, at, 2)? else { break };
+        let Some(length) = number_at(file, at.saturating_add(8), widths.length)? else {
             break;
         };
         let need = match index {
@@ -77,25 +162,55 @@ fn is_endless(file: &mut File, start: u64, width: usize) -> std::io::Result<bool
             _ => header.saturating_add(aligned(length)),
         };
         if need == 0 {
-            return Ok(true);
+            return Ok(Some(format!(
+                "the file is damaged: the global heap at byte {start} has free space of size 0"
+            )));
+        }
+        let object = Object {
+            index,
+            at: at.saturating_add(header),
+            length,
+        };
+        if let Some(problem) = look(file, object)? {
+            return Ok(Some(problem));
         }
         at = at.saturating_add(need);
     }
-    Ok(false)
+    Ok(None)
 }
 
-/// The number of `width` bytes, the least one first, at a place; `None` behind the end of the file. Bytes beyond the
-/// eighth do not count, as for the library.
-fn length_at(file: &mut File, at: u64, width: usize) -> std::io::Result<Option<u64>> {
+/// What is wrong with the sources of a virtual dataset: a version of one byte, their number, and they themselves.
+fn too_many_sources(file: &mut File, object: Object, widths: Widths) -> Result<Option<String>> {
+    let claimed = number_at(file, object.at.saturating_add(1), widths.length)?.unwrap_or(0);
+    Ok((claimed > object.length / SMALLEST_SOURCE).then(|| {
+        format!(
+            "the file is damaged: a virtual dataset has {claimed} sources in {} bytes at byte {}",
+            object.length, object.at
+        )
+    }))
+}
+
+/// The number of `width` bytes at a place; `None` behind the end of the file.
+fn number_at(file: &mut File, at: u64, width: usize) -> Result<Option<u64>> {
+    if i64::try_from(at).is_err() {
+        return Ok(None);
+    }
     let mut bytes = [0_u8; 8];
     let wanted = bytes.get_mut(..width.min(8)).unwrap_or_default();
     file.seek(SeekFrom::Start(at))?;
     let complete = fill(file, wanted)? == wanted.len();
-    Ok(complete.then(|| u64::from_le_bytes(bytes)))
+    Ok(complete.then(|| number(&bytes)))
+}
+
+/// A number, its least byte first. Bytes beyond the eighth do not count, as for the library.
+fn number(bytes: &[u8]) -> u64 {
+    let mut first = [0_u8; 8];
+    first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    u64::from_le_bytes(first)
 }
 
 /// Reads until `bytes` is full or the file ends.
-fn fill(file: &mut File, bytes: &mut [u8]) -> std::io::Result<usize> {
+fn fill(file: &mut File, bytes: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read(rest)? {

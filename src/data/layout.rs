@@ -6,9 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::minari_metadata::COMPUTED;
-use super::{
-    DataError, Dataset, Description, Episode, EpisodeWriter, MinariWriter, ReadOptions, RolloutWriter, Written,
-};
+use super::{DataError, Dataset, Description, Episode, EpisodeWriter, MinariWriter, RolloutWriter, Written};
 
 /// A layout of demonstrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -103,27 +101,27 @@ impl LayoutWriter {
     }
 }
 
-/// Writes the demonstrations in `from` (a file or a folder of any layout) to `to` in this layout, with pictures, side
-/// arrays and description. A sequence whose end is not marked is marked as cut off. Pictures go through memory one
-/// sequence at a time.
+/// Writes demonstrations to `to` in this layout, with pictures, description and the side arrays that were read
+/// ([`ReadOptions::every_info`](super::ReadOptions)). A sequence whose end is not marked is marked as cut off. Pictures go
+/// through memory one sequence at a time.
+///
+/// `go_on` is told before each sequence how many are done; where it says no, nothing is written, and `None` comes back.
 ///
 /// # Errors
-/// As [`Dataset::read_with`] and [`LayoutWriter::append`].
+/// As [`Dataset::whole_episode`] and [`LayoutWriter::append`].
 pub fn convert(
-    from: impl AsRef<Path>,
+    dataset: &Dataset,
     to: impl AsRef<Path>,
     layout: Layout,
-    options: &ReadOptions,
-) -> Result<Written, DataError> {
-    let options = ReadOptions {
-        every_info: true,
-        ..options.clone()
-    };
-    let dataset = Dataset::read_with(from, &options)?;
+    mut go_on: impl FnMut(usize) -> bool,
+) -> Result<Option<Written>, DataError> {
     let description = Description::of_attributes(dataset.attributes());
     let (observation_dim, action_dim) = (dataset.observation_dim(), dataset.action_dim());
     let mut writer = LayoutWriter::create(layout, to, observation_dim, action_dim, &description)?;
     for number in 0..dataset.sequences().len() {
+        if !go_on(number) {
+            return Ok(None);
+        }
         let Some(mut episode) = dataset.whole_episode(number)? else {
             continue;
         };
@@ -132,7 +130,7 @@ pub fn convert(
         }
         writer.append(&episode)?;
     }
-    writer.finish()
+    writer.finish().map(Some)
 }
 
 impl Description {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Description;
 use super::minari::PIXELS;
+use super::target::Target;
 
 /// The file beside the episodes.
 pub(super) const METADATA_FILE: &str = "metadata.json";
@@ -85,45 +86,37 @@ fn plain(value: &Value) -> Option<String> {
     }
 }
 
-/// What is known about a dataset once it is complete.
-#[derive(Debug, Clone)]
-pub(super) struct Totals {
-    pub id: String,
-    pub episodes: usize,
-    pub steps: usize,
-    /// Size of the file with the episodes.
-    pub bytes: u64,
-    pub observation_dim: usize,
-    pub action_dim: usize,
-    /// Whether all actions lie between -1 and 1.
-    pub bounded: bool,
+/// What the spaces of a dataset depend on.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Whether an action lies outside of -1 to 1.
+    pub unbounded: bool,
     /// Height and width of the pictures.
     pub pictures: Option<[usize; 2]>,
 }
 
-/// The text of `metadata.json`.
-pub(super) fn text(description: &Description, totals: &Totals) -> String {
-    let vector = space("float32", &[totals.observation_dim], ["-Infinity", "Infinity"]);
-    let observations = match totals.pictures {
+/// The text of `metadata.json` for the dataset `id`, whose file with the episodes has so many bytes.
+pub(super) fn text(description: &Description, id: &str, target: &Target, contents: &Contents, bytes: u64) -> String {
+    let vector = space("float32", &[target.observation_dim], ["-Infinity", "Infinity"]);
+    let observations = match contents.pictures {
         None => vector,
         Some([height, width]) => {
             let pictures = space("uint8", &[height, width, 3], ["0", "255"]);
             format!(r#"{{"type": "Dict", "subspaces": {{"observation": {vector}, "{PIXELS}": {pictures}}}}}"#)
         }
     };
-    let limits = if totals.bounded {
-        ["-1.0", "1.0"]
-    } else {
-        ["-Infinity", "Infinity"]
+    let limits = match contents.unbounded {
+        true => ["-Infinity", "Infinity"],
+        false => ["-1.0", "1.0"],
     };
-    let large = (totals.pictures).is_some_and(|[height, width]| height >= PICTURE_FROM && width >= PICTURE_FROM);
+    let large = (contents.pictures).is_some_and(|[height, width]| height >= PICTURE_FROM && width >= PICTURE_FROM);
     let mut all = described(description);
     for (name, value) in [
-        ("dataset_id", json!(totals.id)),
-        ("total_episodes", json!(totals.episodes)),
-        ("total_steps", json!(totals.steps)),
+        ("dataset_id", json!(id)),
+        ("total_episodes", json!(target.episodes)),
+        ("total_steps", json!(target.steps)),
         // In megabytes, with one decimal.
-        ("dataset_size", json!((totals.bytes as f64 / 1e5).round() / 10.0)),
+        ("dataset_size", json!((bytes as f64 / 1e5).round() / 10.0)),
         ("data_format", json!("hdf5")),
         ("jpeg_encoding", json!(false)),
         (
@@ -131,7 +124,7 @@ pub(super) fn text(description: &Description, totals: &Totals) -> String {
             json!(if large { VERSION_FOR_PICTURES } else { VERSION }),
         ),
         ("observation_space", json!(observations)),
-        ("action_space", json!(space("float32", &[totals.action_dim], limits))),
+        ("action_space", json!(space("float32", &[target.action_dim], limits))),
     ] {
         all.insert(name.to_owned(), value);
     }

@@ -23,6 +23,7 @@
 //! Minari's datasets: a folder with `data/main_data.hdf5`, in it `episode_<n>/observations` `[T + 1, S]`, `actions`
 //! `[T, A]`, `rewards`, `terminations` and `truncations` `[T]`, `infos/*`; beside it `metadata.json`.
 
+mod attributes;
 mod dataset;
 mod episode;
 mod error;
@@ -38,6 +39,7 @@ mod paint;
 mod read;
 mod report;
 mod rollouts;
+mod target;
 mod template;
 mod windows;
 mod write;

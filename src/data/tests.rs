@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::rng::{self, Purpose};
 
+mod attributes;
 mod minari;
 mod pictures;
 mod rollouts;
@@ -19,6 +20,16 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
         .join(format!("{name}.hdf5"))
+}
+
+/// Writes everything that is in demonstrations in another layout.
+fn convert(from: impl AsRef<Path>, to: impl AsRef<Path>, layout: Layout) -> Written {
+    let options = ReadOptions {
+        every_info: true,
+        ..ReadOptions::default()
+    };
+    let dataset = Dataset::read_with(from, &options).unwrap();
+    super::convert(&dataset, to, layout, |_| true).unwrap().unwrap()
 }
 
 fn message(path: impl AsRef<Path>) -> String {
@@ -273,6 +284,27 @@ fn heaps_without_an_end_are_found_before_the_library_reads_them() {
     std::fs::write(&path, whole).unwrap();
     let found = message(&path);
     assert!(found.contains(&format!("global heap at byte {heap}")), "{found}");
+}
+
+#[test]
+fn virtual_datasets_that_claim_many_sources_are_refused_before_memory_is_reserved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sources.hdf5");
+    let whole = std::fs::read(fixture("bad_virtual_dataset")).unwrap();
+    let heap = whole.windows(5).position(|bytes| bytes == b"GCOL\x01").unwrap();
+    // Behind the headers of the heap and of its first object, and the version; the last product overflows.
+    let number = heap + 16 + 16 + 1;
+    assert_eq!(whole[number..number + 8], 1_u64.to_le_bytes());
+    for claimed in [5, 1 << 24, u64::MAX / 256] {
+        let mut bytes = whole.clone();
+        bytes[number..number + 8].copy_from_slice(&claimed.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let found = message(&path);
+        assert!(
+            found.contains(&format!("a virtual dataset has {claimed} sources")),
+            "{found}"
+        );
+    }
 }
 
 /// The C library meets hostile bytes here; whatever they make of the file, reading ends with a value or an error.

@@ -200,7 +200,8 @@ impl WindowSampler {
         let length = self.config.length;
         if !(1..=length).contains(&frames) {
             let origin = self.dataset.origin();
-            let problem = format!("pictures of the first {frames} rows: expected 1 to {length}, the length of a window");
+            let problem =
+                format!("pictures of the first {frames} rows: expected 1 to {length}, the length of a window");
             return Err(DataError::Settings(format!("windows of {origin}: {problem}")));
         }
         if self.config.pad_front > 0 {

@@ -13,7 +13,7 @@ use ndarray::{ArrayView2, ArrayView4};
 use tempfile::NamedTempFile;
 
 use super::error::explain;
-use super::template::Template;
+use super::target::Target;
 use super::{Column, DataError, Episode, Images, Values};
 use crate::files::{folder_of, put_in_place, temporary_beside};
 
@@ -81,12 +81,7 @@ pub struct EpisodeWriter {
     /// `None` once a write has failed, since the arrays may have different lengths then.
     open: Option<Open>,
     temporary: Option<NamedTempFile>,
-    path: PathBuf,
-    observation_dim: usize,
-    action_dim: usize,
-    template: Option<Template>,
-    episodes: usize,
-    steps: usize,
+    target: Target,
 }
 
 impl EpisodeWriter {
@@ -101,20 +96,14 @@ impl EpisodeWriter {
         action_dim: usize,
         description: &Description,
     ) -> Result<Self, DataError> {
-        let path = path.as_ref().to_owned();
-        let failed = |problem: String| DataError::Write {
-            path: path.clone(),
-            problem,
-        };
-        if observation_dim == 0 || action_dim == 0 {
-            return Err(failed("observations and actions need at least one number".to_owned()));
-        }
+        let path = path.as_ref();
+        let target = Target::new(path, observation_dim, action_dim)?;
         if path.is_dir() {
-            return Err(failed("this is a folder".to_owned()));
+            return Err(target.failed("this is a folder"));
         }
-        std::fs::create_dir_all(folder_of(&path)).map_err(|error| failed(error.to_string()))?;
-        let temporary = temporary_beside(&path).map_err(|error| failed(error.to_string()))?;
-        let file = hdf5::File::create(temporary.path()).map_err(|error| failed(explain(&error)))?;
+        std::fs::create_dir_all(folder_of(path)).map_err(|error| target.failed(error))?;
+        let temporary = temporary_beside(path).map_err(|error| target.failed(error))?;
+        let file = hdf5::File::create(temporary.path()).map_err(|error| target.failed(explain(&error)))?;
         let start = || -> hdf5::Result<_> {
             describe(&file, description, "D4RL")?;
             let mut arrays = BTreeMap::new();
@@ -137,7 +126,7 @@ impl EpisodeWriter {
             Err(error) => {
                 let problem = explain(&error);
                 discard(file.clone(), file);
-                return Err(failed(problem));
+                return Err(target.failed(problem));
             }
         };
         Ok(Self {
@@ -149,12 +138,7 @@ impl EpisodeWriter {
                 file,
             }),
             temporary: Some(temporary),
-            path,
-            observation_dim,
-            action_dim,
-            template: None,
-            episodes: 0,
-            steps: 0,
+            target,
         })
     }
 
@@ -165,29 +149,28 @@ impl EpisodeWriter {
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
     /// space), after which the file can only be given up.
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
-        let sizes = (self.observation_dim, self.action_dim);
-        let template = Template::after(self.template.as_ref(), episode, sizes)?;
-        let (start, number) = (self.steps, self.episodes);
+        let template = self.target.check(episode)?;
+        let (start, number) = (self.target.steps, self.target.episodes);
         let Some(open) = &mut self.open else {
-            return Err(self.failed("an earlier write failed, so the file cannot be continued"));
+            return Err(self
+                .target
+                .failed("an earlier write failed, so the file cannot be continued"));
         };
         if let Err(error) = open.append(episode, start, number) {
             return Err(self.give_up(&error));
         }
-        self.template.get_or_insert(template);
-        self.episodes += 1;
-        self.steps += episode.len();
+        self.target.count(episode, template);
         Ok(())
     }
 
     /// Number of episodes so far.
     pub fn episodes(&self) -> usize {
-        self.episodes
+        self.target.episodes
     }
 
     /// Number of steps so far.
     pub fn steps(&self) -> usize {
-        self.steps
+        self.target.steps
     }
 
     /// Closes the file, syncs it and gives it its name, replacing an older file.
@@ -196,16 +179,17 @@ impl EpisodeWriter {
     /// [`DataError::Write`] if nothing was appended, an earlier write failed or this one does; the target is untouched
     /// then.
     pub fn finish(mut self) -> Result<Written, DataError> {
-        if self.open.is_some() && self.episodes == 0 {
-            return Err(self.failed("there is no episode to write"));
+        if self.open.is_some() {
+            self.target.check_not_empty()?;
         }
-        let counts = [("episodes", self.episodes as u64), ("steps", self.steps as u64)];
+        let Target { episodes, steps, .. } = self.target;
+        let counts = [("episodes", episodes as u64), ("steps", steps as u64)];
         let closed = self.open.as_ref().map(|open| open.complete(counts));
         if let Some(Err(error)) = closed {
             return Err(self.give_up(&error));
         }
         let Some(temporary) = self.temporary.take() else {
-            return Err(self.failed("an earlier write failed"));
+            return Err(self.target.failed("an earlier write failed"));
         };
         if let Some(Open {
             arrays,
@@ -216,23 +200,12 @@ impl EpisodeWriter {
         }) = self.open.take()
         {
             drop((arrays, terminals, timeouts, images));
-            file.close().map_err(|error| self.failed(explain(&error)))?;
+            file.close().map_err(|error| self.target.failed(explain(&error)))?;
         }
-        let stored = put_in_place(temporary, &self.path).map_err(|error| self.failed(error))?;
-        let bytes = stored.metadata().map_err(|error| self.failed(error))?.len();
-        Ok(Written {
-            path: self.path.clone(),
-            episodes: self.episodes,
-            steps: self.steps,
-            bytes,
-        })
-    }
-
-    fn failed(&self, problem: impl ToString) -> DataError {
-        DataError::Write {
-            path: self.path.clone(),
-            problem: problem.to_string(),
-        }
+        let target = &self.target;
+        let stored = put_in_place(temporary, &target.path).map_err(|error| target.failed(error))?;
+        let bytes = stored.metadata().map_err(|error| target.failed(error))?.len();
+        Ok(target.written(bytes))
     }
 
     /// Gives the temporary file's space back.
@@ -245,7 +218,7 @@ impl EpisodeWriter {
     /// Gives the file up after a failed write. HDF5 2.2 crashes when it closes a file some of whose chunks it could not
     /// write, so the file stays open until the process ends; its space is given back now.
     fn give_up(&mut self, error: &hdf5::Error) -> DataError {
-        let failed = self.failed(explain(error));
+        let failed = self.target.failed(explain(error));
         std::mem::forget(self.open.take());
         self.empty();
         failed

@@ -7,16 +7,16 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hdf5::{Extent, Group, H5Type};
 use ndarray::{ArrayView1, ArrayView2, ArrayView4};
 
 use super::error::explain;
 use super::minari::{MAIN_FILE, PIXELS, REPEATED};
-use super::minari_metadata::{self as metadata, METADATA_FILE, Totals};
+use super::minari_metadata::{self as metadata, Contents, METADATA_FILE};
 use super::new_folder::NewFolder;
-use super::template::Template;
+use super::target::Target;
 use super::write::{CHUNK_BYTES, GZIP_LEVEL, discard, picture_chunk};
 use super::{Column, DataError, Description, Episode, Values, Written};
 use crate::files::sync_folder;
@@ -39,10 +39,11 @@ pub struct MinariWriter {
     // Closed before its folder goes.
     file: Open,
     folder: NewFolder,
-    path: PathBuf,
+    target: Target,
     description: Description,
-    template: Option<Template>,
-    totals: Totals,
+    /// Name by which Minari knows the dataset.
+    id: String,
+    contents: Contents,
 }
 
 impl MinariWriter {
@@ -59,36 +60,22 @@ impl MinariWriter {
         action_dim: usize,
         description: &Description,
     ) -> Result<Self, DataError> {
-        let path = path.as_ref().to_owned();
-        let failed = |problem: String| DataError::Write {
-            path: path.clone(),
-            problem,
-        };
-        if observation_dim == 0 || action_dim == 0 {
-            return Err(failed("observations and actions need at least one number".to_owned()));
-        }
-        let id = metadata::dataset_id(&path, metadata::all_datasets().as_deref()).map_err(failed)?;
-        check_replaceable(&path).map_err(failed)?;
-        let folder = NewFolder::create(&path).map_err(|error| failed(error.to_string()))?;
+        let path = path.as_ref();
+        let target = Target::new(path, observation_dim, action_dim)?;
+        let failed = |problem: String| target.failed(problem);
+        let id = metadata::dataset_id(path, metadata::all_datasets().as_deref()).map_err(failed)?;
+        check_replaceable(path).map_err(failed)?;
+        let folder = NewFolder::create(path).map_err(|error| target.failed(error))?;
         let data = folder.hidden().join("data");
-        fs::create_dir(&data).map_err(|error| failed(error.to_string()))?;
-        let file = hdf5::File::create(data.join(MAIN_FILE)).map_err(|error| failed(explain(&error)))?;
+        fs::create_dir(&data).map_err(|error| target.failed(error))?;
+        let file = hdf5::File::create(data.join(MAIN_FILE)).map_err(|error| target.failed(explain(&error)))?;
         Ok(Self {
             file: Open(Some(file)),
             folder,
-            path,
+            target,
             description: description.clone(),
-            template: None,
-            totals: Totals {
-                id,
-                episodes: 0,
-                steps: 0,
-                bytes: 0,
-                observation_dim,
-                action_dim,
-                bounded: true,
-                pictures: None,
-            },
+            id,
+            contents: Contents::default(),
         })
     }
 
@@ -98,34 +85,33 @@ impl MinariWriter {
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
     /// space), after which the dataset can only be given up.
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
-        let sizes = (self.totals.observation_dim, self.totals.action_dim);
-        let template = Template::after(self.template.as_ref(), episode, sizes)?;
+        let template = self.target.check(episode)?;
         let Some(file) = &self.file.0 else {
-            return Err(self.failed("an earlier write failed, so the dataset cannot be continued"));
+            return Err(self
+                .target
+                .failed("an earlier write failed, so the dataset cannot be continued"));
         };
         // Arrays stay open until everything is stored, see `give_up`.
         let mut arrays = Vec::new();
-        let written = write(file, episode, &self.totals, &mut arrays).and_then(|()| file.flush());
+        let written = write(file, episode, &self.target, &mut arrays).and_then(|()| file.flush());
         if let Err(error) = written {
             std::mem::forget(arrays);
             return Err(self.give_up(&error));
         }
-        self.template.get_or_insert(template);
-        self.totals.episodes += 1;
-        self.totals.steps += episode.len();
-        self.totals.bounded &= episode.actions.iter().all(|action| action.abs() <= 1.0);
-        self.totals.pictures = episode.images.as_ref().map(|images| images.size());
+        self.target.count(episode, template);
+        self.contents.unbounded |= episode.actions.iter().any(|action| action.abs() > 1.0);
+        self.contents.pictures = episode.images.as_ref().map(|images| images.size());
         Ok(())
     }
 
     /// Number of episodes so far.
     pub fn episodes(&self) -> usize {
-        self.totals.episodes
+        self.target.episodes
     }
 
     /// Number of steps so far.
     pub fn steps(&self) -> usize {
-        self.totals.steps
+        self.target.steps
     }
 
     /// Completes the dataset and gives its folder its name, in the place of an older one.
@@ -134,59 +120,39 @@ impl MinariWriter {
     /// [`DataError::Write`] if nothing was appended, an earlier write failed or this one does; the target is untouched
     /// then.
     pub fn finish(mut self) -> Result<Written, DataError> {
-        if self.file.0.is_some() && self.totals.episodes == 0 {
-            return Err(self.failed("there is no episode to write"));
-        }
-        let Some(file) = self.file.0.take() else {
-            return Err(self.failed("an earlier write failed"));
+        let file = self.file.0.take();
+        let target = &self.target;
+        let Some(file) = file else {
+            return Err(target.failed("an earlier write failed"));
         };
-        file.close().map_err(|error| self.failed(explain(&error)))?;
+        target.check_not_empty()?;
+        file.close().map_err(|error| target.failed(explain(&error)))?;
         // It may have been filled in the meantime.
-        check_replaceable(&self.path).map_err(|problem| self.failed(problem))?;
-        self.complete().map_err(|error| self.failed(error))?;
-        let Self {
-            folder, path, totals, ..
-        } = self;
-        match folder.put_in_place() {
-            Ok(()) => Ok(Written {
-                path,
-                episodes: totals.episodes,
-                steps: totals.steps,
-                bytes: totals.bytes,
-            }),
-            Err(error) => Err(DataError::Write {
-                path,
-                problem: error.to_string(),
-            }),
-        }
+        check_replaceable(&target.path).map_err(|problem| target.failed(problem))?;
+        let bytes = self.complete().map_err(|error| target.failed(error))?;
+        let Self { folder, target, .. } = self;
+        folder.put_in_place().map_err(|error| target.failed(error))?;
+        Ok(target.written(bytes))
     }
 
-    /// Syncs the file and writes the metadata.
-    fn complete(&mut self) -> std::io::Result<()> {
+    /// Syncs the file and writes the metadata; returns the bytes of both.
+    fn complete(&self) -> std::io::Result<u64> {
         let data = self.folder.hidden().join("data");
         let episodes = fs::File::open(data.join(MAIN_FILE))?;
         episodes.sync_all()?;
-        self.totals.bytes = episodes.metadata()?.len();
-        let text = metadata::text(&self.description, &self.totals);
+        let bytes = episodes.metadata()?.len();
+        let text = metadata::text(&self.description, &self.id, &self.target, &self.contents, bytes);
         let mut file = fs::File::create(data.join(METADATA_FILE))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        self.totals.bytes += text.len() as u64;
         sync_folder(&data);
-        Ok(())
-    }
-
-    fn failed(&self, problem: impl ToString) -> DataError {
-        DataError::Write {
-            path: self.path.clone(),
-            problem: problem.to_string(),
-        }
+        Ok(bytes + text.len() as u64)
     }
 
     /// Gives the file up after a failed write. HDF5 2.2 crashes when it closes a file some of whose chunks it could not
     /// write, so the file stays open until the process ends; its space is given back now.
     fn give_up(&mut self, error: &hdf5::Error) -> DataError {
-        let failed = self.failed(explain(error));
+        let failed = self.target.failed(explain(error));
         if let Some(file) = self.file.0.take() {
             std::mem::forget(file);
             let path = self.folder.hidden().join("data").join(MAIN_FILE);
@@ -198,15 +164,15 @@ impl MinariWriter {
 }
 
 /// Writes the group of one episode. Its arrays stay open in `arrays`.
-fn write(file: &hdf5::File, episode: &Episode, totals: &Totals, arrays: &mut Vec<hdf5::Dataset>) -> hdf5::Result<()> {
-    let group = file.create_group(&format!("episode_{}", totals.episodes))?;
-    for (name, value) in [("id", totals.episodes), ("total_steps", episode.len())] {
+fn write(file: &hdf5::File, episode: &Episode, target: &Target, arrays: &mut Vec<hdf5::Dataset>) -> hdf5::Result<()> {
+    let group = file.create_group(&format!("episode_{}", target.episodes))?;
+    for (name, value) in [("id", target.episodes), ("total_steps", episode.len())] {
         group.new_attr::<i64>().create(name)?.write_scalar(&(value as i64))?;
     }
     if episode.final_observation.is_none() {
         group.new_attr::<i64>().create(REPEATED)?.write_scalar(&1_i64)?;
     }
-    let width = totals.observation_dim;
+    let width = target.observation_dim;
     let mut observations = episode.observations.clone();
     match &episode.final_observation {
         Some(last) => observations.extend_from_slice(last),
@@ -237,7 +203,7 @@ fn write(file: &hdf5::File, episode: &Episode, totals: &Totals, arrays: &mut Vec
             arrays.push(pictures);
         }
     }
-    arrays.push(numbers(&group, "actions", Some(totals.action_dim), &episode.actions)?);
+    arrays.push(numbers(&group, "actions", Some(target.action_dim), &episode.actions)?);
     arrays.push(numbers(&group, "rewards", None, &episode.rewards)?);
     arrays.push(numbers(&group, "terminations", None, &episode.terminals)?);
     arrays.push(numbers(&group, "truncations", None, &episode.timeouts)?);

@@ -4,7 +4,7 @@
 //! row of a trajectory is a step that was made, so `pad_mask` is 1 in all of them. (The original masks the last row.)
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hdf5::{Group, H5Type};
 use ndarray::{ArrayView1, ArrayView2, ArrayView4};
@@ -12,7 +12,7 @@ use ndarray::{ArrayView1, ArrayView2, ArrayView4};
 use super::error::explain;
 use super::new_folder::NewFolder;
 use super::rollouts::COUNT;
-use super::template::Template;
+use super::target::Target;
 use super::write::{GZIP_LEVEL, describe, picture_chunk};
 use super::{Column, DataError, Description, Episode, Values, Written};
 
@@ -21,15 +21,10 @@ use super::{Column, DataError, Description, Episode, Values, Written};
 #[derive(Debug)]
 pub struct RolloutWriter {
     folder: NewFolder,
-    path: PathBuf,
-    observation_dim: usize,
-    action_dim: usize,
+    target: Target,
     description: Description,
-    template: Option<Template>,
     /// A write has failed, so the folder is not complete.
     broken: bool,
-    episodes: usize,
-    steps: usize,
     bytes: u64,
 }
 
@@ -46,26 +41,15 @@ impl RolloutWriter {
         action_dim: usize,
         description: &Description,
     ) -> Result<Self, DataError> {
-        let path = path.as_ref().to_owned();
-        let failed = |problem: String| DataError::Write {
-            path: path.clone(),
-            problem,
-        };
-        if observation_dim == 0 || action_dim == 0 {
-            return Err(failed("states and actions need at least one number".to_owned()));
-        }
-        check_replaceable(&path).map_err(failed)?;
-        let folder = NewFolder::create(&path).map_err(|error| failed(error.to_string()))?;
+        let path = path.as_ref();
+        let target = Target::new(path, observation_dim, action_dim)?;
+        check_replaceable(path).map_err(|problem| target.failed(problem))?;
+        let folder = NewFolder::create(path).map_err(|error| target.failed(error))?;
         Ok(Self {
             folder,
-            path,
-            observation_dim,
-            action_dim,
+            target,
             description: description.clone(),
-            template: None,
             broken: false,
-            episodes: 0,
-            steps: 0,
             bytes: 0,
         })
     }
@@ -77,31 +61,31 @@ impl RolloutWriter {
     /// [`DataError::Episode`] for a malformed episode, which is not written; [`DataError::Write`] if writing fails (no
     /// space), after which the folder can only be given up.
     pub fn append(&mut self, episode: &Episode) -> Result<(), DataError> {
-        let sizes = (self.observation_dim, self.action_dim);
-        let template = Template::after(self.template.as_ref(), episode, sizes)?;
+        let template = self.target.check(episode)?;
         if self.broken {
-            return Err(self.failed("an earlier write failed, so the folder cannot be continued"));
+            return Err(self
+                .target
+                .failed("an earlier write failed, so the folder cannot be continued"));
         }
-        let path = self.folder.hidden().join(format!("rollout_{:06}.h5", self.episodes));
+        let name = format!("rollout_{:06}.h5", self.target.episodes);
+        let path = self.folder.hidden().join(name);
         if let Err(problem) = self.write(&path, episode) {
             self.broken = true;
-            return Err(self.failed(problem));
+            return Err(self.target.failed(problem));
         }
         self.bytes += path.metadata().map_or(0, |metadata| metadata.len());
-        self.template.get_or_insert(template);
-        self.episodes += 1;
-        self.steps += episode.len();
+        self.target.count(episode, template);
         Ok(())
     }
 
     /// Number of episodes so far.
     pub fn episodes(&self) -> usize {
-        self.episodes
+        self.target.episodes
     }
 
     /// Number of steps so far.
     pub fn steps(&self) -> usize {
-        self.steps
+        self.target.steps
     }
 
     /// Gives the folder its name, in the place of an older one.
@@ -110,41 +94,21 @@ impl RolloutWriter {
     /// [`DataError::Write`] if nothing was appended, an earlier write failed or this one does; the target is untouched
     /// then.
     pub fn finish(self) -> Result<Written, DataError> {
-        if self.broken {
-            return Err(self.failed("an earlier write failed"));
-        }
-        if self.episodes == 0 {
-            return Err(self.failed("there is no episode to write"));
-        }
-        // It may have been filled in the meantime.
-        check_replaceable(&self.path).map_err(|problem| self.failed(problem))?;
         let Self {
-            path,
             folder,
-            episodes,
-            steps,
+            target,
+            broken,
             bytes,
             ..
         } = self;
-        match folder.put_in_place() {
-            Ok(()) => Ok(Written {
-                path,
-                episodes,
-                steps,
-                bytes,
-            }),
-            Err(error) => Err(DataError::Write {
-                path,
-                problem: error.to_string(),
-            }),
+        if broken {
+            return Err(target.failed("an earlier write failed"));
         }
-    }
-
-    fn failed(&self, problem: impl ToString) -> DataError {
-        DataError::Write {
-            path: self.path.clone(),
-            problem: problem.to_string(),
-        }
+        target.check_not_empty()?;
+        // It may have been filled in the meantime.
+        check_replaceable(&target.path).map_err(|problem| target.failed(problem))?;
+        folder.put_in_place().map_err(|error| target.failed(error))?;
+        Ok(target.written(bytes))
     }
 
     /// Writes and syncs one file.
@@ -176,11 +140,17 @@ impl RolloutWriter {
         arrays.push(numbers(
             group,
             "states",
-            self.observation_dim,
+            self.target.observation_dim,
             true,
             &episode.observations,
         )?);
-        arrays.push(numbers(group, "actions", self.action_dim, true, &episode.actions)?);
+        arrays.push(numbers(
+            group,
+            "actions",
+            self.target.action_dim,
+            true,
+            &episode.actions,
+        )?);
         arrays.push(numbers(group, "rewards", 1, false, &episode.rewards)?);
         arrays.push(numbers(group, "pad_mask", 1, false, &vec![1.0_f32; episode.len()])?);
         arrays.push(numbers(group, "terminals", 1, false, &episode.terminals)?);

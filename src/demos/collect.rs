@@ -28,8 +28,8 @@ use crate::files::{self, FileKind};
 use crate::pixels::Gaze;
 use crate::scene::{CompiledScene, Eye, JudgedOn, ObservationTerm, Scene, Shown};
 use crate::sim::{
-    Action, Environment, Episode, InstanceOf, Measurement, Observation, Outcome, Physics, Pixels, Sighted, SimPlugin,
-    Slot, TaskProgress, begin_episodes, step,
+    Action, Environment, InstanceOf, Measurement, Observation, Outcome, Physics, Pixels, SimPlugin, TaskProgress,
+    begin_episodes, step,
 };
 use crate::tick::{Tick, TickSystems, Workers};
 
@@ -378,28 +378,7 @@ impl Begun {
             }
             step::refresh(scene, physics);
         }
-        let episode = Episode::new(seed, attempt);
-        step::Parts {
-            episode: &mut environment.episode,
-            noise: &mut environment.noise,
-            measurement: &mut environment.measurement,
-            next_observation: &mut environment.next_observation,
-            progress: &mut environment.progress,
-            outcome: &mut environment.outcome,
-            faults: &mut environment.faults,
-        }
-        .begin(scene, &environment.physics, Slot(0), episode);
-        environment.observation.copy_from_slice(&environment.next_observation);
-        if let Some(eyes) = &mut environment.eyes.0 {
-            let Sighted {
-                sight,
-                gaze,
-                pixels,
-                next_pixels,
-            } = &mut **eyes;
-            sight.0.begin(&environment.physics, gaze, pixels);
-            next_pixels.copy_from_slice(pixels);
-        }
+        environment.begin_here(scene, attempt);
         Ok(Self {
             scene: own,
             environment,

@@ -58,6 +58,9 @@ pub enum DemoError {
     /// The scene lacks something that the demonstrator works with, or cannot be compiled.
     #[error("the demonstrator cannot work in this scene: {0}")]
     Scene(#[from] SceneError),
+    /// A name in the demonstrator's settings that model or scene do not have.
+    #[error(transparent)]
+    UnknownName(Box<SceneError>),
     /// The scene is not of the demonstrator's kind.
     #[error("the {demonstrator} demonstrator needs {needs}")]
     Unfit {
@@ -159,6 +162,7 @@ impl DemoError {
             Self::Setting { field, .. } => format!("demonstrator.{field}"),
             Self::Waypoints { field, .. } => format!("demonstrator.{field}"),
             Self::Scene(error) => error.field().unwrap_or("demonstrator").to_owned(),
+            Self::UnknownName(error) => error.field().unwrap_or("demonstrator").to_owned(),
             _ => "demonstrator".to_owned(),
         }
     }

@@ -297,7 +297,13 @@ impl WaypointDemos {
         }
         for (name, stretches) in &self.skills {
             for (place, stretch) in stretches.iter().enumerate() {
-                let located = |problem| wrong(&format!("skills.{name}.{place}"), problem);
+                let located = |problem: String| {
+                    // The field that the message names.
+                    let named = problem.split("for `").nth(1).and_then(|rest| rest.split('`').next());
+                    let named = named.filter(|named| !named.contains(','));
+                    let below = named.map_or_else(String::new, |named| format!(".{named}"));
+                    wrong(&format!("skills.{name}.{place}{below}"), problem)
+                };
                 stretch.check().map_err(located)?;
             }
         }

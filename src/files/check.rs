@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::lookup::{self, FileKind, roots};
-use super::source::FileError;
+use super::source::{FileError, Span};
+use super::suffix::whole_path;
 use super::{Loaded, apply, mend, resolve, to_text};
 
 /// After so many faults the rest is left alone.
@@ -15,6 +16,9 @@ pub(super) const MOST_FAULTS: usize = 100;
 pub(super) struct Faults {
     gathers: bool,
     found: Vec<FileError>,
+    /// Brackets that were closed by others: what they hold was probably meant to be of another kind.
+    mismatched: Vec<Span>,
+    lacks_parent: bool,
 }
 
 impl Faults {
@@ -27,13 +31,23 @@ impl Faults {
     pub(super) fn all() -> Self {
         Self {
             gathers: true,
-            found: Vec::new(),
+            ..Self::default()
         }
     }
 
     /// Whether reading goes on after a fault.
     pub(super) fn gathers(&self) -> bool {
         self.gathers
+    }
+
+    /// Remembers that the bracket that opens here was closed by another one.
+    pub(super) fn note_mismatch(&mut self, open: Span) {
+        self.mismatched.push(open);
+    }
+
+    /// Remembers that a file that is extended cannot be read.
+    pub(super) fn note_lack(&mut self) {
+        self.lacks_parent = true;
     }
 
     /// Takes the fault down, or gives it back where it ends the reading.
@@ -62,6 +76,8 @@ pub struct Checked<T> {
     pub loaded: Option<Loaded<T>>,
     /// What is wrong, in the order in which it was found.
     pub errors: Vec<FileError>,
+    /// A file that this one extends cannot be read, so nothing can be said of the value as a whole.
+    pub lacks_parent: bool,
 }
 
 impl<T> Checked<T> {
@@ -121,6 +137,7 @@ pub fn check<T: DeserializeOwned + Serialize>(kind: FileKind, name: &str, overri
     Checked {
         loaded,
         errors: faults.found,
+        lacks_parent: faults.lacks_parent,
     }
 }
 
@@ -134,14 +151,15 @@ fn read_all<T: DeserializeOwned + Serialize>(
     let path = lookup::find(kind, name, None, &roots)?;
     let (mut tree, sources) = resolve(kind, path, &roots, faults)?;
     let incomplete = !faults.found.is_empty();
+    let plain = tree.clone();
     for text in overrides {
         if let Err(error) = apply(&mut tree, text) {
             faults.note(error)?;
         }
     }
-    let (value, found) = mend::mended::<T>(&mut tree, incomplete);
+    let (value, found) = mend::mended::<T>(&mut tree, incomplete, &faults.mismatched);
     for error in found {
-        faults.note(error)?;
+        faults.note(whole_path::<T>(error, &plain, overrides))?;
     }
     let Some(value) = value else {
         return Ok(None);
@@ -279,14 +297,14 @@ mod tests {
                 "5:16 `name`: expected a string; write \"b\" with quotes, found the name `b`",
                 "5:27 `length`: expected a whole number from 0 to 4294967295, found integer `-2`",
                 "5:39 `weight`: expected a number, found the string \"x\"",
-                "6:9 `steps`: expected `Step`, written `(field: value, ...)`, found the number 3",
+                "6:9 `steps`: expected `Step`, written `(name: ..., ...)`, found the number 3",
                 "7:29 must be odd",
                 "7:32 unknown field `wieght` in `Step`; did you mean `weight`?",
                 "9:28 `limits`: expected a tuple of size 2, found 3 values",
                 "9:44 `limits`: expected a number, found `true`",
                 "10:25 `batch`: expected a whole number, zero or more, found the name `many`",
                 "11:13 missing field `title` in `Plan`",
-                "11:21 `steps`: expected a list `[...]`, found the number 5",
+                "11:21 `steps`: expected a list, as in `[5]`, found the number 5",
                 // In the order in which they are noticed; a slip in a name is no missing field besides.
                 "override `steps.9.name=x`: `9` is no element of a list of 4: use 0 to 3",
                 "override `nonsense`: an override is written `path.to.field=value`",

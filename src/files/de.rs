@@ -9,7 +9,7 @@ use serde::de::{VariantAccess, Visitor};
 use super::fill::Filler;
 use super::parse::{Integer, float, integer};
 use super::source::{FileError, Span};
-use super::tree::{Ident, Node, Value, unknown};
+use super::tree::{Ident, Node, Value, shorten, unknown};
 
 /// Reads a typed value from a tree.
 pub(super) fn from_node<T: de::DeserializeOwned>(node: &Node) -> Result<T, FileError> {
@@ -564,6 +564,11 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::List(items) => self.items(items, visitor),
+            // On the command line one number stands for a list of one.
+            Value::Number(_) if self.node.span.source.is_override() => {
+                self.items(std::slice::from_ref(self.node), visitor)
+            }
+            Value::Number(number) => Err(self.wrong(&format!("a list, as in `[{}]`", shorten(number)))),
             _ => Err(self.wrong("a list `[...]`")),
         }
     }
@@ -612,7 +617,10 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         self.check_name(name)?;
         match self.fields() {
             Some(fields) => self.visit_fields(fields, Some(name), Some(valid), visitor),
-            None => Err(self.wrong(&format!("`{name}`, written `(field: value, ...)`"))),
+            None => {
+                let first = valid.first().copied().unwrap_or("field");
+                Err(self.wrong(&format!("`{name}`, written `({first}: ..., ...)`")))
+            }
         }
     }
 

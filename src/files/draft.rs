@@ -135,7 +135,12 @@ fn place<'n>(tree: &'n mut Node, path: &str) -> Option<&'n mut Node> {
                 .iter_mut()
                 .find(|(key, _)| is_key(key, part))
                 .map(|(_, node)| node),
-            Value::List(items) | Value::Tuple { items, .. } => items.get_mut(part.parse::<usize>().ok()?),
+            // A path may name a variant: `to.Body`.
+            Value::Tuple { name, items } => {
+                let is_named = name.as_ref().is_some_and(|name| name.text == part);
+                items.get_mut(if is_named { 0 } else { part.parse().ok()? })
+            }
+            Value::List(items) => items.get_mut(part.parse::<usize>().ok()?),
             _ => None,
         })
 }
@@ -143,7 +148,8 @@ fn place<'n>(tree: &'n mut Node, path: &str) -> Option<&'n mut Node> {
 /// What a variant holds, where the next part of the path is the name of something in it.
 fn unwrapped<'n>(node: &'n mut Node, part: &str) -> Option<&'n mut Node> {
     let wraps = matches!(&node.value, Value::Tuple { name: Some(_), items } if items.len() == 1);
-    if !wraps || part.parse::<usize>().is_ok() {
+    let is_named = matches!(&node.value, Value::Tuple { name: Some(name), .. } if name.text == part);
+    if !wraps || is_named || part.parse::<usize>().is_ok() {
         return Some(node);
     }
     match &mut node.value {

@@ -13,11 +13,17 @@ use super::source::{FileError, Span, nearest};
 use super::tree::{Gap, Ident, Node, Value};
 
 /// The value of a tree and all that is wrong with it; the tree has gaps in the places of faults afterwards. There is no
-/// value if it cannot be mended. `incomplete` says that fields may be missing for other reasons, known already.
-pub(super) fn mended<T: DeserializeOwned>(tree: &mut Node, incomplete: bool) -> (Option<T>, Vec<FileError>) {
+/// value if it cannot be mended. `incomplete` says that fields may be missing for other reasons, known already;
+/// `mismatched` are brackets that were closed by others, so that they are of the wrong kind is known as well.
+pub(super) fn mended<T: DeserializeOwned>(
+    tree: &mut Node,
+    incomplete: bool,
+    mismatched: &[Span],
+) -> (Option<T>, Vec<FileError>) {
     let mut mender = Mender {
         tree,
         incomplete,
+        mismatched,
         unknown: Vec::new(),
         found: Vec::new(),
     };
@@ -35,6 +41,7 @@ pub(super) fn mended<T: DeserializeOwned>(tree: &mut Node, incomplete: bool) -> 
 struct Mender<'t> {
     tree: &'t mut Node,
     incomplete: bool,
+    mismatched: &'t [Span],
     /// Unknown fields that were taken out, with the structs they stood in.
     unknown: Vec<(Span, String)>,
     found: Vec<FileError>,
@@ -96,10 +103,25 @@ impl Mender<'_> {
         true
     }
 
+    /// Whether the brackets of a value were closed by others; `span` is that of the value.
+    fn is_mismatched(&self, span: &Span) -> bool {
+        self.mismatched.iter().any(|open| {
+            let same = Arc::ptr_eq(&open.source, &span.source) && (span.start..span.end).contains(&open.start);
+            // Before its own bracket a value has nothing but its name.
+            let before = span
+                .text()
+                .get(..open.start.saturating_sub(span.start))
+                .unwrap_or_default();
+            same && before
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c.is_whitespace())
+        })
+    }
+
     /// Leaves a gap in the place of a faulty value; if there is one already, in the place of what holds it.
     fn leave_gap(&mut self, mut place: Vec<usize>, fault: &Fault) -> bool {
         let known = at(self.tree, &place).is_some_and(|node| node.is_gap());
-        if !known {
+        if !known && !fault.span().is_some_and(|span| self.is_mismatched(span)) {
             self.found.push(fault.error());
         }
         while at(self.tree, &place).is_some_and(|node| node.is_gap()) {

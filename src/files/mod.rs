@@ -33,6 +33,7 @@ mod mend;
 mod origin;
 mod parse;
 mod source;
+mod suffix;
 mod tree;
 mod whole;
 
@@ -51,7 +52,7 @@ pub(crate) use draft::{Draft, Removed};
 pub use flat::flatten;
 pub use lookup::{FileKind, list, roots};
 pub use origin::Origin;
-pub use source::{FileError, Location, nearest};
+pub use source::{FileError, Location, choices, nearest};
 pub use whole::write_whole;
 pub(crate) use whole::{folder_of, put_in_place, sync_folder, temporary_beside};
 
@@ -218,6 +219,7 @@ fn extend(
             Ok(under) => layers.push(std::mem::replace(&mut tree, under)),
             Err(error) => {
                 faults.note(error)?;
+                faults.note_lack();
                 break;
             }
         }
@@ -266,10 +268,14 @@ fn finish<T: DeserializeOwned + Serialize>(
     sources: Vec<PathBuf>,
     overrides: &[String],
 ) -> Result<Loaded<T>, FileError> {
+    let plain = (!overrides.is_empty()).then(|| tree.clone());
     for text in overrides {
         apply(&mut tree, text)?;
     }
-    let value: T = de::from_node(&tree)?;
+    let value: T = de::from_node(&tree).map_err(|error| match &plain {
+        Some(plain) => suffix::whole_path::<T>(error, plain, overrides),
+        None => error,
+    })?;
     let resolved_text = to_text(&value)?;
     Ok(Loaded {
         value,

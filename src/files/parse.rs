@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::check::Faults;
-use super::source::{FileError, Source, Span};
+use super::source::{FileError, Location, Source, Span};
 use super::tree::{Gap, Ident, Node, Value};
 
 /// Largest file that users may write, in bytes.
@@ -108,6 +108,22 @@ impl<'a> Parser<'a> {
             None => "the end of the text".to_owned(),
         };
         self.error(self.at, format!("expected {wanted}, found {found}"))
+    }
+
+    /// Something else than the next item or the end of what opened at `open`.
+    fn unexpected_in(&self, open: usize, close: &str) -> FileError {
+        let wanted = format!("`,` or `{close}`");
+        match (self.peek(), Location::of(&Span::new(self.source, open, open + 1))) {
+            (Some(found @ (')' | ']' | '}')), Some(place)) => {
+                let bracket = self.text.get(open..open + 1).unwrap_or_default();
+                let line = place.line;
+                self.error(
+                    self.at,
+                    format!("expected {wanted}, found `{found}`; what it ends begins with `{bracket}` in line {line}"),
+                )
+            }
+            _ => self.unexpected(&wanted),
+        }
     }
 
     fn node(&self, start: usize, value: Value) -> Node {
@@ -257,10 +273,12 @@ impl<'a> Parser<'a> {
                 }
                 parser.space()?;
                 if !parser.eat(",") && !parser.rest().starts_with(close) && parser.peek().is_some() {
-                    let error = parser.unexpected(&format!("`,` or `{close}`"));
+                    let error = parser.unexpected_in(open, close);
                     parser.go_on(start, error)?;
                     // A wrong bracket was probably meant for the right one.
                     if !parser.rest().starts_with(close) && [")", "]", "}"].iter().any(|other| parser.eat(other)) {
+                        let open = Span::new(parser.source, open, open + 1);
+                        parser.faults.note_mismatch(open);
                         return Ok(());
                     }
                     parser.eat(",");

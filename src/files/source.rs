@@ -212,6 +212,18 @@ pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) 
         .map(|(_, name)| name)
 }
 
+/// `; there are: turn, shoulder, elbow`: the first dozen of the names there are.
+pub fn choices<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let shown: Vec<&str> = names.iter().copied().take(SHOWN).collect();
+    match names.len() {
+        0 => "; there is none".to_owned(),
+        count if count > SHOWN => format!("; there are: {}, and {} more", shown.join(", "), count - SHOWN),
+        _ => format!("; there are: {}", shown.join(", ")),
+    }
+}
+
 /// ``; did you mean `threshold`?`` or nothing.
 pub(super) fn did_you_mean<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wanted, candidates).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))

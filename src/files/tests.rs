@@ -194,7 +194,7 @@ fn faults_are_located_and_explained() {
         ),
         (
             "(task: [])",
-            "s.ron:1:8: `task`: expected `Task`, written `(field: value, ...)`, found a list",
+            "s.ron:1:8: `task`: expected `Task`, written `(elements: ..., ...)`, found a list",
         ),
         (
             "(task: Tusk(horizon: 1))",

@@ -20,6 +20,9 @@
 //! be worked out twice. That is a small part of a control step there. In a maze a physics step is the whole control step;
 //! the original's pictures are late by that in data and practice alike.
 //!
+//! Colours, sizes, places and the head-light are those of the model that the physics has, so what a scene draws of them
+//! for every episode is to be seen, but for mazes from above, of which [`CompiledEye`] knows only the grid.
+//!
 //! # Differences from the original
 //!
 //! `SPiRL` renders with `MuJoCo`'s OpenGL renderer, four samples a pixel, and scales larger pictures down. Here every pixel
@@ -44,7 +47,7 @@ use self::maze::{View, Walls};
 use self::rays::{Camera, Pieces};
 use crate::files;
 use crate::scene::maze::ORIGIN;
-use crate::scene::{Built, Eye, PhysicsSpec, PixelSpec, SceneError};
+use crate::scene::{Built, Eye, HEAD_LIGHT, PhysicsSpec, PixelSpec, Randomise, SceneError};
 
 /// Where errors are: the field of a scene.
 const FIELD: &str = "observation.pixels";
@@ -136,6 +139,31 @@ impl CompiledEye {
             place,
             painting,
         })
+    }
+
+    /// Whether pictures show what this term draws for every episode, if it is anything to be seen.
+    ///
+    /// # Errors
+    /// Why they do not, in words.
+    pub(crate) fn shows(&self, term: &Randomise) -> Result<(), String> {
+        let looks = matches!(
+            term,
+            Randomise::Colour { .. } | Randomise::Size { .. } | Randomise::Position { .. }
+        );
+        let light = matches!(term, Randomise::Light { .. });
+        let others = matches!(term, Randomise::Light { lights, .. } if lights.iter().any(|light| light != HEAD_LIGHT));
+        match &self.painting {
+            Painting::Maze { .. } if looks || light => Err(
+                "the pictures of a maze that agents see from above show walls, floor and ball as they always are, and not \
+                 what this draws; expected no such term, or `observation.pixels` with a `Carried` eye, which shows it"
+                    .into(),
+            ),
+            Painting::Pieces(_) if others => Err(format!(
+                "the pictures that agents see (`observation.pixels`) are lit by the {HEAD_LIGHT} alone, and do not show \
+                 what this draws; expected `lights: [\"{HEAD_LIGHT}\"]`"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Width and height of a picture, pixels.
@@ -325,7 +353,8 @@ fn body_id(model: &MjModel, name: &str) -> Result<usize, SceneError> {
             field: format!("{FIELD}.eye.body"),
             kind: "body",
             name: name.into(),
-            nearest: files::nearest(name, names).map(str::to_owned),
+            nearest: files::nearest(name, names.clone()).map(str::to_owned),
+            known: files::choices(names).into(),
         }
     })
 }

@@ -84,6 +84,11 @@ impl Painter {
             )
         };
         let eye = Arc::clone(scene.eye().ok_or_else(missing)?);
+        if !scene.randomisation().looks().is_empty() {
+            let reason = "what agents see differs from episode to episode (`randomise`), and recorded positions do not say \
+                          how: record the pictures themselves, with `collect --images`";
+            return Err(invalid(FIELD, reason));
+        }
         let model = scene.model();
         let subject = match (&eye.painting, &scene.scene().physics.built) {
             (Painting::Maze { .. }, Some(Built::Maze(spec))) => Subject::Maze {

@@ -43,11 +43,10 @@ pub(super) struct Camera {
     pub half: f64,
 }
 
-/// What is to be seen of a model.
+/// What is to be seen of a model. Sizes and colours are looked up when it is drawn: environments may have their own.
 #[derive(Debug, Clone)]
 pub(super) struct Pieces {
     pieces: Vec<Piece>,
-    light: HeadLight,
     background: Vec3,
 }
 
@@ -55,7 +54,12 @@ pub(super) struct Pieces {
 #[derive(Debug, Clone)]
 struct Piece {
     owner: Owner,
-    shape: Shape,
+    kind: MjtGeomBase,
+    /// The colour of its material, which counts if it has none of its own.
+    of_material: Option<[f32; 4]>,
+    /// What its colour is multiplied by: the mean colour of a texture that is not laid on.
+    tint: Vec3,
+    /// Without the colour.
     finish: Finish,
     texture: Option<Texture>,
 }
@@ -100,7 +104,6 @@ impl Pieces {
             .position(|kind| *kind == MjtTexture::mjTEXTURE_SKYBOX);
         Ok(Self {
             pieces,
-            light: HeadLight::of(model),
             background: sky.and_then(|sky| mean_texel(model, sky)).unwrap_or(Vec3::ZERO),
         })
     }
@@ -109,10 +112,12 @@ impl Pieces {
     pub fn draw(&self, data: &MjData<Arc<MjModel>>, camera: &Camera, size: usize, out: &mut [u8]) {
         CANVAS.with_borrow_mut(|canvas| {
             canvas.clear(size);
+            let model = data.model();
             for piece in &self.pieces {
-                canvas.add(&piece.shape, piece.frame(data, camera));
+                let (shape, finish) = piece.look(model);
+                canvas.add(shape, finish, piece.frame(data, camera));
             }
-            canvas.paint(self, out);
+            canvas.paint(self, &HeadLight::of(model), out);
         });
     }
 }
@@ -129,8 +134,8 @@ struct Canvas {
     depths: Vec<f32>,
     /// The piece that each point shows, and the normal there, in the piece's frame.
     shown: Vec<(u32, Vec3)>,
-    /// The eye in the frame of each piece.
-    frames: Vec<Frame>,
+    /// The eye in the frame of each piece, and how that looks.
+    frames: Vec<(Frame, Finish)>,
 }
 
 /// The eye, seen from a piece.
@@ -181,10 +186,11 @@ impl Canvas {
     }
 
     /// Adds a piece where it is nearer than all before it.
-    fn add(&mut self, shape: &Shape, frame: Frame) {
+    fn add(&mut self, shape: Option<Shape>, finish: Finish, frame: Frame) {
         let piece = self.frames.len() as u32;
-        self.frames.push(frame);
-        let Some([rows, columns]) = frame.seen_in(shape, self.size) else {
+        self.frames.push((frame, finish));
+        let Some(shape) = shape else { return };
+        let Some([rows, columns]) = frame.seen_in(&shape, self.size) else {
             return;
         };
         for row in rows {
@@ -203,7 +209,7 @@ impl Canvas {
     }
 
     /// Light and textures. Points of a pixel that show the same flat surface share the light in the middle of the pixel.
-    fn paint(&self, all: &Pieces, out: &mut [u8]) {
+    fn paint(&self, all: &Pieces, light: &HeadLight, out: &mut [u8]) {
         for row in 0..self.size {
             let middle = 0.5 * (self.up(4 * row + 1) + self.up(4 * row + 2));
             for column in 0..self.size {
@@ -213,14 +219,14 @@ impl Canvas {
                     let place = down * self.size + column;
                     let shown = self.shown[place];
                     let piece = shown.0 as usize;
-                    let Some((piece, frame)) = all.pieces.get(piece).zip(self.frames.get(piece)) else {
+                    let Some((piece, (frame, finish))) = all.pieces.get(piece).zip(self.frames.get(piece)) else {
                         return all.background;
                     };
                     if lit.0 != shown {
                         let ray = frame.ray(self.right(column, 0.5), middle);
                         let halfway = (-frame.forward - ray.normalize()).normalize();
                         let (facing, mirrored) = (-shown.1.dot(frame.forward), shown.1.dot(halfway));
-                        lit = (shown, all.light.shade(&piece.finish, facing, mirrored));
+                        lit = (shown, light.shade(finish, facing, mirrored));
                     }
                     match &piece.texture {
                         Some(texture) => {
@@ -247,41 +253,41 @@ impl Piece {
         size: [f64; 3],
         (rgba, material, group): ([f32; 4], Option<usize>, i32),
     ) -> Result<Option<Self>, String> {
-        // MuJoCo's rule: its own colour counts if there is no material, or if it is not the default.
-        let of_material = material.and_then(|material| model.mat_rgba().get(material));
-        let [red, green, blue, alpha] = match of_material {
-            Some(material) if rgba == DEFAULT_RGBA => *material,
-            _ => rgba,
-        };
-        if group > LAST_SEEN_GROUP || alpha < 0.5 {
+        let of_material = material.and_then(|material| model.mat_rgba().get(material)).copied();
+        if group > LAST_SEEN_GROUP || own_or(of_material, rgba)[3] < 0.5 {
             return Ok(None);
         }
         let size = DVec3::from(size).as_vec3();
-        let shape = match kind {
-            MjtGeomBase::mjGEOM_PLANE => Shape::Plane(size.truncate()),
-            MjtGeomBase::mjGEOM_SPHERE => Shape::Ellipsoid(Vec3::splat(size.x)),
-            MjtGeomBase::mjGEOM_ELLIPSOID => Shape::Ellipsoid(size),
-            MjtGeomBase::mjGEOM_CAPSULE => Shape::Capsule(size.x, size.y),
-            MjtGeomBase::mjGEOM_CYLINDER => Shape::Cylinder(size.x, size.y),
-            MjtGeomBase::mjGEOM_BOX => Shape::Box(size),
-            _ => return Err(owner.refusal(model)),
-        };
+        let shape = shape_of(kind, size).ok_or_else(|| owner.refusal(model))?;
         let texture = material.and_then(|material| colour_texture(model, material));
-        let colour = Vec3::new(red, green, blue);
-        let (texture, colour) = match (shape, texture) {
+        let (texture, tint) = match (shape, texture) {
             (Shape::Plane(half), Some((id, material))) => match Texture::new(model, id, material, half) {
-                Some(texture) => (Some(texture), colour),
-                None => (None, colour * mean_texel(model, id).unwrap_or(Vec3::ONE)),
+                Some(texture) => (Some(texture), Vec3::ONE),
+                None => (None, mean_texel(model, id).unwrap_or(Vec3::ONE)),
             },
-            (_, Some((id, _))) => (None, colour * mean_texel(model, id).unwrap_or(Vec3::ONE)),
-            (_, None) => (None, colour),
+            (_, Some((id, _))) => (None, mean_texel(model, id).unwrap_or(Vec3::ONE)),
+            (_, None) => (None, Vec3::ONE),
         };
         Ok(Some(Self {
             owner,
-            shape,
-            finish: Finish::of(model, material, colour),
+            kind,
+            of_material,
+            tint,
+            finish: Finish::of(model, material, Vec3::ONE),
             texture,
         }))
+    }
+
+    /// Shape and surface in `model`, which may be another one than that it was made from, of the same layout.
+    fn look(&self, model: &MjModel) -> (Option<Shape>, Finish) {
+        let (size, rgba) = match self.owner {
+            Owner::Geom(id) => (model.geom_size()[id], model.geom_rgba()[id]),
+            Owner::Site(id) => (model.site_size()[id], model.site_rgba()[id]),
+        };
+        let [red, green, blue, _] = own_or(self.of_material, rgba);
+        let colour = Vec3::new(red, green, blue) * self.tint;
+        let shape = shape_of(self.kind, DVec3::from(size).as_vec3());
+        (shape, Finish { colour, ..self.finish })
     }
 
     /// The eye in the frame of the piece.
@@ -335,6 +341,24 @@ impl Frame {
         let seen = [range(low.y, high.y, 4 * size), range(low.x, high.x, size)];
         (!seen[0].is_empty() && !seen[1].is_empty()).then_some(seen)
     }
+}
+
+/// `MuJoCo`'s rule: its own colour counts if there is no material, or if it is not the default.
+fn own_or(of_material: Option<[f32; 4]>, rgba: [f32; 4]) -> [f32; 4] {
+    of_material.filter(|_| rgba == DEFAULT_RGBA).unwrap_or(rgba)
+}
+
+/// None for what cannot be drawn.
+fn shape_of(kind: MjtGeomBase, size: Vec3) -> Option<Shape> {
+    Some(match kind {
+        MjtGeomBase::mjGEOM_PLANE => Shape::Plane(size.truncate()),
+        MjtGeomBase::mjGEOM_SPHERE => Shape::Ellipsoid(Vec3::splat(size.x)),
+        MjtGeomBase::mjGEOM_ELLIPSOID => Shape::Ellipsoid(size),
+        MjtGeomBase::mjGEOM_CAPSULE => Shape::Capsule(size.x, size.y),
+        MjtGeomBase::mjGEOM_CYLINDER => Shape::Cylinder(size.x, size.y),
+        MjtGeomBase::mjGEOM_BOX => Shape::Box(size),
+        _ => return None,
+    })
 }
 
 impl Owner {

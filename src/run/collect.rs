@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::latent::ELEMENT;
-use super::{RunError, Settings};
+use super::{RunError, Settings, load_scene, read_scene};
 use crate::app::Ended;
 use crate::data::{Dataset, Description, LayoutWriter, PAINTED_FROM, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
@@ -132,7 +132,7 @@ pub fn ensure_dataset(
                 config.path.display()
             )));
         };
-        if let Some(problem) = other_sizes(how, experiment, &CompiledScene::load(&experiment.scene, &[])?) {
+        if let Some(problem) = other_sizes(how, experiment, &load_scene(experiment)?) {
             return Err(RunError::Experiment(problem.to_string()));
         }
         let how = in_scene(how, experiment);
@@ -142,7 +142,7 @@ pub fn ensure_dataset(
     }
     // With what the demonstrator was at, for pictures of the latent space.
     let mut infos = vec![ELEMENT.to_owned()];
-    if Scene::load(&experiment.scene)?.observation.pixels.is_some() {
+    if read_scene(experiment)?.value.observation.pixels.is_some() {
         infos.extend(PAINTED_FROM.map(str::to_owned));
     }
     let options = ReadOptions {

@@ -7,9 +7,8 @@ use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::problems::check;
-use super::skills::latest_files;
-use super::train::{Foundations, learner_checkpoints, load_scene};
-use super::{RunError, RunFolder, Settings};
+use super::train::{Foundations, learner_checkpoints};
+use super::{RunError, RunFolder, Settings, load_scene};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
 use crate::app;
 use crate::checkpoint::Checkpoint;
@@ -17,7 +16,7 @@ use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, Measures,
 use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
-use crate::practice::{LEARNER, Practice, SavedPractice, Seed};
+use crate::practice::{Choice, Practice, SavedPractice, Seed};
 use crate::sim::SimPlugin;
 use crate::watch::{WatchPlugin, WorldLink};
 
@@ -72,25 +71,42 @@ impl Trained {
         folder: &RunFolder,
         seed: u64,
     ) -> Result<Option<Self>, RunError> {
-        let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
-        // Transitions are of no use here, and there may be gigabytes of them.
-        latest_files::<SavedPractice>(&checkpoints, &|file| file == LEARNER)?
-            .map(|checkpoint| Self::of(experiment, foundations, &folder.seed(seed), seed, checkpoint))
-            .transpose()
+        Self::chosen(experiment, foundations, folder, seed, Choice::Latest)
     }
 
-    /// The learner with this seed, whose folder is `learner`, from one of its checkpoints.
+    /// As [`newest`](Self::newest), from the checkpoint that is chosen.
+    pub fn chosen(
+        experiment: &Experiment,
+        foundations: &Foundations,
+        folder: &RunFolder,
+        seed: u64,
+        choice: Choice,
+    ) -> Result<Option<Self>, RunError> {
+        let checkpoints = learner_checkpoints(folder, seed, &experiment.training);
+        // Transitions are of no use here, and there may be gigabytes of them.
+        let Some((checkpoint, damaged)) = choice.load(&checkpoints)? else {
+            return Ok(None);
+        };
+        for fault in damaged {
+            bevy::log::warn!("{fault}; going back to step {}", checkpoint.step);
+        }
+        let file = choice.file();
+        Self::of(experiment, foundations, &folder.seed(seed), seed, checkpoint, file).map(Some)
+    }
+
+    /// The learner with this seed, whose folder is `learner`, from a `file` of one of its checkpoints.
     pub fn of(
         experiment: &Experiment,
         foundations: &Foundations,
         learner: &Path,
         seed: u64,
         checkpoint: Checkpoint<SavedPractice>,
+        file: &str,
     ) -> Result<Self, RunError> {
         let saved = checkpoint.state.fixed.as_ref();
         foundations.expect_same(saved, learner, "it can act with that one only")?;
         let mut sac = foundations.learner(experiment, seed)?;
-        sac.import(checkpoint.file(LEARNER)?)?;
+        sac.import(checkpoint.file(file)?)?;
         Ok(Self {
             seed,
             practice: checkpoint.state.practice,
@@ -120,11 +136,22 @@ pub fn evaluate_run(
     plan: &EvaluationPlan,
     settings: &Settings,
 ) -> Result<Vec<Evaluated>, RunError> {
+    evaluate_chosen(experiment, folder, Choice::Latest, plan, settings)
+}
+
+/// As [`evaluate_run`], with the checkpoint of every seed that is chosen.
+pub fn evaluate_chosen(
+    experiment: &Experiment,
+    folder: &RunFolder,
+    choice: Choice,
+    plan: &EvaluationPlan,
+    settings: &Settings,
+) -> Result<Vec<Evaluated>, RunError> {
     let scene = check(experiment)?;
     let foundations = Foundations::load(experiment, &scene, plan.skills.clone())?;
     let mut learners = Vec::new();
     for &seed in &experiment.seeds {
-        let Some(trained) = Trained::newest(experiment, &foundations, folder, seed)? else {
+        let Some(trained) = Trained::chosen(experiment, &foundations, folder, seed, choice)? else {
             return Err(no_checkpoint(folder, seed));
         };
         learners.push((seed, trained.practice.steps, trained.sac));

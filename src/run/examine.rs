@@ -32,6 +32,11 @@ pub fn examine(name: &str, overrides: &[String]) -> Examined {
         found.errors = texts(checked);
         return found;
     };
+    // What one file says makes no experiment without the others.
+    if checked.lacks_parent {
+        found.errors = texts(checked);
+        return found;
+    }
     report_all(&mut checked, experiment.problems());
     let mut of_scene = Vec::new();
     if checked.is_sound("scene") {

@@ -20,7 +20,9 @@ use crate::view::crowd;
 use crate::view::offscreen::Viewpoint;
 use crate::view::video::{Video, VideoError, VideoWriter, check_target};
 use crate::view::{Offscreen, ViewError};
-use crate::watch::{EnvironmentView, Pace, Snapshot, Subject, WatcherLink, WorldLink, link, moving_bodies};
+use crate::watch::{
+    EnvironmentLook, EnvironmentView, Pace, Snapshot, Subject, WatcherLink, WorldLink, link, moving_bodies,
+};
 
 /// Height of the pictures, pixels. They are as wide as the scene's first camera says.
 const HEIGHT: u32 = 480;
@@ -250,6 +252,13 @@ fn alone(snapshot: &Snapshot, index: usize, view: &EnvironmentView, moving: usiz
             ..view.clone()
         }],
         poses: snapshot.poses_of(index, moving).to_vec(),
+        looks: (snapshot.look_of(index).cloned())
+            .map(|look| EnvironmentLook {
+                environment: Entity::PLACEHOLDER,
+                ..look
+            })
+            .into_iter()
+            .collect(),
         ..Snapshot::default()
     }
 }

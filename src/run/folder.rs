@@ -4,6 +4,8 @@
 //! runs/kitchen_spirl_cl/
 //!   experiment.ron      the resolved experiment
 //!   version.txt         program, version, processor, experiment, command line, and one for each time it went on
+//!   scene.ron           the resolved scene
+//!   model/              the files of its MJCF model, where that is the user's own
 //!   skills/             the skill model: trained by this run, with metrics, or copied from where it was
 //!   seed_0/             one learner: metrics (TensorBoard events and CSV), checkpoints
 //!   evaluation.json     results of the last evaluation; with overrides evaluation_with_overrides.json
@@ -14,10 +16,11 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use super::kept_scene::{remove_kept, source_in, with_source};
 use super::{RunError, SkillFolder};
 use crate::checkpoint::Checkpoints;
 use crate::experiment::Experiment;
-use crate::files::{self, FileKind, folder_of, sync_folder};
+use crate::files::{self, FileKind, Loaded, Origin, folder_of, sync_folder};
 
 const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
@@ -182,6 +185,7 @@ impl RunFolder {
         });
         if unused {
             // What cannot be removed does no harm.
+            remove_kept(&self.root);
             for name in [EXPERIMENT, VERSION, LOCK] {
                 let _ = fs::remove_file(self.root.join(name));
             }
@@ -289,11 +293,38 @@ impl RunFolder {
         self.root.join(EXPERIMENT)
     }
 
-    /// The run's experiment, with overrides laid over it.
+    /// The run's experiment, with overrides laid over it. It stands on the scene that the run keeps, unless an override
+    /// names one.
     pub fn experiment(&self, overrides: &[String]) -> Result<Experiment, RunError> {
+        let loaded = self.load_experiment(overrides)?;
+        let is_named = matches!(loaded.origin("scene"), Some(Origin::Override(_)));
+        let mut experiment = loaded.value;
+        if !is_named {
+            self.attach_scene(&mut experiment)?;
+        }
+        Ok(experiment)
+    }
+
+    /// The run's experiment as its file says it.
+    pub(super) fn stored_experiment(&self) -> Result<Experiment, RunError> {
+        Ok(self.load_experiment(&[])?.value)
+    }
+
+    fn load_experiment(&self, overrides: &[String]) -> Result<Loaded<Experiment>, RunError> {
         let text = self.read(EXPERIMENT)?;
         let loaded = files::load_text(FileKind::Experiment, &self.experiment_file(), &text, overrides)?;
-        Ok(loaded.value)
+        Ok(loaded)
+    }
+
+    /// The file from which the kept scene was made, if it is still there.
+    pub(super) fn scene_source(&self) -> Option<PathBuf> {
+        source_in(&self.read(VERSION).ok()?)
+    }
+
+    /// Notes from which file the kept scene was made.
+    pub(super) fn note_scene_source(&self, source: Option<&Path>) -> Result<(), RunFolderError> {
+        let known = self.read(VERSION).unwrap_or_default();
+        self.write(VERSION, &with_source(&known, source)).map(drop)
     }
 
     /// Metrics and checkpoints of the skill model.

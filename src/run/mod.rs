@@ -10,6 +10,7 @@ mod examine;
 #[cfg(feature = "window")]
 mod film;
 mod folder;
+mod kept_scene;
 mod latent;
 mod pretrain;
 mod problems;
@@ -24,11 +25,13 @@ mod windows;
 
 pub use collect::{Unfinished, collect, differences, ensure_dataset, in_scene};
 pub use curves::learning_curves;
-pub use evaluate::{Evaluated, EvaluationPlan, evaluate_prior, evaluate_run};
+pub use evaluate::{Evaluated, EvaluationPlan, evaluate_chosen, evaluate_prior, evaluate_run};
 pub use examine::{Examined, Extent, examine};
 #[cfg(feature = "window")]
 pub use film::{FilmError, Filming, Recording, default_video};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
+pub use kept_scene::load_scene;
+use kept_scene::read_scene;
 pub use pretrain::{needs_demonstrations, pretrain};
 pub use problems::{check, problems_in};
 pub use record::{Acting, RecordPlan, RecordSource, record};
@@ -42,7 +45,7 @@ pub use sweep::{
     MOST_VARIANTS, Sweep, SweepEntry, SweepError, SweepIndex, Variant, check_variants, groups, labelled_runs, runs_of,
     share_a_world, share_skills, single_values,
 };
-pub use train::{Foundations, Practising, TrainPlan, load_scene, train, train_side_by_side};
+pub use train::{Foundations, Practising, TrainPlan, train, train_side_by_side};
 pub use watch::{
     Actors, Replay, SceneShow, Session, WatchError, all_steps_made, check_window, in_window, subject_of_run,
 };

@@ -13,7 +13,6 @@ use super::{RunError, RunFolder, Settings, load_scene};
 use crate::app::{self, Ended};
 use crate::data::Dataset;
 use crate::experiment::{Experiment, SkillModelConfig};
-use crate::files;
 use crate::metrics::{Figure, MetricsWriter, Progress};
 use crate::pretraining::{Averages, Batches, Pretrain, PretrainingPlugin, Trainer, TrainerProgress, TrainerSettings};
 use crate::rng::{Purpose, stream};
@@ -102,7 +101,7 @@ pub fn pretrain(
         )));
     }
     // Not before everything has turned out to fit.
-    folder.note_experiment(&files::to_text(experiment)?)?;
+    folder.note_settings(experiment)?;
     let (skills, mut metrics) = match existing {
         Some(skills) if finished => {
             // The last time may have ended between the last checkpoint and the picture.

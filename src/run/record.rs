@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::collect::{OVERRIDES, write_gathered};
 use super::evaluate::{Trained, no_checkpoint, spawn_actor};
 use super::train::Foundations;
-use super::{RunError, RunFolder, Settings, Unfinished};
+use super::{RunError, RunFolder, Settings, Unfinished, load_scene};
 use crate::agents::{AgentPlugin, Behaviour};
 use crate::app::{self, Ended};
 use crate::data::{Description, Layout, LayoutWriter, Written};
@@ -78,9 +78,9 @@ impl RecordPlan {
 /// Where agents act, and what of the experiment they stand on.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordSource<'a> {
-    /// Name of the scene.
+    /// Name of the scene; that of the experiment, if there is one.
     pub scene: &'a str,
-    /// What is laid over the scene.
+    /// What is laid over the scene, where there is no experiment.
     pub overrides: &'a [String],
     /// For agents and priors: the experiment, and the skill model it stands on.
     pub experiment: Option<(&'a Experiment, Option<&'a Path>)>,
@@ -104,7 +104,10 @@ pub fn record(
             "expected at least one episode to record, found 0".into(),
         ));
     }
-    let compiled = CompiledScene::load(source.scene, source.overrides)?;
+    let compiled = match source.experiment {
+        Some((experiment, _)) => load_scene(experiment)?,
+        None => CompiledScene::load(source.scene, source.overrides)?,
+    };
     let measures = Measures::of(&compiled);
     if plan.successful && matches!(measures.headline(), Headline::Figure(_) | Headline::Return) {
         return Err(RunError::Experiment(format!(

@@ -192,7 +192,7 @@ fn drawn(
     use crate::evaluate::Measures;
     use crate::view::Offscreen;
     use crate::view::offscreen::Viewpoint;
-    use crate::watch::{Snapshot, Subject, still_view};
+    use crate::watch::{Snapshot, Subject, still_look, still_view};
 
     // The renderer draws with the first camera.
     let mut described = scene.scene().clone();
@@ -200,6 +200,7 @@ fn drawn(
     let scene = CompiledScene::with_model(described, scene.model().clone()).map_err(RunError::Scene)?;
     let environment = Environment::new(&scene, 0, 0).map_err(RunError::Sim)?;
     let (view, poses) = still_view(&scene, &environment);
+    let looks = still_look(&scene, &environment);
     let subject = Subject {
         title: String::new(),
         task: Measures::of(&scene).task,
@@ -214,6 +215,7 @@ fn drawn(
     let snapshot = Snapshot {
         environments: vec![view],
         poses,
+        looks,
         ..Snapshot::default()
     };
     let rgba = offscreen.show(Box::new(snapshot))?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::RunError;
 use crate::demos::{CollectConfig, DemoError, recording_scene};
 use crate::files::Loaded;
-use crate::scene::{Built, CompiledScene, Eye, JudgedOn, Order, Scene, SceneError};
+use crate::scene::{Built, CompiledScene, Eye, JudgedOn, Models, Order, Scene, SceneError};
 use crate::sim::Environment;
 use crate::watch::reload::files_of_model;
 
@@ -39,10 +39,12 @@ pub(super) struct Examined {
 pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
     let mut checked = Scene::check_files(name, overrides);
     let (mut warnings, mut files, mut compiled) = (Vec::new(), Vec::new(), None);
-    if let Some(loaded) = checked.loaded.clone() {
+    // What one file says makes no scene without the others.
+    if let Some(loaded) = checked.loaded.clone().filter(|_| !checked.lacks_parent) {
         files.clone_from(&loaded.sources);
         files.extend(loaded.value.model_file().iter().flat_map(|model| files_of_model(model)));
-        let findings = CompiledScene::check(&loaded.value);
+        let mut models = Models::default();
+        let findings = CompiledScene::check_also(&loaded.value, |scene| demonstrates(scene, &mut models));
         // Where a part cannot be read, it stands for nothing: what others miss of it is no fault of theirs.
         let [elements, observation] = ["elements", "observation"].map(|path| checked.is_sound(path));
         for error in &findings.errors {
@@ -56,13 +58,6 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
             }
         }
         compiled = findings.compiled.filter(|_| checked.errors.is_empty());
-        if compiled.is_some()
-            && loaded.value.demonstrator.is_some()
-            && let Err(error) = demonstrates(&loaded.value)
-        {
-            checked.report(&error.field(), error.to_string());
-            compiled = None;
-        }
         for found in compiled.iter().flat_map(CompiledScene::suspicions) {
             let message = format!("{}: {}", found.field, found.message);
             warnings.push(loaded.error_at(&found.field, message).to_string());
@@ -78,10 +73,26 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
     }
 }
 
-/// Whether the demonstrator of a scene can be made.
-fn demonstrates(scene: &Scene) -> Result<(), DemoError> {
-    let recorded = CompiledScene::new(recording_scene(scene))?;
-    CollectConfig::default().demonstrator(scene)?.build(&recorded).map(drop)
+/// Whether the demonstrator of a scene can be made, if it has one.
+fn demonstrates(scene: &Scene, models: &mut Models) -> Result<(), SceneError> {
+    if scene.demonstrator.is_none() {
+        return Ok(());
+    }
+    let recorded = models.compile(&recording_scene(scene))?;
+    let demonstrator = CollectConfig::default().demonstrator(scene);
+    let built = demonstrator.and_then(|demonstrator| demonstrator.build(&recorded));
+    built.map(drop).map_err(|error| match error {
+        DemoError::Scene(error) => error,
+        DemoError::UnknownName(error) => *error,
+        error => {
+            let (field, message) = (error.field(), error.to_string());
+            let reason = message.strip_prefix(&format!("{field}: ")).unwrap_or(&message);
+            SceneError::Invalid {
+                reason: reason.to_owned(),
+                field,
+            }
+        }
+    })
 }
 
 /// A scene and all that is to be known about it before anything happens in it.
@@ -159,6 +170,8 @@ pub struct ObservedNumber {
     pub index: usize,
     /// Its name.
     pub name: String,
+    /// Place of its term in the list of terms, and the kind of term: `0 Position`.
+    pub term: String,
     /// Its unit before it is scaled; empty for numbers without one.
     pub unit: String,
     /// Factor on the number.
@@ -239,6 +252,10 @@ impl SceneSheet {
                 .map(|(index, (channel, &start))| ObservedNumber {
                     index,
                     name: channel.name.clone(),
+                    term: match described.observation.terms.get(channel.term) {
+                        Some(term) => format!("{} {}", channel.term, first_word(term)),
+                        None => String::new(),
+                    },
                     unit: channel.unit.to_owned(),
                     scale: channel.scale,
                     noise: channel.noise,

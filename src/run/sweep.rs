@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -176,10 +177,12 @@ pub fn check_variants<'v>(variants: impl IntoIterator<Item = (&'v str, &'v Exper
             name: name.to_owned(),
             error: Box::new(error),
         };
-        if !scenes.contains_key(&experiment.scene) {
-            scenes.insert(experiment.scene.clone(), load_scene(experiment).map_err(fail)?);
+        let kept = experiment.kept_scene.as_ref().map(|kept| Arc::clone(&kept.text));
+        let key = (experiment.scene.clone(), kept);
+        if !scenes.contains_key(&key) {
+            scenes.insert(key.clone(), load_scene(experiment).map_err(fail)?);
         }
-        if let Some(scene) = scenes.get(&experiment.scene) {
+        if let Some(scene) = scenes.get(&key) {
             check_in(experiment, scene).map_err(fail)?;
         }
     }
@@ -204,7 +207,7 @@ pub fn share_skills(one: &Experiment, other: &Experiment) -> bool {
         } = experiment.clone();
         (scene, dataset, skill_model, pretraining)
     };
-    key(one) == key(other)
+    key(one) == key(other) && one.shares_scene(other)
 }
 
 /// Numbers of variants that belong together, in groups of at most `most`, in the order of the first of each group.

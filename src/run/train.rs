@@ -14,12 +14,11 @@ use crate::app::{self, Ended};
 use crate::checkpoint::Checkpoints;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSchedule, Measures};
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfig};
-use crate::files;
 use crate::learners::sac::{Sac, SacDims};
 use crate::metrics::MetricsWriter;
 use crate::practice::{
-    Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays,
-    SavedPractice, Seed, save_all_learners,
+    BestLearner, Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates,
+    Replays, SavedPractice, Seed, save_all_learners,
 };
 use crate::replay::ReplayBuffer;
 use crate::reports::{Bars, ReportPlugin, Reporter, next_multiple, report_all_practice};
@@ -171,11 +170,6 @@ pub(super) fn in_words(dims: &SkillDims) -> String {
     format!("{seen} and {} action numbers", dims.action)
 }
 
-/// The scene of an experiment, compiled.
-pub fn load_scene(experiment: &Experiment) -> Result<CompiledScene, RunError> {
-    Ok(CompiledScene::load(&experiment.scene, &[])?)
-}
-
 /// Refuses changes of settings that a learner's checkpoint has fixed.
 fn check_unchanged(then: &FixedSettings, now: &FixedSettings) -> Result<(), RunError> {
     let shown = |fixed: &FixedSettings| {
@@ -237,7 +231,7 @@ pub fn train_side_by_side(
     };
     let scene = check(first.experiment)?;
     for other in others {
-        if other.experiment.scene != first.experiment.scene {
+        if !other.experiment.shares_scene(first.experiment) {
             let message = format!(
                 "runs in one world share their scene; expected {}, found {}",
                 first.experiment.scene, other.experiment.scene
@@ -305,7 +299,7 @@ impl Practising<'_> {
         if practises {
             let mut used = self.experiment.clone();
             used.skill_model = foundations.model.clone().unwrap_or(used.skill_model);
-            self.folder.note_experiment(&files::to_text(&used)?)?;
+            self.folder.note_settings(&used)?;
         }
         Ok(())
     }
@@ -337,12 +331,13 @@ fn spawn_learner(
     }
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
-    let (mut saved_at, mut last) = (None, None);
+    let (mut saved_at, mut last, mut best) = (None, None, BestLearner::default());
     if resume && let Some(checkpoint) = latest::<SavedPractice>(&folder)? {
         let saved = checkpoint.state.fixed.as_ref();
         saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
         sac.import(checkpoint.file("learner")?)?;
+        best = BestLearner::of(&checkpoint);
         buffer = ReplayBuffer::import(&checkpoint.tensors)?;
         if sac.keeps_prior() {
             buffer = buffer.with_prior()?;
@@ -401,6 +396,7 @@ fn spawn_learner(
                 RecentEpisodes::default(),
                 RecentUpdates::default(),
                 Evaluation::default(),
+                best,
             ),
             EvaluationSchedule {
                 scene,

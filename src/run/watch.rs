@@ -25,7 +25,7 @@ use crate::experiment::{DatasetConfig, Experiment};
 use crate::learners::sac::Sac;
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::{Row, read_scalars};
-use crate::practice::{Practice, SavedPractice};
+use crate::practice::{LEARNER, Practice, SavedPractice};
 use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
 use crate::sim::{SimPlugin, spawn_environment};
@@ -87,7 +87,7 @@ impl<'a> Actors<'a> {
         let mut actors = Self::none(experiment, folder, skills)?;
         let checkpoint = checkpoint::load::<SavedPractice>(path, RunFolder::LEARNER)?;
         let learner = folder.seed(seed);
-        let trained = Trained::of(experiment, &actors.foundations, &learner, seed, checkpoint)?;
+        let trained = Trained::of(experiment, &actors.foundations, &learner, seed, checkpoint, LEARNER)?;
         actors.learners.push(trained);
         actors.follows = false;
         Ok(actors)

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::RunError;
 use super::collect::recorded_overrides;
+use super::{RunError, read_scene};
 use crate::data::{Dataset, Paint, WindowConfig, WindowSampler};
 use crate::experiment::Experiment;
 use crate::pixels::Painter;
@@ -31,7 +31,7 @@ fn painter(experiment: &Experiment, dataset: &Dataset) -> Result<Option<Box<dyn 
     if dataset.images().is_some() {
         return Ok(None);
     }
-    let described = Scene::load(&experiment.scene)?;
+    let described = read_scene(experiment)?.value;
     let mut recorded: Scene = match dataset.attributes().get("scene") {
         Some(name) => Scene::load_with(name, &recorded_overrides(dataset))?.value,
         None => described.clone(),

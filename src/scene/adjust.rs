@@ -10,6 +10,7 @@ use mujoco_rs::wrappers::mj_model::traits::ModelType;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtBias, MjtGain, MjtGeomBase, MjtJoint, MjtObjBase};
 
 use super::SceneError;
+use super::light::Lamp;
 use super::resolve::{Resolver, invalid};
 
 /// One adjustable property of one thing of a model.
@@ -32,12 +33,17 @@ pub(crate) enum Knob {
     Colour { geom: usize },
     /// Place of a body in the frame of its parent.
     Position { body: usize },
+    /// Place, direction, colours and switch of a light.
+    Light(Lamp),
 }
 
 impl Knob {
     /// Whether constants of the model follow from the property.
     pub(crate) fn has_consequences(&self) -> bool {
-        matches!(self, Self::Mass { .. } | Self::Size { .. } | Self::Position { .. })
+        matches!(
+            self,
+            Self::Mass { .. } | Self::Size { .. } | Self::Position { .. } | Self::Light(Lamp::Numbered(_))
+        )
     }
 
     /// Puts the property back to what it is in `base`, a model of the same layout.
@@ -77,10 +83,11 @@ impl Knob {
                 put(model.body_pos_mut(), base.body_pos(), *body);
                 put(model.body_quat_mut(), base.body_quat(), *body);
             }
+            Self::Light(lamp) => lamp.restore(model, base),
         }
     }
 
-    /// Multiplies the property. Colours and places have no factor and stay as they are.
+    /// Multiplies the property. Colours, places and lights have no factor and stay as they are.
     pub(crate) fn scale(&self, model: &mut MjModel, factor: f64) {
         match self {
             Self::Mass { body } => scale_mass(model, *body, factor, factor),
@@ -92,7 +99,7 @@ impl Knob {
                 scale(&mut gains(model)[*actuator][..3], factor);
                 scale(&mut model.actuator_biasprm_mut()[*actuator][..3], factor);
             }
-            Self::Colour { .. } | Self::Position { .. } => {}
+            Self::Colour { .. } | Self::Position { .. } | Self::Light(_) => {}
         }
     }
 }
@@ -156,7 +163,8 @@ pub(crate) fn geoms_of(model: &MjModel, body: usize) -> Range<usize> {
     stretch(model.body_geomadr()[body], model.body_geomnum()[body])
 }
 
-fn sites_of(model: &MjModel, body: usize) -> Range<usize> {
+/// Sites that belong to a body itself.
+pub(crate) fn sites_of(model: &MjModel, body: usize) -> Range<usize> {
     // Sites stand in the order of their bodies.
     let bodies = model.site_bodyid();
     let first = bodies.partition_point(|&owner| (owner as usize) < body);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SceneError;
 use super::adjust::{Knob, derive_constants};
+use super::light::Setting;
 use super::resolve::{Resolver, finite, invalid};
 
 /// A change to the model, made once when it is loaded.
@@ -71,6 +72,29 @@ pub enum ModelChange {
         bodies: Vec<String>,
         /// Added to the place in the frame of the parent, m.
         offset: (f64, f64, f64),
+    },
+    /// Sets lights; what is left out stays. A scene that says something of its lights is shown in the light of its model.
+    Light {
+        /// Names of lights of the model, `"#0"` and so on for those without a name, `"headlight"` for that of the eye.
+        lights: Vec<String>,
+        /// Place in the frame of the light's body, m.
+        #[serde(default)]
+        position: Option<(f64, f64, f64)>,
+        /// Direction in the frame of the light's body, of any length.
+        #[serde(default)]
+        direction: Option<(f64, f64, f64)>,
+        /// What the light adds everywhere: red, green and blue, 0 to 1.
+        #[serde(default)]
+        ambient: Option<(f32, f32, f32)>,
+        /// What it adds to surfaces that face it.
+        #[serde(default)]
+        diffuse: Option<(f32, f32, f32)>,
+        /// The colour of its highlights.
+        #[serde(default)]
+        specular: Option<(f32, f32, f32)>,
+        /// Whether it is on.
+        #[serde(default)]
+        active: Option<bool>,
     },
 }
 
@@ -187,6 +211,30 @@ impl ModelChange {
                     for (to, by) in model.body_pos_mut()[body].iter_mut().zip(offset) {
                         *to += by;
                     }
+                }
+                Ok(true)
+            }
+            Self::Light {
+                lights,
+                position,
+                direction,
+                ambient,
+                diffuse,
+                specular,
+                active,
+            } => {
+                let to = Setting {
+                    position: position.map(Into::into),
+                    direction: direction.map(Into::into),
+                    ambient: ambient.map(Into::into),
+                    diffuse: diffuse.map(Into::into),
+                    specular: specular.map(Into::into),
+                    active: *active,
+                };
+                let lamps = ids(lights, field, "lights", |name, field| resolver(model).lamp(name, field))?;
+                to.check(&lamps, field)?;
+                for lamp in lamps {
+                    lamp.set(model, &to);
                 }
                 Ok(true)
             }

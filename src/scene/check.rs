@@ -33,6 +33,11 @@ impl CompiledScene {
     /// Compiles a scene and gives everything that is wrong with it, as far as faults do not hide others: what needs a
     /// model cannot be checked without one.
     pub fn check(scene: &Scene) -> Findings {
+        Self::check_also(scene, |_| Ok(()))
+    }
+
+    /// The same, and with what `further` finds in a scene that compiles: in this one, or in what faults leave of it.
+    pub(crate) fn check_also(scene: &Scene, further: impl FnMut(&Scene) -> Result<(), SceneError>) -> Findings {
         let draft = match Draft::of(scene) {
             Ok(draft) => draft,
             Err(error) => {
@@ -45,9 +50,11 @@ impl CompiledScene {
         let mut mender = Mender::new(draft);
         let mut models = Models::default();
         let mut compiled = mender.go_on(scene, |scene| models.compile(scene));
+        let left = mender.draft.value().unwrap_or_else(|_| scene.clone());
         if models.0.is_none() {
-            let scene = mender.draft.value().unwrap_or_else(|_| scene.clone());
-            mender.go_on(&scene, check_without_model);
+            mender.go_on(&left, check_without_model);
+        } else if compiled.is_some() {
+            mender.go_on(&left, further);
         }
         if !mender.errors.is_empty() {
             compiled = None;
@@ -191,12 +198,17 @@ impl Mender {
         }
         self.errors.push(match error {
             SceneError::UnknownName {
-                kind, name, nearest, ..
+                kind,
+                name,
+                nearest,
+                known,
+                ..
             } => SceneError::UnknownName {
                 field: original,
                 kind,
                 name,
                 nearest,
+                known,
             },
             SceneError::Invalid { reason, .. } => SceneError::Invalid {
                 field: original,
@@ -207,6 +219,11 @@ impl Mender {
     }
 
     fn follows(&self, error: &SceneError, field: &str, original: &str) -> bool {
+        // Of a list or a map from which something was taken out nothing is known.
+        let holds = |part: &String| part.strip_prefix(original).is_some_and(|rest| rest.starts_with('.'));
+        if self.incomplete.iter().any(holds) {
+            return true;
+        }
         match error {
             SceneError::UnknownName { kind, name, .. } => *kind == "element" && self.elements.contains(name),
             SceneError::Invalid { reason, .. } => {
@@ -215,7 +232,9 @@ impl Mender {
                     .text(field)
                     .is_some_and(|text| self.guessed.iter().any(|name| name == text));
                 let unseen = self.unseen && reason.contains("observed");
-                guessed || unseen || self.incomplete.contains(unit(original))
+                // Another part of the scene is blamed, and that was taken out.
+                let misses = self.incomplete.iter().any(|part| reason.contains(&format!("`{part}`")));
+                guessed || unseen || misses || self.incomplete.contains(unit(original))
             }
             _ => false,
         }

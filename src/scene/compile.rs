@@ -11,6 +11,7 @@ use super::arm::actions;
 use super::channels::{CompiledTerm, Observed, channels};
 use super::condition::{CompiledCondition, Reads};
 use super::control::{ActionChannel, CompiledControl, CompiledServo, control};
+use super::looks::says_lights;
 use super::observation::{Channel, ObservationTerm};
 use super::place::{CompiledPlace, Place};
 use super::randomise::{CompiledRandomisation, randomisation};
@@ -20,6 +21,7 @@ use super::reward::Reward;
 use super::reward_terms::{CompiledReward, rewards};
 use super::task::{CompiledElement, Flag, JudgedOn, element_index, elements, failures, success, with_channels};
 use super::{Scene, SceneError, model};
+use crate::files::Loaded;
 use crate::pixels::CompiledEye;
 use crate::sim::step::{StartError, start as start_episode};
 use crate::sim::{Episode, Physics, Slot};
@@ -59,8 +61,15 @@ impl CompiledScene {
     /// # Errors
     /// As [`Self::new`], but with the place in the file.
     pub fn load(name: &str, overrides: &[String]) -> Result<Self, SceneError> {
-        let file = Scene::load_with(name, overrides)?;
-        Self::new(file.value.clone()).map_err(|error| error.located(&file))
+        Self::of_file(&Scene::load_with(name, overrides)?)
+    }
+
+    /// Loads the model of a scene that was read and resolves all names.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn of_file(file: &Loaded<Scene>) -> Result<Self, SceneError> {
+        Self::new(file.value.clone()).map_err(|error| error.located(file))
     }
 
     /// Loads the model and resolves all names.
@@ -122,6 +131,12 @@ impl CompiledScene {
         let keyframe = keyframe(&scene, &resolver)?;
         let fresh = fresh(&scene, &model, keyframe, &start)?;
         let randomisation = randomisation(&scene, &resolver)?;
+        if let Some(eye) = &eye {
+            for (index, term) in scene.randomise.iter().enumerate() {
+                eye.shows(term)
+                    .map_err(|reason| invalid(format!("randomise.{index}"), reason))?;
+            }
+        }
         let reset = reset(&scene, &resolver, &fresh, &randomisation)?;
         let period = f64::from(scene.physics.frame_skip) * model.opt().timestep;
         let compiled = Self {
@@ -227,6 +242,11 @@ impl CompiledScene {
     /// What of the model differs from episode to episode.
     pub fn randomisation(&self) -> &Arc<CompiledRandomisation> {
         &self.randomisation
+    }
+
+    /// Whether pictures have the lights of the model, of which the scene says something, instead of those of the window.
+    pub fn lit_by_model(&self) -> bool {
+        says_lights(&self.scene)
     }
 
     /// Terms of the reward besides the elements of the task.
@@ -364,6 +384,7 @@ pub(super) fn check_without_model(scene: &Scene) -> Result<(), SceneError> {
     if scene.episode.steps == 0 {
         return Err(invalid("episode.steps", "must be at least 1"));
     }
+    scene.delays.check()?;
     for (index, camera) in scene.cameras.iter().enumerate() {
         if scene.cameras.iter().take(index).any(|other| other.name == camera.name) {
             return Err(invalid(

@@ -4,12 +4,13 @@ use super::{Scene, SceneError};
 use crate::files::{self, FileError};
 
 /// The fields of a scene that an experiment does not have.
-pub(crate) const FIELDS: [&str; 10] = [
+pub(crate) const FIELDS: [&str; 11] = [
     "physics",
     "control",
     "observation",
     "reset",
     "randomise",
+    "delays",
     "elements",
     "task",
     "episode",

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::SceneError;
-use crate::files::{self, FileError};
+use crate::files;
 
 /// Largest MJCF file that is read, bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -59,7 +59,8 @@ impl Text {
         }
         let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
         let text = String::from_utf8(bytes).map_err(|_| failed("is no MJCF file: it is not text".into()))?;
-        let tags = tags(&text).map_err(|(at, reason)| files::error_in(path, &text, at, reason))?;
+        let tags =
+            tags(&text).map_err(|(at, reason)| SceneError::ModelFile(files::error_in(path, &text, at, reason)))?;
         let path = path.into();
         Ok(Self { path, text, tags })
     }
@@ -68,8 +69,8 @@ impl Text {
         self.text.get(range.clone()).unwrap_or_default()
     }
 
-    fn error(&self, range: &Range<usize>, message: impl Into<String>) -> FileError {
-        files::error_in(&self.path, &self.text, range.clone(), message)
+    fn error(&self, range: &Range<usize>, message: impl Into<String>) -> SceneError {
+        SceneError::ModelFile(files::error_in(&self.path, &self.text, range.clone(), message))
     }
 
     fn folder(&self) -> &Path {
@@ -87,7 +88,7 @@ impl Mjcf {
             let found = root.map_or_else(|| "nothing".into(), |name| format!("<{name}>"));
             let place = main.tags.first().map_or(0..0, |tag| tag.whole.clone());
             let reason = format!("a model is an MJCF file: expected <mujoco> as the first element, found {found}");
-            return Err(main.error(&place, reason).into());
+            return Err(main.error(&place, reason));
         }
         let mut this = Self { files: vec![main] };
         let mut seen: BTreeSet<PathBuf> = path.canonicalize().into_iter().collect();
@@ -126,7 +127,8 @@ impl Mjcf {
         Ok(found)
     }
 
-    fn check_assets(&self, roots: &[PathBuf]) -> Result<(), SceneError> {
+    /// The folders in which `MuJoCo` may look for the files of meshes and textures.
+    fn asset_folders(&self) -> Result<BTreeSet<PathBuf>, SceneError> {
         let mut folders: BTreeSet<PathBuf> = self.files.iter().map(|text| text.folder().into()).collect();
         let bases: Vec<PathBuf> = folders.iter().cloned().collect();
         for text in &self.files {
@@ -136,6 +138,37 @@ impl Mjcf {
                 folders.extend(bases.iter().map(|base| base.join(text.of(&attribute.value))));
             }
         }
+        Ok(folders)
+    }
+
+    /// Every file that `MuJoCo` may open for this model, itself first. A path that is absolute in the model is so here.
+    pub(super) fn opened(&self) -> Result<Vec<PathBuf>, SceneError> {
+        let mut found: Vec<PathBuf> = self.files.iter().map(|text| text.path.clone()).collect();
+        let folders = self.asset_folders()?;
+        for text in &self.files {
+            for (_, attribute) in text.paths() {
+                let value = Path::new(text.of(&attribute.value));
+                let names = [Some(value), value.file_name().map(Path::new)].into_iter().flatten();
+                let places = names.flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+                found.extend(places.filter(|path| path.is_file()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether any file or folder is named by an absolute path.
+    pub(super) fn is_bound(&self) -> bool {
+        self.files.iter().any(|text| {
+            let named = text.tags.iter().flat_map(|tag| &tag.attributes);
+            let is_path =
+                |name: &str| name.starts_with("file") || matches!(name, "meshdir" | "texturedir" | "assetdir");
+            let mut paths = named.filter(|attribute| is_path(text.of(&attribute.name)));
+            paths.any(|attribute| Path::new(text.of(&attribute.value)).is_absolute())
+        })
+    }
+
+    fn check_assets(&self, roots: &[PathBuf]) -> Result<(), SceneError> {
+        let folders = self.asset_folders()?;
         for text in &self.files {
             for (_, attribute) in text.paths() {
                 text.plain(attribute)?;
@@ -162,7 +195,7 @@ impl Mjcf {
         let said = said.join("; ");
         let said = said.trim_start_matches("XML Error: ").trim_start_matches("Error: ");
         match self.place(message) {
-            Some((text, range)) => text.error(&range, format!("MuJoCo refuses the model: {said}")).into(),
+            Some((text, range)) => text.error(&range, format!("MuJoCo refuses the model: {said}")),
             None => SceneError::Model {
                 path: self.files.first().map(|text| text.path.clone()).unwrap_or_default(),
                 reason: said.into(),
@@ -193,15 +226,15 @@ impl Mjcf {
         };
         // The attribute that is quoted, in an element and line that fit; then without the line, which files lose
         // when they are included; then the element alone.
-        for strict in [true, false] {
+        // Words that come first say more: the name of the element as a whole comes last.
+        let words = [true, false].map(|strict| quoted.iter().map(move |word| (strict, word)));
+        for (strict, word) in words.into_iter().flatten() {
             for text in &self.files {
                 for tag in text.tags.iter().filter(|tag| !strict || fits(text, tag)) {
                     let named = tag.attributes.iter().find(|attribute| {
                         let (name, value) = (text.of(&attribute.name), text.of(&attribute.value));
-                        quoted.iter().any(|word| {
-                            let path = value.ends_with(word) || (word.ends_with(value) && word.contains('/'));
-                            name == *word || (!value.is_empty() && path)
-                        })
+                        let path = value.ends_with(word) || (word.ends_with(value) && word.contains('/'));
+                        name == *word || (!value.is_empty() && path)
                     });
                     let element_fits = element.is_none_or(|element| text.of(&tag.name) == element);
                     if let Some(attribute) = named.filter(|_| element_fits) {
@@ -238,7 +271,7 @@ impl Text {
         let value = self.of(&attribute.value);
         if value.contains(['&', '\0']) {
             let reason = "a name of a file is written without character references (`&...;`)";
-            return Err(self.error(&attribute.value, reason).into());
+            return Err(self.error(&attribute.value, reason));
         }
         Ok(())
     }
@@ -263,11 +296,11 @@ impl Text {
                 self.of(&attribute.value),
                 real.display()
             );
-            return Err(self.error(&attribute.value, reason).into());
+            return Err(self.error(&attribute.value, reason));
         }
         if !real.is_file() {
             let reason = format!("{} is no regular file", real.display());
-            return Err(self.error(&attribute.value, reason).into());
+            return Err(self.error(&attribute.value, reason));
         }
         Ok(Some(candidate.into()))
     }

@@ -16,16 +16,20 @@ mod check;
 mod compile;
 mod condition;
 mod control;
+mod delay;
 pub(crate) mod fields;
+mod light;
+mod looks;
 pub mod maze;
 mod mjcf;
 mod model;
+mod model_files;
 mod observation;
 mod place;
 mod placement;
 pub(crate) mod randomise;
 mod reset;
-mod resolve;
+pub(crate) mod resolve;
 mod reward;
 mod reward_terms;
 mod suspicions;
@@ -42,8 +46,12 @@ pub use control::{
     ActionChannel, ArmJoint, CompiledArmJoint, CompiledControl, CompiledDirect, CompiledEndEffector, CompiledMotor,
     CompiledServo, Control, DirectActuator, EndEffector, Motor, MotorKind, Servo, Turning,
 };
+pub use delay::{Delay, Delays};
+pub(crate) use light::HEAD_LIGHT;
+pub use looks::{Looks, VariedPiece};
 pub use maze::MazeSpec;
 pub use model::model_folders;
+pub(crate) use model_files::ModelFiles;
 pub use observation::{Axes, Channel, Eye, ObservationSpec, ObservationTerm, PixelSpec, Rotation, Shown, Source};
 pub(crate) use place::Data;
 pub use place::{CompiledContact, CompiledPlace, CompiledZone, Place, Thing, Zone};
@@ -56,7 +64,7 @@ pub use reward_terms::{CompiledReward, RewardKind};
 pub use suspicions::Suspicion;
 pub use task::{CompiledElement, Drawn, Element, Flag, JudgedOn, Order, Task};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +89,9 @@ pub struct Scene {
     /// What of the model differs from episode to episode.
     #[serde(default)]
     pub randomise: Vec<Randomise>,
+    /// How late actions and observations are.
+    #[serde(default)]
+    pub delays: Delays,
     /// The things of the scene that can be brought to a goal.
     #[serde(default)]
     pub elements: Vec<Element>,
@@ -185,7 +196,7 @@ pub enum SceneError {
         reason: String,
     },
     /// A name that the model or the scene does not have.
-    #[error("{field}: no {kind} is named {name:?}{}", did_you_mean(.nearest))]
+    #[error("{field}: no {kind} is named {name:?}{}", did_you_mean(.nearest).unwrap_or_else(|| .known.to_string()))]
     UnknownName {
         /// Where in the scene, with dots: `control.servos.0.joint`.
         field: String,
@@ -195,7 +206,12 @@ pub enum SceneError {
         name: String,
         /// The most similar name there is.
         nearest: Option<String>,
+        /// The names there are, as the end of a sentence, in case none of them is similar.
+        known: Box<str>,
     },
+    /// A fault in a file of the model, with its place there.
+    #[error("physics.model: {0}")]
+    ModelFile(FileError),
     /// A value that makes no sense where it stands.
     #[error("{field}: {reason}")]
     Invalid {
@@ -206,10 +222,8 @@ pub enum SceneError {
     },
 }
 
-fn did_you_mean(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
+fn did_you_mean(nearest: &Option<String>) -> Option<String> {
+    nearest.as_ref().map(|name| format!("; did you mean {name:?}?"))
 }
 
 fn yes() -> bool {
@@ -241,7 +255,7 @@ impl SceneError {
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::UnknownName { field, .. } | Self::Invalid { field, .. } => Some(field),
-            Self::ModelNotFound { .. } | Self::Model { .. } => Some("physics.model"),
+            Self::ModelNotFound { .. } | Self::Model { .. } | Self::ModelFile(_) => Some("physics.model"),
             Self::File(_) => None,
         }
     }
@@ -271,6 +285,16 @@ impl Scene {
     /// As [`Self::load`].
     pub fn load_with(name: &str, overrides: &[String]) -> Result<Loaded<Self>, SceneError> {
         let mut file = files::load(FileKind::Scene, name, overrides)?;
+        model::beside_its_scene(&mut file)?;
+        Ok(file)
+    }
+
+    /// The scene of a text that was read from the file `path`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub(crate) fn load_text(path: &Path, text: &str) -> Result<Loaded<Self>, SceneError> {
+        let mut file = files::load_text(FileKind::Scene, path, text, &[])?;
         model::beside_its_scene(&mut file)?;
         Ok(file)
     }

@@ -1,8 +1,9 @@
 //! Finding and loading `MuJoCo` models.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use bevy::log::{debug, warn};
 use mujoco_rs::error::MjModelError;
@@ -38,6 +39,13 @@ pub fn model_folders() -> Vec<PathBuf> {
 /// Most memory that a state of a model may claim for contacts and constraints, bytes. `MuJoCo` ends the process when it
 /// gets none.
 const MOST_MEMORY: i64 = 16 << 30;
+
+impl PhysicsSpec {
+    /// Whether the model can be read.
+    pub(crate) fn is_readable(&self) -> bool {
+        load(self).is_ok()
+    }
+}
 
 /// Finds and loads a model, or builds it, with `MuJoCo`'s automatic reset of unstable states off, and makes the changes
 /// that the scene wants.
@@ -84,6 +92,19 @@ fn read(path: &Path, allowed: &[PathBuf]) -> Result<MjModel, SceneError> {
         path: path.into(),
         reason,
     };
+    let mjcf = open(path, allowed)?;
+    MjModel::from_xml(path).map_err(|cause| match cause {
+        MjModelError::LoadFailed(message) => mjcf.located(&message),
+        other => failed(other.to_string()),
+    })
+}
+
+/// The MJCF files of a model, after a look at every name in them.
+pub(super) fn open(path: &Path, allowed: &[PathBuf]) -> Result<Mjcf, SceneError> {
+    let failed = |reason: String| SceneError::Model {
+        path: path.into(),
+        reason,
+    };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let home = folder.canonicalize().map_err(|error| failed(error.to_string()))?;
@@ -103,11 +124,7 @@ fn read(path: &Path, allowed: &[PathBuf]) -> Result<MjModel, SceneError> {
         }
     }
     roots.push(home);
-    let mjcf = Mjcf::read(path, &roots)?;
-    MjModel::from_xml(path).map_err(|cause| match cause {
-        MjModelError::LoadFailed(message) => mjcf.located(&message),
-        other => failed(other.to_string()),
-    })
+    Mjcf::read(path, &roots)
 }
 
 /// Makes a model path that is meant relative to the file which names it (or, on the command line, to the current folder)
@@ -192,6 +209,17 @@ fn install_log_handler() {
     ONCE.call_once(|| unsafe { set_log_handler(handle_message) });
 }
 
+/// Whether no warning of this kind has been shown yet: those of a simulation that diverges would come with every episode.
+/// Such episodes are counted where they are cut off.
+fn is_new(subject: &str) -> bool {
+    static SHOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    const MOST: usize = 64;
+    // What follows are the time and the number of a joint.
+    let kind = subject.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.len() < MOST && shown.insert(kind.to_owned())
+}
+
 fn handle_message(message: &MjLogMessage) {
     let subject = message.subject();
     match message.level() {
@@ -200,7 +228,7 @@ fn handle_message(message: &MjLogMessage) {
             let body = message.body().unwrap_or_default();
             let _ = writeln!(std::io::stderr(), "MuJoCo cannot go on: {subject} {body}");
         }
-        MjtLogLevel::mjLOG_WARNING => warn!("MuJoCo: {subject}"),
+        MjtLogLevel::mjLOG_WARNING if is_new(subject) => warn!("MuJoCo: {subject}"),
         _ => debug!("MuJoCo: {subject}"),
     }
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::adjust::{Knob, derive_constants};
 use super::changes::ids;
+use super::light::{LightDraws, Setting, Triple, uniform};
+use super::looks::Looks;
 use super::resolve::{Resolver, finite, invalid};
 use super::{Scene, SceneError};
 use crate::rng::Stream;
@@ -65,6 +67,7 @@ impl Draw {
 /// say; several terms may concern one thing, then their factors multiply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::large_enum_variant, reason = "a scene has a handful of them, read once")]
 pub enum Randomise {
     /// Mass and inertia of bodies.
     Mass {
@@ -152,7 +155,37 @@ pub enum Randomise {
         #[serde(default)]
         together: bool,
     },
+    /// Lights: lowest and highest of each number, uniform; what is left out stays. See
+    /// [`ModelChange::Light`](super::ModelChange::Light).
+    Light {
+        /// The lights.
+        lights: Vec<String>,
+        /// Place in the frame of the light's body, m.
+        #[serde(default)]
+        position: Option<Ranges>,
+        /// Direction in the frame of the light's body, of any length.
+        #[serde(default)]
+        direction: Option<Ranges>,
+        /// What the light adds everywhere: red, green and blue, 0 to 1.
+        #[serde(default)]
+        ambient: Option<Ranges>,
+        /// What it adds to surfaces that face it.
+        #[serde(default)]
+        diffuse: Option<Ranges>,
+        /// The colour of its highlights.
+        #[serde(default)]
+        specular: Option<Ranges>,
+        /// Share of the episodes in which it is on, 0 to 1.
+        #[serde(default)]
+        active: Option<f64>,
+        /// One draw for all instead of one for each.
+        #[serde(default)]
+        together: bool,
+    },
 }
+
+/// Lowest and highest of three numbers.
+type Ranges = Triple<(f64, f64)>;
 
 fn white() -> (f64, f64, f64) {
     (1.0, 1.0, 1.0)
@@ -167,6 +200,8 @@ enum Effect {
     Colour([Draw; 3]),
     /// Offsets along three axes and a turn.
     Move([Draw; 4]),
+    /// What lights are set to.
+    Light(Box<LightDraws>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -181,12 +216,18 @@ struct Term {
 pub struct CompiledRandomisation {
     terms: Vec<Term>,
     consequences: bool,
+    looks: Looks,
 }
 
 impl CompiledRandomisation {
     /// Whether all episodes have the model of the scene.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
+    }
+
+    /// What of it is to be seen.
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Turns `model`, a copy of `base`, into that of the episode with this stream, whatever it was before. `data`, of
@@ -223,9 +264,13 @@ impl CompiledRandomisation {
 impl Term {
     fn apply(&self, model: &mut MjModel, stream: &mut Stream) {
         let mut numbers = [0.0; 4];
+        let mut setting = Setting::default();
         for (index, knob) in self.knobs.iter().enumerate() {
             if index == 0 || !self.together {
-                self.effect.draw(stream, &mut numbers);
+                match &self.effect {
+                    Effect::Light(draws) => setting = draws.sample(stream),
+                    effect => effect.draw(stream, &mut numbers),
+                }
             }
             match knob {
                 Knob::Colour { geom } => {
@@ -234,6 +279,7 @@ impl Term {
                     }
                 }
                 Knob::Position { body } => relocate(model, *body, &numbers),
+                Knob::Light(lamp) => lamp.set(model, &setting),
                 factor => factor.scale(model, numbers[0]),
             }
         }
@@ -246,6 +292,7 @@ impl Effect {
             Self::Factor(draw) => std::slice::from_ref(draw),
             Self::Colour(draws) => draws,
             Self::Move(draws) => draws,
+            Self::Light(_) => &[],
         };
         for (number, draw) in numbers.iter_mut().zip(draws) {
             *number = draw.sample(stream);
@@ -280,7 +327,13 @@ pub(super) fn randomisation(scene: &Scene, resolver: &Resolver) -> Result<Compil
     let terms = terms.map(|(index, term)| compile(term, &format!("randomise.{index}"), resolver));
     let terms = terms.collect::<Result<Vec<_>, _>>()?;
     let consequences = terms.iter().flat_map(|term| &term.knobs).any(Knob::has_consequences);
-    Ok(CompiledRandomisation { terms, consequences })
+    let knobs = terms.iter().flat_map(|term| &term.knobs);
+    let looks = Looks::of(knobs, resolver.model);
+    Ok(CompiledRandomisation {
+        terms,
+        consequences,
+        looks,
+    })
 }
 
 fn compile(term: &Randomise, field: &str, resolver: &Resolver) -> Result<Term, SceneError> {
@@ -379,6 +432,29 @@ fn compile(term: &Randomise, field: &str, resolver: &Resolver) -> Result<Term, S
                 Effect::Move([x, y, z, turn]),
                 *together,
             )
+        }
+        Randomise::Light {
+            lights,
+            position,
+            direction,
+            ambient,
+            diffuse,
+            specular,
+            active,
+            together,
+        } => {
+            let lamps = ids(lights, field, "lights", |name, field| resolver.lamp(name, field))?;
+            let draws = LightDraws {
+                position: uniform(position),
+                direction: uniform(direction),
+                ambient: uniform(ambient),
+                diffuse: uniform(diffuse),
+                specular: uniform(specular),
+                active: *active,
+            };
+            draws.check(&lamps, field)?;
+            let knobs = lamps.into_iter().map(Knob::Light).collect();
+            (knobs, Effect::Light(Box::new(draws)), *together)
         }
     };
     Ok(Term {

@@ -90,17 +90,19 @@ pub(super) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Sc
     }
 }
 
-pub(super) fn unknown<'n>(
+pub(crate) fn unknown<'n>(
     field: &str,
     kind: &'static str,
     name: &str,
     known: impl Iterator<Item = &'n str>,
 ) -> SceneError {
-    let nearest = files::nearest(name, known).map(str::to_owned);
+    let known: Vec<&str> = known.collect();
+    let nearest = files::nearest(name, known.iter().copied()).map(str::to_owned);
     SceneError::UnknownName {
         field: field.into(),
         kind,
         name: name.into(),
         nearest,
+        known: files::choices(known).into(),
     }
 }

@@ -2,10 +2,71 @@
 
 use nalgebra::{SMatrix, SVector, Vector3};
 
-use super::{Fault, Measurement, Physics};
+use super::{Delayed, Fault, Measurement, Physics};
 use crate::scene::{
     CompiledControl, CompiledDirect, CompiledEndEffector, CompiledScene, MOST_JOINTS, MotorKind, Turning,
 };
+
+/// Sends `action` (`[action_len]`) on its way, and sets the controls that the one which arrives now asks for. Until the
+/// first one of an episode arrives, joints that are driven by velocity are held, motors are off, and the other controls
+/// stay.
+///
+/// # Errors
+/// As [`apply_action`], for the action that is sent.
+pub(super) fn send_action<A: Copy + Into<f64>>(
+    scene: &CompiledScene,
+    measurement: &Measurement,
+    action: &[A],
+    delayed: &mut Delayed,
+    physics: &mut Physics,
+) -> Result<(), Fault> {
+    if delayed.acts_at_once() {
+        return apply_action(scene, measurement, action, physics);
+    }
+    check(scene, action)?;
+    match delayed.send(action) {
+        Some(arrived) => apply_action(scene, measurement, arrived, physics),
+        None => {
+            hold(scene, measurement, physics);
+            Ok(())
+        }
+    }
+}
+
+fn check<A: Copy + Into<f64>>(scene: &CompiledScene, action: &[A]) -> Result<(), Fault> {
+    let finite = action.iter().all(|&number| number.into().is_finite());
+    if action.len() == scene.action_len() && finite {
+        Ok(())
+    } else {
+        Err(Fault::Action)
+    }
+}
+
+/// What happens while no action has arrived.
+fn hold(scene: &CompiledScene, measurement: &Measurement, physics: &mut Physics) {
+    match scene.control() {
+        CompiledControl::Servos { servos, .. } => {
+            let controls = physics.0.ctrl_mut();
+            for servo in servos {
+                controls[servo.control] = measurement.0[servo.channel].clamp(servo.low, servo.high);
+            }
+        }
+        CompiledControl::Motors { motors, speed_limit } => {
+            let controls = physics.0.ctrl_mut();
+            for motor in motors {
+                controls[motor.control] = 0.0;
+            }
+            if let Some(limit) = speed_limit {
+                limit_speed(physics, *limit);
+            }
+        }
+        CompiledControl::Direct { .. } => {}
+        CompiledControl::EndEffector(arm) => {
+            let first = is_first(scene, physics);
+            move_site(arm, &[0.0; 6], scene.period(), first, physics);
+        }
+    }
+}
 
 /// Sets the controls that `action` (`[action_len]`, clipped to `[-1, 1]`) asks for.
 ///
@@ -17,10 +78,7 @@ pub fn apply_action<A: Copy + Into<f64>>(
     action: &[A],
     physics: &mut Physics,
 ) -> Result<(), Fault> {
-    let finite = action.iter().all(|&number| number.into().is_finite());
-    if action.len() != scene.action_len() || !finite {
-        return Err(Fault::Action);
-    }
+    check(scene, action)?;
     match scene.control() {
         CompiledControl::Servos { speed, servos } => {
             let controls = physics.0.ctrl_mut();

@@ -7,8 +7,8 @@ use mujoco_rs::wrappers::mj_data::MjData;
 
 use super::step::Parts;
 use super::{
-    Action, Episode, Eyes, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation, Outcome,
-    Physics, SimError, Slot, TaskProgress, step,
+    Action, Delayed, Episode, Eyes, FaultCount, InstanceOf, Measurement, NextObservation, NoiseStream, Observation,
+    Outcome, Physics, SimError, Slot, TaskProgress, step,
 };
 use crate::scene::CompiledScene;
 
@@ -40,6 +40,8 @@ pub struct Environment {
     pub noise: NoiseStream,
     /// Episodes that ended with a fault.
     pub faults: FaultCount,
+    /// What is under way.
+    pub delayed: Delayed,
     /// What the agent sees in pictures.
     pub eyes: Eyes,
 }
@@ -70,6 +72,7 @@ impl Environment {
             slot,
             noise: NoiseStream::of(slot, &episode),
             faults: FaultCount::default(),
+            delayed: Delayed::of(scene),
             eyes: Eyes::of(scene),
         };
         environment.begin_anew(scene, 0);
@@ -94,14 +97,14 @@ impl Environment {
         self.begin_here(scene, index);
     }
 
-    /// Begins episode `index` in the state the physics is in.
-    fn begin_here(&mut self, scene: &CompiledScene, index: u64) {
+    /// Begins episode `index` in the state that the physics has been put into, with all that follows from it worked out.
+    pub fn begin_here(&mut self, scene: &CompiledScene, index: u64) {
         let (slot, episode) = (self.slot, Episode::new(self.episode.seed, index));
         let (mut parts, physics, observation) = self.parts();
         parts.begin(scene, physics, slot, episode);
         observation.copy_from_slice(parts.next_observation);
         if let Some(sighted) = &mut self.eyes.0 {
-            sighted.begin(&self.physics);
+            sighted.begin(&self.physics, &mut self.delayed);
         }
     }
 
@@ -110,12 +113,12 @@ impl Environment {
     /// Afterwards `observation` and `measurement` show the state after the step, unless `outcome` has a fault: then
     /// they still show the last good one. An ended episode is not begun anew.
     pub fn step<A: Copy + Into<f64>>(&mut self, scene: &CompiledScene, action: &[A]) -> Outcome {
-        self.outcome = step::advance(scene, &self.measurement, action, &mut self.physics);
+        self.outcome = step::advance(scene, &self.measurement, action, &mut self.delayed, &mut self.physics);
         let (mut parts, physics, observation) = self.parts();
         parts.end_step(scene, physics, observation, action);
         observation.copy_from_slice(parts.next_observation);
         if let Some(sighted) = &mut self.eyes.0 {
-            sighted.step(&self.physics, &self.outcome);
+            sighted.step(&self.physics, &self.outcome, &mut self.delayed);
         }
         self.outcome
     }
@@ -129,6 +132,7 @@ impl Environment {
             progress: &mut self.progress,
             outcome: &mut self.outcome,
             faults: &mut self.faults,
+            delayed: &mut self.delayed,
         };
         (parts, &self.physics, &mut self.observation)
     }

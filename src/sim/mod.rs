@@ -13,6 +13,7 @@
 //! | [`Slot`] | place among the environments of the same seed |
 //! | [`NoiseStream`] | the episode's random numbers |
 //! | [`FaultCount`] | how many episodes ended with a [`Fault`] |
+//! | [`Delayed`] | actions and observations that are under way, in scenes with delays |
 //! | [`InstanceOf`] | the scene entity |
 //! | [`Pixels`], [`NextPixels`] | the pictures that it sees, in scenes that have them |
 //! | [`Sight`](crate::pixels::Sight), [`Gaze`](crate::pixels::Gaze) | what draws them, and where it looks |
@@ -45,6 +46,7 @@
 //! ```
 
 mod control;
+mod delay;
 mod environment;
 mod sight;
 pub mod stack;
@@ -53,6 +55,7 @@ mod state;
 pub mod step;
 pub mod terms;
 
+pub use delay::Delayed;
 pub use environment::{Environment, spawn_environment};
 pub use sight::{Eyes, NextPixels, Pixels, SightQuery, SightQueryItem, Sighted};
 pub use state::EnvironmentState;
@@ -69,13 +72,14 @@ use serde::{Deserialize, Serialize};
 use crate::rng::{Purpose, Stream, stream};
 use crate::scene::CompiledScene;
 use crate::tick::{Tick, TickSystems, Workers};
+use crate::watchdog::{Work, busy};
 
 /// State of the physics. The model behind it is shared by all environments of a scene, unless its episodes
 /// [differ](crate::scene::Randomise) in it: then each environment has a copy of its own.
 #[derive(Component, Debug, Deref, DerefMut)]
 pub struct Physics(pub MjData<Arc<MjModel>>);
 
-/// What the agent sees in this tick, `[observation_len]`.
+/// What the agent sees in this tick, `[observation_len]`; in scenes with [`Delays`](crate::scene::Delays) an earlier state.
 #[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
 pub struct Observation(pub Vec<f32>);
 
@@ -88,7 +92,7 @@ pub struct NextObservation(pub Vec<f32>);
 /// The latest observation in double precision, `[observation_len]`.
 ///
 /// The control law starts from the *measured* joints, noise included. From Reset to Simulate this is [`Observation`],
-/// from Score on [`NextObservation`].
+/// from Score on [`NextObservation`]; where observations are [late](Delayed) it is what those will be.
 #[derive(Component, Debug, Clone, PartialEq, Deref, DerefMut)]
 pub struct Measurement(pub Vec<f64>);
 
@@ -254,6 +258,7 @@ pub struct PartsQuery {
     progress: &'static mut TaskProgress,
     outcome: &'static mut Outcome,
     faults: &'static mut FaultCount,
+    delayed: &'static mut Delayed,
 }
 
 impl PartsQueryItem<'_, '_> {
@@ -267,6 +272,7 @@ impl PartsQueryItem<'_, '_> {
             progress: &mut self.progress,
             outcome: &mut self.outcome,
             faults: &mut self.faults,
+            delayed: &mut self.delayed,
         }
     }
 }
@@ -278,13 +284,16 @@ pub fn begin_episodes(mut environments: Query<Begin>, scenes: Query<&CompiledSce
     if !environments.iter().any(|(.., parts)| parts.outcome.ended()) {
         return;
     }
-    workers.spread(environments.iter_mut(), |(scene, slot, mut physics, mut parts)| {
+    workers.spread(environments.iter_mut().enumerate(), |(number, environment)| {
+        let (scene, slot, mut physics, mut parts) = environment;
         if !parts.outcome.ended() {
             return;
         }
         let Ok(scene) = scenes.get(scene.0) else { return };
         let next = Episode::new(parts.episode.seed, parts.episode.index + 1);
-        parts.parts().begin_anew(scene, &mut physics, *slot, next);
+        busy(Work::Environment(number), || {
+            parts.parts().begin_anew(scene, &mut physics, *slot, next);
+        });
     });
 }
 
@@ -307,15 +316,15 @@ pub fn restart_episode(
 type Observe<'a> = (
     &'a mut Observation,
     &'a mut NextObservation,
-    Option<(&'a Physics, &'a Episode, SightQuery)>,
+    Option<(&'a Physics, &'a Episode, &'a mut Delayed, SightQuery)>,
 );
 
 /// Makes the observation after the last step, pictures included, the one that agents decide on.
 pub fn observe_all(mut environments: Query<Observe>) {
     for (mut observation, mut next, sighted) in &mut environments {
         std::mem::swap(&mut observation.0, &mut next.0);
-        if let Some((physics, episode, mut sight)) = sighted {
-            sight.observe(physics, episode.step == 0);
+        if let Some((physics, episode, mut delayed, mut sight)) = sighted {
+            sight.observe(physics, &mut delayed, episode.step == 0);
         }
     }
 }
@@ -326,22 +335,23 @@ type Simulate<'a> = (
     &'a Measurement,
     &'a mut Physics,
     &'a mut Outcome,
+    &'a mut Delayed,
     Option<SightQuery>,
 );
 
 /// Advances the physics of every environment by one control step, and draws what is seen then, spread over the worker
 /// threads.
 pub fn simulate_all(mut environments: Query<Simulate>, scenes: Query<&CompiledScene>, workers: Res<Workers>) {
-    workers.spread(
-        environments.iter_mut(),
-        |(scene, action, measurement, mut physics, mut outcome, sight)| {
-            let Ok(scene) = scenes.get(scene.0) else { return };
-            *outcome = step::advance(scene, measurement, action, &mut physics);
+    workers.spread(environments.iter_mut().enumerate(), |(number, environment)| {
+        let (scene, action, measurement, mut physics, mut outcome, mut delayed, sight) = environment;
+        let Ok(scene) = scenes.get(scene.0) else { return };
+        busy(Work::Environment(number), || {
+            *outcome = step::advance(scene, measurement, action, &mut delayed, &mut physics);
             if let Some(mut sight) = sight {
-                sight.look(&physics, &outcome);
+                sight.look(&physics, &outcome, &mut delayed);
             }
-        },
-    );
+        });
+    });
 }
 
 type Score<'a> = (&'a InstanceOf, &'a Physics, &'a Observation, &'a Action, PartsQuery);

@@ -13,7 +13,7 @@ use bevy::ecs::query::QueryData;
 use bevy::ecs::world::DeferredWorld;
 use bevy::prelude::*;
 
-use super::{Outcome, Physics};
+use super::{Delayed, Outcome, Physics};
 use crate::pixels::{CompiledEye, Gaze, Sight};
 use crate::scene::CompiledScene;
 
@@ -52,20 +52,20 @@ impl Sighted {
     }
 
     /// Begins an episode in the state the physics is in.
-    pub(super) fn begin(&mut self, physics: &Physics) {
-        self.sight.0.begin(physics, &mut self.gaze, &mut self.pixels);
+    pub(super) fn begin(&mut self, physics: &Physics, delayed: &mut Delayed) {
+        begin(&self.sight, physics, &mut self.gaze, &mut self.pixels, delayed);
         self.next_pixels.copy_from_slice(&self.pixels);
     }
 
     /// Sees the state after a step.
-    pub(super) fn step(&mut self, physics: &Physics, outcome: &Outcome) {
+    pub(super) fn step(&mut self, physics: &Physics, outcome: &Outcome, delayed: &mut Delayed) {
         let Self {
             sight,
             gaze,
             pixels,
             next_pixels,
         } = self;
-        look(sight, physics, outcome, gaze, pixels, next_pixels);
+        look(sight, physics, outcome, delayed, gaze, pixels, next_pixels);
         pixels.copy_from_slice(next_pixels);
     }
 }
@@ -105,30 +105,47 @@ pub struct SightQuery {
 
 impl SightQueryItem<'_, '_> {
     /// Sees the state after a step.
-    pub(super) fn look(&mut self, physics: &Physics, outcome: &Outcome) {
+    pub(super) fn look(&mut self, physics: &Physics, outcome: &Outcome, delayed: &mut Delayed) {
         let Self {
             sight,
             gaze,
             pixels,
             next_pixels,
         } = self;
-        look(sight, physics, outcome, gaze, pixels, next_pixels);
+        look(sight, physics, outcome, delayed, gaze, pixels, next_pixels);
     }
 
     /// Makes the pictures after the last step those of this tick; at the `start` of an episode they are drawn now.
-    pub(super) fn observe(&mut self, physics: &Physics, start: bool) {
+    pub(super) fn observe(&mut self, physics: &Physics, delayed: &mut Delayed, start: bool) {
         if start {
-            self.sight.0.begin(physics, &mut self.gaze, &mut self.pixels);
+            begin(self.sight, physics, &mut self.gaze, &mut self.pixels, delayed);
         } else {
             std::mem::swap(&mut self.pixels.0, &mut self.next_pixels.0);
         }
     }
 }
 
-fn look(sight: &Sight, physics: &Physics, outcome: &Outcome, gaze: &mut Gaze, seen: &[u8], next: &mut [u8]) {
+fn begin(sight: &Sight, physics: &Physics, gaze: &mut Gaze, seen: &mut [u8], delayed: &mut Delayed) {
+    sight.0.begin(physics, gaze, seen);
+    // All pictures are the first one now.
+    delayed.begin_pictures(&seen[..sight.0.picture_len()]);
+}
+
+/// Sees the state after a step: `seen` and `next` are the pictures before it and after it.
+fn look(
+    sight: &Sight,
+    physics: &Physics,
+    outcome: &Outcome,
+    delayed: &mut Delayed,
+    gaze: &mut Gaze,
+    seen: &[u8],
+    next: &mut [u8],
+) {
     if outcome.fault.is_some() {
         next.copy_from_slice(seen);
     } else {
         sight.0.look(physics, gaze, seen, next);
+        let older = sight.0.len() - sight.0.picture_len();
+        delayed.see_picture(&mut next[older..]);
     }
 }

@@ -6,10 +6,11 @@ use bevy::ecs::world::{EntityRef, EntityWorldMut};
 use mujoco_rs::mujoco_c::mjtState;
 use serde::{Deserialize, Serialize};
 
+use super::delay::DelayedState;
 use super::start::vary;
 use super::{
-    Action, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NextPixels, NoiseStream, Observation,
-    Outcome, Physics, Pixels, SimError, Slot, TaskProgress,
+    Action, Delayed, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NextPixels, NoiseStream,
+    Observation, Outcome, Physics, Pixels, SimError, Slot, TaskProgress,
 };
 use crate::pixels::Gaze;
 use crate::scene::CompiledScene;
@@ -39,6 +40,8 @@ pub struct EnvironmentState {
     faults: FaultCount,
     #[serde(default)]
     pictures: Option<Pictures>,
+    #[serde(default)]
+    delayed: Option<DelayedState>,
 }
 
 /// What is seen in pictures.
@@ -82,6 +85,7 @@ impl EnvironmentState {
             noise: entity.get::<NoiseStream>()?.clone(),
             faults: *entity.get()?,
             pictures: Pictures::capture(entity),
+            delayed: DelayedState::capture(entity.get::<Delayed>()?),
         })
     }
 
@@ -126,6 +130,9 @@ impl EnvironmentState {
             self.noise.clone(),
             self.faults,
         ));
+        if let (Some(stored), Some(mut delayed)) = (&self.delayed, entity.get_mut::<Delayed>()) {
+            stored.restore(&mut delayed);
+        }
         if let Some(pictures) = &self.pictures {
             entity.insert((
                 Gaze(pictures.gaze.map(f64::from_bits)),
@@ -142,6 +149,8 @@ impl EnvironmentState {
             .map(|physics| physics.0.model().state_size(mjtState::mjSTATE_INTEGRATION as u32));
         let progress = entity.get::<TaskProgress>();
         let seen = |of: fn(&Pictures) -> &[u8]| self.pictures.as_ref().map_or(0, |pictures| of(pictures).len());
+        let under_way = entity.get::<Delayed>().map_or([0; 3], Delayed::lengths);
+        let stored_under_way = self.delayed.as_ref().map_or([0; 3], DelayedState::lengths);
         let lengths = [
             ("physics", physics, self.physics.len()),
             (
@@ -179,6 +188,9 @@ impl EnvironmentState {
                 Some(entity.get::<NextPixels>().map_or(0, |it| it.len())),
                 seen(|pictures| &pictures.next_pixels),
             ),
+            ("delayed actions", Some(under_way[0]), stored_under_way[0]),
+            ("delayed observations", Some(under_way[1]), stored_under_way[1]),
+            ("delayed pictures", Some(under_way[2]), stored_under_way[2]),
         ];
         for (name, here, stored) in lengths {
             if here != Some(stored) {

@@ -8,10 +8,10 @@ use mujoco_rs::wrappers::mj_model::MjModel;
 use rand::RngExt;
 
 use super::{
-    Episode, Fault, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics, Slot,
-    TaskProgress, terms,
+    Delayed, Episode, Fault, FaultCount, Measurement, NextObservation, NoiseStream, Observation, Outcome, Physics,
+    Slot, TaskProgress, control::send_action, terms,
 };
-use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order, Source};
+use crate::scene::{CompiledElement, CompiledScene, JudgedOn, Order, Source, TermKind};
 
 pub use super::control::apply_action;
 pub use super::start::{StartError, start, vary_model};
@@ -84,6 +84,8 @@ pub struct Parts<'a> {
     pub outcome: &'a mut Outcome,
     /// Episodes that ended with a fault.
     pub faults: &'a mut FaultCount,
+    /// What is under way.
+    pub delayed: &'a mut Delayed,
 }
 
 impl Parts<'_> {
@@ -105,6 +107,7 @@ impl Parts<'_> {
         observe(scene, physics, self.progress, noise, measurement, self.next_observation);
         clear_progress(scene, physics, self.measurement, self.progress);
         self.observe_scored(scene);
+        self.delayed.begin(scene, slot, self.episode, self.next_observation);
     }
 
     /// Ends a control step: what [`advance`] made of it is in `outcome`, the state after it in `physics`, and
@@ -137,6 +140,24 @@ impl Parts<'_> {
         );
         if !fault {
             self.observe_scored(scene);
+            self.observe_late(scene);
+        }
+    }
+
+    /// Puts the observation that has come through in the place of that of the state. What an agent knows without
+    /// sensing, its last action and the time, stays.
+    fn observe_late(&mut self, scene: &CompiledScene) {
+        if !self.delayed.sees_late() {
+            return;
+        }
+        self.delayed.see(self.next_observation);
+        for term in scene.terms() {
+            if matches!(term.kind, TermKind::PreviousAction(_) | TermKind::Time(_)) {
+                let known = self.measurement.0[term.channels.clone()].iter();
+                for (to, from) in self.next_observation[term.channels.clone()].iter_mut().zip(known) {
+                    *to = *from as f32;
+                }
+            }
         }
     }
 
@@ -154,15 +175,18 @@ impl Parts<'_> {
     }
 }
 
-/// Takes the physics through one control step with `action` (`[action_len]`); the outcome says if that went wrong.
+/// Takes the physics through one control step with `action` (`[action_len]`), or with the one that arrives where actions
+/// are late; the outcome says if that went wrong.
 pub fn advance<A: Copy + Into<f64>>(
     scene: &CompiledScene,
     measurement: &Measurement,
     action: &[A],
+    delayed: &mut Delayed,
     physics: &mut Physics,
 ) -> Outcome {
     let frames = scene.scene().physics.frame_skip;
-    let stepped = apply_action(scene, measurement, action, physics).and_then(|()| simulate(frames, physics));
+    let sent = send_action(scene, measurement, action, delayed, physics);
+    let stepped = sent.and_then(|()| simulate(frames, physics));
     if stepped.is_ok() {
         refresh(scene, physics);
     }

@@ -3,6 +3,8 @@
 //! All instances share meshes and materials, so the renderer draws them in few batches. What never moves is spawned
 //! once per environment and left alone; a frame touches the parts of moving bodies only.
 
+mod dress;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -14,12 +16,15 @@ use bevy::math::bounding::{Aabb3d, RayCast3d};
 use bevy::prelude::*;
 use bevy::render::renderer::RenderAdapterInfo;
 
+use self::dress::{dress, spawn_varied};
 use super::camera::Orbit;
+use super::lights::Lighting;
 use super::model::{ModelLook, Part, PartKind, look_of};
 use super::offscreen::is_software;
 use super::{CameraMode, ViewState, ViewSystems, Watched};
 use crate::scene::CompiledScene;
-use crate::watch::{EnvironmentView, Pace, Pose, Snapshot, moving_bodies};
+use crate::watch::looks::Differences;
+use crate::watch::{EnvironmentLook, EnvironmentView, Pace, Pose, Snapshot, moving_bodies};
 
 /// Instances of the model, their places and their poses.
 pub struct CrowdPlugin;
@@ -39,7 +44,7 @@ impl Plugin for CrowdPlugin {
                     .chain()
                     .in_set(ViewSystems::Arrange),
             )
-            .add_systems(Update, pose.in_set(ViewSystems::Pose));
+            .add_systems(Update, (dress, pose).chain().in_set(ViewSystems::Pose));
     }
 }
 
@@ -52,8 +57,14 @@ pub struct Instance {
     cell: usize,
     /// Its parts that move, each with the place of its body among those that can move.
     moving: Vec<(Entity, usize)>,
-    /// Its parts that have a simpler form, each with its place in the look.
-    fine: Vec<(Entity, usize)>,
+    /// Its parts that have a simpler form, each with its mesh and that form.
+    fine: Vec<(Entity, [Handle<Mesh>; 2])>,
+    /// Its parts that may look different from those of others, in the order of the look.
+    varied: Vec<Entity>,
+    /// Its own lights, in the order of the look; none for those that all environments share.
+    lights: Vec<Option<Entity>>,
+    /// How these look now.
+    dressed: EnvironmentLook,
     /// Whether these are drawn as fine as they are.
     detailed: bool,
     /// The poses shown last.
@@ -71,10 +82,18 @@ struct Shown {
     kind: PartKind,
 }
 
+/// Where a body of an instance is, whose parts may be elsewhere on it than those of others.
+#[derive(Component, Debug, Clone, Copy)]
+struct Carrier;
+
 /// What all instances share, and where they are.
 #[derive(Resource)]
 pub struct Crowd {
     look: ModelLook,
+    /// How an environment looks of which nothing else is known.
+    plain: EnvironmentLook,
+    /// The light, where the scene says what it is.
+    lighting: Option<Lighting>,
     moving: usize,
     /// The view of the scene's first camera: yaw and pitch, point (in the model's frame), distance.
     close_up: (f32, f32, Vec3, f32),
@@ -88,7 +107,7 @@ pub struct Crowd {
 }
 
 /// Free space between two environments, m.
-const GAP: f32 = 0.6;
+pub(super) const GAP: f32 = 0.6;
 /// Up to this many environments are drawn with every triangle of their meshes.
 const DETAILED: usize = 3;
 /// How far a model's floor reaches beyond the environments, m.
@@ -112,8 +131,12 @@ impl Crowd {
 
     /// The corners of the box around what stands on the floor.
     fn box_corners(&self) -> (Vec3, Vec3) {
-        let (low, high) = self.look.bounds_without_planes;
-        if low == high { self.look.bounds } else { (low, high) }
+        self.look.corners()
+    }
+
+    /// The light, where the scene says what it is.
+    pub fn lighting(&self) -> Option<&Lighting> {
+        self.lighting.as_ref()
     }
 
     /// The middle of the model's box, in its own frame.
@@ -199,7 +222,10 @@ impl Looks<'_> {
             images,
             adapter,
         } = self;
-        let look = look_of(scene.model(), scene.fresh(), meshes, materials, images);
+        let varied = &scene.randomisation().looks().pieces;
+        let look = look_of(scene.model(), scene.fresh(), varied, meshes, materials, images);
+        let mut plain = EnvironmentLook::default();
+        Differences::of(scene).fill(scene.model(), &mut plain);
         if adapter.as_ref().is_some_and(|adapter| is_software(adapter)) {
             // From some views the shaders that Mesa makes for this kind of filtering never end (seen with version 22.3).
             for (_, image) in images.iter_mut() {
@@ -223,9 +249,12 @@ impl Looks<'_> {
             }
             None => (0.0, 0.6, centre, 1.2 * size),
         };
+        let lighting = (scene.lit_by_model()).then(|| Lighting::of(scene, look.corners(), (close_up.0, close_up.1)));
         Crowd {
             moving: moving_bodies(scene.model()).len(),
             look,
+            plain,
+            lighting,
             close_up,
             columns: 0,
             first_free_row: 0,
@@ -311,7 +340,13 @@ fn lay_floor(mut commands: Commands, mut crowd: ResMut<Crowd>, meshes: Res<Asset
 }
 
 /// Spawns instances of new environments and removes those that are gone.
-fn arrange(mut commands: Commands, mut crowd: ResMut<Crowd>, instances: Query<&Instance>, watched: Res<Watched>) {
+fn arrange(
+    mut commands: Commands,
+    mut crowd: ResMut<Crowd>,
+    mut materials: ResMut<Assets<StandardMaterial>>,
+    instances: Query<&Instance>,
+    watched: Res<Watched>,
+) {
     let environments = &watched.current.environments;
     let known = |crowd: &Crowd| {
         environments
@@ -351,16 +386,22 @@ fn arrange(mut commands: Commands, mut crowd: ResMut<Crowd>, instances: Query<&I
         let Some(cell) = (from..).find(|cell| !crowd.cells.contains_key(cell)) else {
             continue;
         };
-        let instance = spawn_instance(&mut commands, crowd, view.environment, cell);
+        let instance = spawn_instance(&mut commands, &mut materials, crowd, view.environment, cell);
         crowd.cells.insert(cell, instance);
         crowd.instances.insert(view.environment, instance);
     }
 }
 
-fn spawn_instance(commands: &mut Commands, crowd: &Crowd, environment: Entity, cell: usize) -> Entity {
+fn spawn_instance(
+    commands: &mut Commands,
+    materials: &mut Assets<StandardMaterial>,
+    crowd: &Crowd,
+    environment: Entity,
+    cell: usize,
+) -> Entity {
     let root = commands.spawn((crowd.place(cell), Visibility::default())).id();
     let (mut moving, mut fine) = (Vec::new(), Vec::new());
-    for (place, part) in crowd.look.parts.iter().enumerate() {
+    for part in &crowd.look.parts {
         if crowd.is_floor(part) {
             continue;
         }
@@ -379,13 +420,41 @@ fn spawn_instance(commands: &mut Commands, crowd: &Crowd, environment: Entity, c
             ))
             .id();
         moving.extend(part.body.map(|body| (entity, body)));
-        fine.extend(part.simple.is_some().then_some((entity, place)));
+        fine.extend((part.simple.clone()).map(|simple| (entity, [part.mesh.clone(), simple])));
+    }
+    let mut carriers: HashMap<usize, Entity> = HashMap::new();
+    let mut carrier = |commands: &mut Commands, body: Option<usize>| match body {
+        None => root,
+        Some(body) => *carriers.entry(body).or_insert_with(|| {
+            let carrier = (ChildOf(root), Carrier, Transform::default(), Visibility::Inherited);
+            let carrier = commands.spawn(carrier).id();
+            moving.push((carrier, body));
+            carrier
+        }),
+    };
+    let mut varied = Vec::with_capacity(crowd.look.varied.len());
+    for part in &crowd.look.varied {
+        let parent = carrier(commands, part.body);
+        let entity = spawn_varied(commands, materials, parent, part, &crowd.plain);
+        varied.push(entity);
+        fine.extend((part.simple.clone()).map(|simple| (entity, [part.mesh.clone(), simple])));
+    }
+    let mut own_lights = Vec::new();
+    if let Some(lighting) = &crowd.lighting {
+        own_lights.extend(lighting.own().map(|light| {
+            let light = light?;
+            let parent = carrier(commands, light.body);
+            Some(lighting.spawn(commands, parent, light))
+        }));
     }
     commands.entity(root).insert(Instance {
         environment,
         cell,
         moving,
         fine,
+        varied,
+        lights: own_lights,
+        dressed: crowd.plain.clone(),
         detailed: true,
         shown: Vec::new(),
     });
@@ -438,7 +507,6 @@ fn show_groups(mut parts: Query<(&Shown, &mut Visibility)>, view: Res<ViewState>
 fn choose_detail(
     mut instances: Query<(&mut Instance, &Visibility)>,
     mut parts: Query<&mut Mesh3d, With<Shown>>,
-    crowd: Res<Crowd>,
     view: Res<ViewState>,
 ) {
     let shown = instances
@@ -452,10 +520,9 @@ fn choose_detail(
             continue;
         }
         instance.detailed = detailed;
-        for (part, place) in &instance.fine {
-            if let (Ok(mut mesh), Some(look)) = (parts.get_mut(*part), crowd.look.parts.get(*place)) {
-                let simple = look.simple.as_ref().filter(|_| !detailed);
-                mesh.0 = simple.unwrap_or(&look.mesh).clone();
+        for (part, [fine, simple]) in &instance.fine {
+            if let Ok(mut mesh) = parts.get_mut(*part) {
+                mesh.0 = if detailed { fine } else { simple }.clone();
             }
         }
     }
@@ -490,10 +557,13 @@ fn before<'a>(previous: &'a Snapshot, index: usize, view: &EnvironmentView, movi
     (poses.len() == moving).then_some(poses)
 }
 
+/// What stands where the physics says.
+type Posed = Or<(With<Shown>, With<Carrier>)>;
+
 /// Moves the parts of every shown environment.
 fn pose(
     mut instances: Query<(&mut Instance, &Visibility)>,
-    mut transforms: Query<&mut Transform, With<Shown>>,
+    mut transforms: Query<&mut Transform, Posed>,
     watched: Res<Watched>,
     crowd: Res<Crowd>,
     mut poses: Local<Vec<Pose>>,

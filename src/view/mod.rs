@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`PicturePlugin`] | the resources [`Watched`], [`ViewState`] and [`Curves`], and the three plugins below |
 //! | [`crowd::CrowdPlugin`] | an instance of the model for every environment, in a grid, with its poses |
-//! | [`stage::StagePlugin`] | light, sky and floor |
+//! | [`stage::StagePlugin`] | light (with [`lights::LightsPlugin`] where a scene says what it is), sky and floor |
 //! | [`camera::CameraPlugin`] | cameras that circle around all environments or one |
 //!
 //! [`run_window`] adds the window itself: snapshots, requests, keys, panels, pictures and videos.
@@ -16,6 +16,7 @@
 
 pub mod camera;
 pub mod crowd;
+pub mod lights;
 pub mod model;
 pub mod offscreen;
 pub mod stage;

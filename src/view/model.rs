@@ -12,6 +12,7 @@
 //! | `textures` | textures as images |
 //! | `finish` | materials |
 //! | `simplify` | simpler forms of fine meshes |
+//! | `varied` | geoms and sites that environments differ in |
 //!
 //! As in `MuJoCo`'s own renderer a colour is a display value (sRGB), and the colour of a geom replaces that of its
 //! material unless it is the default grey. Cube textures are laid on from the six sides of a geom's box without
@@ -26,6 +27,7 @@ mod simplify;
 #[cfg(test)]
 mod tests;
 mod textures;
+mod varied;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +43,8 @@ use self::finish::Finish;
 use self::mapping::Mapping;
 use self::shapes::Surface;
 use self::textures::Pictures;
+pub use self::varied::VariedPart;
+use crate::scene::VariedPiece;
 use crate::watch::{moved_by, moving_bodies};
 
 /// `MuJoCo`'s highest group of geoms.
@@ -55,11 +59,21 @@ const DEFAULT_RGBA: [f32; 4] = [0.5, 0.5, 0.5, 1.0];
 pub struct ModelLook {
     /// What is drawn.
     pub parts: Vec<Part>,
+    /// What environments differ in, each by itself.
+    pub varied: Vec<VariedPart>,
     /// Lowest and highest corner of the box around all geoms of groups 0 to 2 in the start state, m. Infinite planes
     /// are left out.
     pub bounds: (Vec3, Vec3),
     /// The same without any planes: what stands on the floor.
     pub bounds_without_planes: (Vec3, Vec3),
+}
+
+impl ModelLook {
+    /// The corners of the box around what stands on the floor.
+    pub fn corners(&self) -> (Vec3, Vec3) {
+        let (low, high) = self.bounds_without_planes;
+        if low == high { self.bounds } else { (low, high) }
+    }
 }
 
 /// Geoms or sites that move together and share a material.
@@ -90,18 +104,20 @@ pub enum PartKind {
     Site,
 }
 
-/// Makes meshes, materials and images out of a model. `data` is the start state, with all poses worked out.
+/// Makes meshes, materials and images out of a model. `data` is the start state, with all poses worked out, and `varied`
+/// what environments differ in.
 ///
 /// A texture that cannot be loaded is left out, with a warning.
 pub fn look_of<M: ModelType>(
     model: &MjModel,
     data: &MjData<M>,
+    varied: &[VariedPiece],
     meshes: &mut Assets<Mesh>,
     materials: &mut Assets<StandardMaterial>,
     images: &mut Assets<Image>,
 ) -> ModelLook {
     let mut pictures = Pictures::new(model);
-    let (batches, bounds, bounds_without_planes) = batches_of(model, data, &mut pictures, images);
+    let (batches, bounds, bounds_without_planes) = batches_of(model, data, varied, &mut pictures, images);
     let mut shared: BTreeMap<Finish, Handle<StandardMaterial>> = BTreeMap::new();
     let mut parts = Vec::with_capacity(batches.len());
     for (key, batch) in batches {
@@ -117,17 +133,23 @@ pub fn look_of<M: ModelType>(
             material: material.clone(),
         });
     }
-    ModelLook {
+    let mut look = ModelLook {
         parts,
+        varied: Vec::new(),
         bounds: bounds.corners(),
         bounds_without_planes: bounds_without_planes.corners(),
+    };
+    if !varied.is_empty() {
+        look.varied = varied::parts(model, data, varied, &look, (&mut pictures, images, meshes));
     }
+    look
 }
 
 /// Merges all geoms and sites, and finds the boxes around them, with and without planes.
 fn batches_of<M: ModelType>(
     model: &MjModel,
     data: &MjData<M>,
+    varied: &[VariedPiece],
     pictures: &mut Pictures,
     images: &mut Assets<Image>,
 ) -> (BTreeMap<Key, Batch>, Extent, Extent) {
@@ -162,6 +184,9 @@ fn batches_of<M: ModelType>(
             if !plane {
                 solid.add(points());
             }
+        }
+        if varied.contains(&piece.id) {
+            continue;
         }
         let texture = piece
             .material
@@ -198,6 +223,7 @@ struct Key {
 
 /// A geom or a site.
 struct Piece {
+    id: VariedPiece,
     kind: PartKind,
     shape: MjtGeomBase,
     /// As in the model; what it means depends on the shape.
@@ -214,12 +240,13 @@ struct Piece {
 }
 
 impl Piece {
-    /// `MuJoCo`'s rule: its own colour counts if there is no material, or if it is not the default.
     fn colour(&self, model: &MjModel) -> [f32; 4] {
-        match self.material.and_then(|material| model.mat_rgba().get(material)) {
-            Some(rgba) if self.rgba == DEFAULT_RGBA => *rgba,
-            _ => self.rgba,
-        }
+        own_or(self.material_colour(model), self.rgba)
+    }
+
+    fn material_colour(&self, model: &MjModel) -> Option<[f32; 4]> {
+        let material = self.material?;
+        model.mat_rgba().get(material).copied()
     }
 
     fn is_infinite(&self) -> bool {
@@ -227,11 +254,17 @@ impl Piece {
     }
 }
 
+/// `MuJoCo`'s rule: its own colour counts if there is no material, or if it is not the default.
+fn own_or(of_material: Option<[f32; 4]>, rgba: [f32; 4]) -> [f32; 4] {
+    of_material.filter(|_| rgba == DEFAULT_RGBA).unwrap_or(rgba)
+}
+
 /// All geoms and sites of a model.
 fn pieces<M: ModelType>(model: &MjModel, data: &MjData<M>) -> Vec<Piece> {
     let group = |group: i32| group.clamp(0, LAST_GROUP) as usize;
     let index = |id: i32| usize::try_from(id).ok();
     let geoms = (0..model.geom_type().len()).map(|id| Piece {
+        id: VariedPiece::Geom(id),
         kind: PartKind::Geom,
         shape: model.geom_type()[id],
         size: model.geom_size()[id],
@@ -243,6 +276,7 @@ fn pieces<M: ModelType>(model: &MjModel, data: &MjData<M>) -> Vec<Piece> {
         pose: pose(data.geom_xpos()[id], data.geom_xmat()[id]),
     });
     let sites = (0..model.site_type().len()).map(|id| Piece {
+        id: VariedPiece::Site(id),
         kind: PartKind::Site,
         shape: model.site_type()[id],
         size: model.site_size()[id],

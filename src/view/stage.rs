@@ -19,20 +19,43 @@ impl Plugin for StagePlugin {
     fn build(&self, app: &mut App) {
         app.insert_resource(ClearColor(HORIZON))
             .insert_resource(GlobalAmbientLight {
-                color: Color::srgb(0.87, 0.92, 1.0),
-                brightness: 330.0,
+                color: STAGE_AMBIENT.0,
+                brightness: STAGE_AMBIENT.1,
                 ..default()
             })
             .insert_resource(DirectionalLightShadowMap { size: 2048 })
+            .add_plugins(super::lights::LightsPlugin)
             .add_systems(Startup, build_stage.after(super::crowd::load_look))
             .add_systems(Update, lower_ground.in_set(ViewSystems::Pose))
             .add_systems(Update, (fit_shadows, fit_haze).after(ViewSystems::Camera));
     }
 }
 
+/// Colour and brightness (cd/m²) of the light that is everywhere.
+pub const STAGE_AMBIENT: (Color, f32) = (Color::srgb(0.87, 0.92, 1.0), 330.0);
+
 /// The sun.
 #[derive(Component)]
 pub struct Sun;
+
+/// A second, weak light from the other side, so that what lies in the shade keeps its shape.
+#[derive(Component)]
+pub struct Fill;
+
+/// The sun of scenes that say nothing of their lights.
+pub fn stage_sun() -> (DirectionalLight, Transform) {
+    let light = DirectionalLight {
+        illuminance: 6_000.0,
+        color: Color::srgb(1.0, 0.965, 0.91),
+        shadow_maps_enabled: true,
+        ..default()
+    };
+    // From behind the camera's left shoulder and high up.
+    (
+        light,
+        Transform::from_xyz(-2.5, 6.0, 3.0).looking_at(Vec3::ZERO, Vec3::Y),
+    )
+}
 
 /// The plane under everything.
 #[derive(Component)]
@@ -44,19 +67,9 @@ fn build_stage(
     mut materials: ResMut<Assets<StandardMaterial>>,
     crowd: Res<Crowd>,
 ) {
+    commands.spawn((Sun, stage_sun()));
     commands.spawn((
-        Sun,
-        DirectionalLight {
-            illuminance: 6_000.0,
-            color: Color::srgb(1.0, 0.965, 0.91),
-            shadow_maps_enabled: true,
-            ..default()
-        },
-        // From behind the camera's left shoulder and high up.
-        Transform::from_xyz(-2.5, 6.0, 3.0).looking_at(Vec3::ZERO, Vec3::Y),
-    ));
-    // A second, weak light from the other side, so that what lies in the shade keeps its shape.
-    commands.spawn((
+        Fill,
         DirectionalLight {
             illuminance: 900.0,
             color: Color::srgb(0.78, 0.86, 1.0),

@@ -11,16 +11,19 @@
 //! | [`publish`] | the systems that fill snapshots |
 //! | [`hold`] | requests and pace: pause, single ticks, slow motion |
 //! | [`inspect`] | what is shown of the one environment that was picked |
+//! | [`looks`] | what environments look like where they differ |
 //! | [`demonstrations`] | a world that plays recorded demonstrations |
 //! | [`reload`] | a world with a scene alone, which follows the scene's files |
 
 pub mod demonstrations;
 pub mod hold;
 pub mod inspect;
+pub mod looks;
 pub mod publish;
 pub mod reload;
 
-pub use publish::still_view;
+pub use looks::EnvironmentLook;
+pub use publish::{still_look, still_view};
 
 use std::sync::Arc;
 
@@ -207,6 +210,9 @@ pub struct Snapshot {
     pub environments: Vec<EnvironmentView>,
     /// Poses of the bodies that can move ([`moving_bodies`]), environment by environment.
     pub poses: Vec<Pose>,
+    /// How the environments look, one for each, in a scene whose episodes [differ](crate::scene::Looks) in that;
+    /// otherwise none.
+    pub looks: Vec<EnvironmentLook>,
     /// The learners, in the order of their seeds.
     pub learners: Vec<LearnerView>,
     /// The environment that is looked into.
@@ -219,6 +225,14 @@ impl Snapshot {
     /// The poses of environment `index`, with `moving` of them for each.
     pub fn poses_of(&self, index: usize, moving: usize) -> &[Pose] {
         self.poses.get(index * moving..(index + 1) * moving).unwrap_or_default()
+    }
+
+    /// How environment `index` looks, where it may differ from the scene.
+    pub fn look_of(&self, index: usize) -> Option<&EnvironmentLook> {
+        let environment = self.environments.get(index)?.environment;
+        let look = self.looks.get(index)?;
+        let filled = !(look.pieces.is_empty() && look.lights.is_empty());
+        (filled && look.environment == environment).then_some(look)
     }
 }
 

@@ -16,8 +16,9 @@ use crossbeam::channel::RecvTimeoutError;
 
 use super::hold::{Clock, NAP};
 use super::inspect::{self, Inspection};
+use super::looks::Differences;
 use super::reload::SceneGeneration;
-use super::{EnvironmentView, LearnerView, Pace, Pose, Snapshot, WorldLink, moving_bodies};
+use super::{EnvironmentLook, EnvironmentView, LearnerView, Pace, Pose, Snapshot, WorldLink, moving_bodies};
 use crate::agents::{ActedInBy, ActsIn, CurrentSkill};
 use crate::app::StopRequest;
 use crate::evaluate::{Evaluates, Evaluation, evaluation_episode};
@@ -58,8 +59,8 @@ pub struct LastEpisodes(EntityHashMap<f32>);
 /// What is worked out once, and lists that are filled anew for every snapshot.
 #[derive(Resource, Debug, Default)]
 pub struct Scratch {
-    /// The moving bodies of each scene.
-    moving: EntityHashMap<Vec<usize>>,
+    /// The moving bodies of each scene, and what its environments differ in.
+    scenes: EntityHashMap<(Vec<usize>, Differences)>,
     /// The environments in the order in which they are shown: seed, evaluates, slot.
     order: Vec<(u64, bool, usize, Entity)>,
 }
@@ -210,8 +211,8 @@ impl Publisher<'_, '_> {
             ..
         } = self;
         for (scene, compiled) in &*scenes {
-            let moving = &mut scratch.moving;
-            moving.entry(scene).or_insert_with(|| moving_bodies(compiled.model()));
+            let known = scratch.scenes.entry(scene);
+            known.or_insert_with(|| (moving_bodies(compiled.model()), Differences::of(compiled)));
         }
         scratch.order.clear();
         for (environment, _, _, slot, episode, .., acted_in_by) in &*environments {
@@ -225,7 +226,10 @@ impl Publisher<'_, '_> {
 
     fn fill_environments(&self, snapshot: &mut Snapshot) {
         let Snapshot {
-            environments, poses, ..
+            environments,
+            poses,
+            looks,
+            ..
         } = snapshot;
         poses.clear();
         let mut shown = 0;
@@ -235,11 +239,13 @@ impl Publisher<'_, '_> {
             else {
                 continue;
             };
-            let (Some(moving), Ok((_, compiled))) = (self.scratch.moving.get(&scene.0), self.scenes.get(scene.0))
+            let (Some((moving, differences)), Ok((_, compiled))) =
+                (self.scratch.scenes.get(&scene.0), self.scenes.get(scene.0))
             else {
                 continue;
             };
             fill_poses(poses, moving, physics, compiled);
+            fill_look(looks, shown, differences, (environment, episode, physics));
             if environments.len() <= shown {
                 environments.push(blank(environment));
             }
@@ -266,6 +272,7 @@ impl Publisher<'_, '_> {
             shown += 1;
         }
         environments.truncate(shown);
+        looks.truncate(shown);
     }
 
     fn fill_learners(&self, views: &mut Vec<LearnerView>) {
@@ -340,6 +347,40 @@ pub fn still_view(scene: &CompiledScene, environment: &Environment) -> (Environm
     let mut view = blank(Entity::PLACEHOLDER);
     view.done.clone_from(&environment.progress.done);
     (view, poses)
+}
+
+/// Fills the look of environment `shown` of a snapshot, unless it is that of the same episode already. Nothing is there
+/// for scenes whose environments look alike.
+fn fill_look(
+    looks: &mut Vec<EnvironmentLook>,
+    shown: usize,
+    differences: &Differences,
+    (environment, episode, physics): (Entity, &Episode, &Physics),
+) {
+    if differences.is_empty() {
+        if let Some(look) = looks.get_mut(shown) {
+            look.pieces.clear();
+            look.lights.clear();
+        }
+        return;
+    }
+    if looks.len() <= shown {
+        looks.resize_with(shown + 1, EnvironmentLook::default);
+    }
+    let Some(look) = looks.get_mut(shown) else { return };
+    let blank = look.pieces.is_empty() && look.lights.is_empty();
+    if blank || look.environment != environment || look.episode != episode.index {
+        (look.environment, look.episode) = (environment, episode.index);
+        differences.fill(physics.model(), look);
+    }
+}
+
+/// How an environment that runs by itself looks, as a snapshot with its [`still_view`] has it.
+pub fn still_look(scene: &CompiledScene, environment: &Environment) -> Vec<EnvironmentLook> {
+    let mut looks = Vec::new();
+    let shown = (Entity::PLACEHOLDER, &environment.episode, &environment.physics);
+    fill_look(&mut looks, 0, &Differences::of(scene), shown);
+    looks
 }
 
 fn blank(environment: Entity) -> EnvironmentView {

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod chain;
+mod convert;
 mod errors;
 mod experiments;
+mod faults;
 mod film;
 mod interruption;
+mod kept_scene;
 mod minari;
 mod program;
 mod resuming;

@@ -126,6 +126,31 @@ impl Place {
         .wait()
     }
 
+    /// Runs the program without the right to write where that is forbidden, which the superuser has otherwise.
+    pub fn run_without_privileges(&self, arguments: &str) -> Ran {
+        let script = "if [ $(id -u) = 0 ]; then exec setpriv --inh-caps=-all \
+                      --bounding-set=-dac_override,-dac_read_search,-fowner \"$0\" \"$@\"; fi; exec \"$0\" \"$@\"";
+        let program = env!("CARGO_BIN_EXE_apprentice");
+        self.spawn(
+            Command::new("sh")
+                .args(["-c", script, program])
+                .args(arguments.split_whitespace()),
+        )
+        .wait()
+    }
+
+    /// Runs the program with its standard output, or both outputs, on a full disk.
+    pub fn run_with_full_outputs(&self, both: bool, arguments: &str) -> Ran {
+        let script = format!("exec \"$0\" \"$@\" >/dev/full {}", if both { "2>&1" } else { "" });
+        let program = env!("CARGO_BIN_EXE_apprentice");
+        self.spawn(
+            Command::new("sh")
+                .args(["-c", &script, program])
+                .args(arguments.split_whitespace()),
+        )
+        .wait()
+    }
+
     /// Runs the program, which must succeed; returns standard output.
     #[track_caller]
     pub fn succeeds(&self, arguments: &str) -> String {

@@ -105,8 +105,9 @@ impl Kind {
                     .unwrap_or("a panic")
                     .to_owned()
             }
-            Ok(()) if took > LONGEST => format!("took {took:?}"),
+            // First, because what takes memory takes time.
             Ok(()) if grew > MOST_MEMORY => format!("took {} MiB", grew >> 10),
+            Ok(()) if took > LONGEST => format!("took {took:?}"),
             Ok(()) => return,
         };
         let kept = keep(self.name, input);

@@ -109,11 +109,11 @@ proptest! {
         let written = write_minari(&minari, &episodes);
         prop_assert_eq!((written.episodes, written.steps), (lengths.len(), lengths.iter().sum::<usize>()));
         prop_assert_eq!(&all_of(&minari), &episodes);
-        convert(&minari, &again, Layout::Minari, &ReadOptions::default()).unwrap();
+        convert(&minari, &again, Layout::Minari);
         prop_assert_eq!(&all_of(&again), &episodes);
         // Other layouts do not hold the last observation.
-        convert(&minari, &flat, Layout::Flat, &ReadOptions::default()).unwrap();
-        convert(&flat, &again, Layout::Minari, &ReadOptions::default()).unwrap();
+        convert(&minari, &flat, Layout::Flat);
+        convert(&flat, &again, Layout::Minari);
         let mut without = episodes;
         without.iter_mut().for_each(|episode| episode.final_observation = None);
         prop_assert_eq!(&all_of(&again), &without);
@@ -125,14 +125,14 @@ fn conversion_keeps_the_description_and_what_minari_says() {
     let folder = tempfile::tempdir().unwrap();
     let [flat, minari, back] = ["flat.hdf5", "mine-v0", "back.hdf5"].map(|name| folder.path().join(name));
     write(&flat, &[episode(5, 3, 2, 0), episode(6, 3, 2, 1)], 3, 2);
-    convert(&flat, &minari, Layout::Minari, &ReadOptions::default()).unwrap();
-    convert(&minari, &back, Layout::Flat, &ReadOptions::default()).unwrap();
+    convert(&flat, &minari, Layout::Minari);
+    convert(&minari, &back, Layout::Flat);
     let attributes = |path: &Path| Dataset::read(path).unwrap().attributes().clone();
     assert_eq!(attributes(&back), attributes(&flat));
     assert_eq!(attributes(&minari)["dataset_id"], "mine-v0");
     assert_eq!(attributes(&minari)["layout"], "Minari");
     // Of a foreign dataset the authors stay a list.
-    convert(real("plain-v3"), &minari, Layout::Minari, &ReadOptions::default()).unwrap();
+    convert(real("plain-v3"), &minari, Layout::Minari);
     let text = std::fs::read_to_string(minari.join("data/metadata.json")).unwrap();
     let found: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut authors: Vec<&str> = found["author"]

@@ -333,7 +333,10 @@ fn missing_pictures_are_explained() {
         (&incomplete, 5, colours(false), ["3 pixels a side", "takes 5"]),
         (&stored, 0, None, ["at least 1 pixel", "found 0"]),
     ] {
-        let found = sampler(dataset, 3).with_pixels(size, 3, painter).unwrap_err().to_string();
+        let found = sampler(dataset, 3)
+            .with_pixels(size, 3, painter)
+            .unwrap_err()
+            .to_string();
         println!("{found}");
         assert!(
             parts.iter().all(|part| found.contains(part)),

@@ -138,9 +138,9 @@ proptest! {
         let written = write_rollouts(&rollouts, &episodes);
         prop_assert_eq!((written.episodes, written.steps), (lengths.len(), lengths.iter().sum::<usize>()));
         prop_assert_eq!(&all_of(&rollouts), &episodes);
-        convert(&rollouts, &flat, Layout::Flat, &ReadOptions::default()).unwrap();
+        convert(&rollouts, &flat, Layout::Flat);
         prop_assert_eq!(&all_of(&flat), &episodes);
-        convert(&flat, &again, Layout::Rollouts, &ReadOptions::default()).unwrap();
+        convert(&flat, &again, Layout::Rollouts);
         prop_assert_eq!(&all_of(&again), &episodes);
     }
 }
@@ -150,20 +150,14 @@ fn conversion_keeps_the_description_and_marks_ends() {
     let folder = tempfile::tempdir().unwrap();
     let [flat, rollouts, back] = ["flat.hdf5", "rollouts", "back.hdf5"].map(|name| folder.path().join(name));
     write(&flat, &[episode(5, 3, 2, 0), episode(6, 3, 2, 1)], 3, 2);
-    convert(&flat, &rollouts, Layout::Rollouts, &ReadOptions::default()).unwrap();
-    convert(&rollouts, &back, Layout::Flat, &ReadOptions::default()).unwrap();
+    convert(&flat, &rollouts, Layout::Rollouts);
+    convert(&rollouts, &back, Layout::Flat);
     let attributes = |path: &Path| Dataset::read(path).unwrap().attributes().clone();
     assert_eq!(attributes(&back), attributes(&flat));
     assert_eq!(attributes(&rollouts)["layout"], "SPiRL roll-outs");
     assert_eq!(attributes(&rollouts)["elements"], "microwave, kettle");
     // A recording that was broken off ends with a timeout afterwards.
-    convert(
-        fixture("float16_tail"),
-        &rollouts,
-        Layout::Rollouts,
-        &ReadOptions::default(),
-    )
-    .unwrap();
+    convert(fixture("float16_tail"), &rollouts, Layout::Rollouts);
     let dataset = Dataset::read(&rollouts).unwrap();
     assert_eq!(dataset.sequences(), [0..12, 12..19, 19..33]);
     assert_eq!((dataset.terminals()[18], dataset.timeouts()[18]), (true, false));
@@ -557,5 +551,24 @@ fn inspection_understands_folders_and_pictures() {
         "infos          contacts, gaze, layout, qpos, sequence, speed, ticks",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_conversion_that_is_stopped_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = Dataset::read(fixture("terminals_only")).unwrap();
+    for (layout, name) in [
+        (Layout::Flat, "out.hdf5"),
+        (Layout::Rollouts, "out"),
+        (Layout::Minari, "out-v0"),
+    ] {
+        let mut told = Vec::new();
+        let written = super::super::convert(&dataset, folder.path().join(name), layout, |episodes| {
+            told.push(episodes);
+            episodes < 2
+        });
+        assert_eq!((written.unwrap(), told), (None, vec![0, 1, 2]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
     }
 }

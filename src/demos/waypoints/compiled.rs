@@ -30,6 +30,10 @@ pub(super) struct Step {
     pub posture: Vec<f64>,
     /// s.
     pub hold: f64,
+    /// Place of its stretch in the list.
+    pub place: usize,
+    /// Kind of its stretch, as the file has it.
+    pub kind: &'static str,
 }
 
 #[derive(Debug, Clone)]
@@ -163,6 +167,7 @@ pub(super) fn steps(
             config,
             model,
             field: &field,
+            place,
         };
         let manner = stretch.manner().unwrap_or_default();
         if !(manner.posture.is_empty() || manner.posture.len() == joints) {
@@ -185,11 +190,13 @@ struct Compiler<'a> {
     config: &'a WaypointDemos,
     model: &'a Arc<MjModel>,
     field: &'a str,
+    /// Place of the stretch in its list.
+    place: usize,
 }
 
 impl Compiler<'_> {
     fn add(&self, stretch: &Stretch, manner: &Manner, steps: &mut Vec<Step>) -> Result<(), DemoError> {
-        let mut then = |what| steps.push(self.step(what, manner));
+        let mut then = |what| steps.push(self.step(what, manner, stretch.kind()));
         match stretch {
             Stretch::Reach(Reach {
                 to,
@@ -279,7 +286,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn step(&self, what: What, manner: &Manner) -> Step {
+    fn step(&self, what: What, manner: &Manner, kind: &'static str) -> Step {
         Step {
             what,
             speed: manner.speed.unwrap_or(self.config.speed),
@@ -289,6 +296,8 @@ impl Compiler<'_> {
             facing: manner.facing.clone(),
             posture: manner.posture.clone(),
             hold: manner.hold,
+            place: self.place,
+            kind,
         }
     }
 

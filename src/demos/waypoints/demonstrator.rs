@@ -52,6 +52,8 @@ struct Attempt {
     failures: usize,
     /// Attempts at elements that failed, in all.
     repeated: usize,
+    /// Of the last attempt at an element that failed: the step, and what went wrong there.
+    trouble: Option<(usize, &'static str)>,
     /// For each element of the scene.
     reached: Vec<bool>,
     noise: Vec<f32>,
@@ -67,6 +69,7 @@ impl Attempt {
             fresh: true,
             failures: 0,
             repeated: 0,
+            trouble: None,
             reached: Vec::new(),
             noise: Vec::new(),
         }
@@ -133,9 +136,10 @@ impl WaypointDemonstrator {
     }
 
     /// Ends the skill that it is at: the next one, or the same anew.
-    fn end_skill(&mut self) {
+    fn end_skill(&mut self, ended: Walk) {
         let element = self.skill().map(|skill| skill.element);
         let attempt = &mut self.attempt;
+        attempt.trouble = attempt.walker.as_ref().and_then(|walker| walker.trouble(ended));
         let done = element.and_then(|element| attempt.reached.get(element).copied());
         if done.unwrap_or(false) {
             attempt.failures = 0;
@@ -175,7 +179,7 @@ impl WaypointDemonstrator {
             let hand = &mut *self.hand;
             match walker.walk(steps, hand, look, &self.pace, &mut attempt.rng, action) {
                 Walk::Acts => return true,
-                Walk::Done | Walk::Missed => self.end_skill(),
+                ended @ (Walk::Done | Walk::Missed) => self.end_skill(ended),
             }
         }
         false
@@ -257,7 +261,16 @@ impl Demonstrator for WaypointDemonstrator {
         let mut shown = attempt.sequence.iter().filter_map(|&skill| self.skills.get(skill));
         let done = |skill: &&Skill| attempt.reached.get(skill.element).copied().unwrap_or(false);
         match shown.find(|skill| !done(skill)) {
-            Some(skill) => Err(Rejection::Missed(format!("{} not done", skill.name).into())),
+            Some(skill) => {
+                let trouble = attempt
+                    .trouble
+                    .and_then(|(step, what)| Some((skill.steps.get(step)?, what)));
+                let why = match trouble {
+                    Some((Step { place, kind, .. }, what)) => format!("stretch {place} ({kind}) {what}"),
+                    None => "every stretch came to its end".to_owned(),
+                };
+                Err(Rejection::Missed(format!("{} not done: {why}", skill.name).into()))
+            }
             None => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 
 use super::super::DemoError;
-use crate::files;
+use crate::scene::resolve::unknown;
 
 /// Number of the object with this name; `field` is where it is named, below `demonstrator`.
 pub(super) fn id(model: &Arc<MjModel>, object: MjtObjBase, name: &str, field: &str) -> Result<usize, DemoError> {
@@ -34,11 +34,7 @@ pub(super) fn no_such<'n>(
     field: &str,
     known: impl Iterator<Item = &'n str>,
 ) -> DemoError {
-    let nearest = files::nearest(name, known).map(|nearest| format!("; did you mean {nearest:?}?"));
-    super::wrong(
-        field,
-        format!("no {kind} is named {name:?}{}", nearest.unwrap_or_default()),
-    )
+    DemoError::UnknownName(Box::new(unknown(&format!("demonstrator.{field}"), kind, name, known)))
 }
 
 /// A hinge or slide joint.

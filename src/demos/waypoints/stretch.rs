@@ -359,6 +359,24 @@ impl Facing {
 }
 
 impl Stretch {
+    /// The word that it begins with in a file.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Reach(_) => "Reach",
+            Self::Move(_) => "Move",
+            Self::Grasp(_) => "Grasp",
+            Self::Place(_) => "Place",
+            Self::Pull(_) => "Pull",
+            Self::Push(_) => "Push",
+            Self::Turn(_) => "Turn",
+            Self::Steer(_) => "Steer",
+            Self::Open(_) => "Open",
+            Self::Close(_) => "Close",
+            Self::Fingers(_) => "Fingers",
+            Self::Wait(_) => "Wait",
+        }
+    }
+
     /// What is shared by the stretches that move the hand; none for those that do not.
     pub(super) fn manner(&self) -> Option<Manner> {
         Some(match self {

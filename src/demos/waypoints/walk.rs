@@ -51,6 +51,8 @@ pub(super) struct Walker {
     /// Where in the skill the posture stands that counts.
     posture_of: Option<usize>,
     grip: f64,
+    /// The first step whose time passed before it came to its end.
+    late: Option<usize>,
 }
 
 /// How a control step ends.
@@ -74,6 +76,8 @@ struct Progress {
     arrived: usize,
     /// Steps at the end.
     held: usize,
+    /// The time passed before the end was reached.
+    late: bool,
     /// The drawn part of the end, m.
     shift: Vector3<f64>,
     motion: Motion,
@@ -151,6 +155,16 @@ impl Walker {
             weight: 0.0,
             posture_of: None,
             grip,
+            late: None,
+        }
+    }
+
+    /// Where a skill that ended in this way came to grief, as far as can be told: the step, and what went wrong there.
+    pub fn trouble(&self, ended: Walk) -> Option<(usize, &'static str)> {
+        match ended {
+            Walk::Missed => Some((self.at, "held nothing")),
+            Walk::Done => self.late.map(|step| (step, "ran out of time")),
+            Walk::Acts => None,
         }
     }
 
@@ -183,6 +197,9 @@ impl Walker {
                 None => self.begin(step, hand, look, pace, rng),
             };
             if self.advance(step, &mut progress, hand, look, pace) {
+                if progress.late {
+                    self.late.get_or_insert(self.at);
+                }
                 self.at += 1;
                 continue;
             }
@@ -249,6 +266,7 @@ impl Walker {
             waited: 0,
             arrived: 0,
             held: 0,
+            late: false,
             shift,
             motion,
         }
@@ -355,6 +373,7 @@ impl Walker {
         let tool = hand.tool().pose(physics);
         let ticks = |time: f64| (time / pace.period).ceil() as usize;
         if step.limit.is_some_and(|limit| progress.ticks >= ticks(limit)) {
+            progress.late = true;
             return true;
         }
         let stride = step.speed * pace.speed * pace.period;
@@ -369,6 +388,7 @@ impl Walker {
             if missing > step.tolerance && patient {
                 return false;
             }
+            progress.late |= missing > step.tolerance;
             progress.held += 1;
             progress.held > ticks(step.hold)
         };
@@ -464,6 +484,7 @@ impl Walker {
                 let left = to - thing;
                 if left.xy().norm() < step.tolerance || progress.ticks >= *limit {
                     progress.held += 1;
+                    progress.late |= left.xy().norm() >= step.tolerance;
                     self.reference.position.x = tool.position.x;
                     self.reference.position.y = tool.position.y;
                     return progress.held > ticks(step.hold);

@@ -183,6 +183,7 @@ pub(super) fn fixture() -> Fixture {
         pace: Some(Pace::Limited(12.5)),
         environments: (0..12).map(environment_view).collect(),
         poses: Vec::new(),
+        looks: Vec::new(),
         learners: vec![learner(0), learner(1)],
         inspected: Some(agent(&scene)),
         recent_skills: (0..24)

@@ -21,6 +21,17 @@ pub struct Grid {
     target: Option<[f64; 2]>,
 }
 
+/// All faults of a layout in one message, as far as they are few.
+fn all_of(faults: &[(usize, String)]) -> String {
+    const SHOWN: usize = 6;
+    let mut shown: Vec<&str> = faults.iter().take(SHOWN).map(|(_, reason)| reason.as_str()).collect();
+    let more = format!("and {} more faults", faults.len().saturating_sub(SHOWN));
+    if faults.len() > SHOWN {
+        shown.push(&more);
+    }
+    shown.join("; ")
+}
+
 /// A rectangle of wall cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallBox {
@@ -50,28 +61,33 @@ impl Grid {
         }
         let mut walls = Vec::with_capacity(rows.len() * columns);
         let (mut start, mut target) = (None, None);
+        let (mut faults, mut explains) = (Vec::new(), true);
         for (row, text) in rows.iter().enumerate() {
             let found = text.chars().count();
             if found != columns {
                 let reason = format!("row {row}: expected {columns} letters as in row 0, found {found}");
-                return Err((Some(row), reason));
+                faults.push((row, reason));
             }
-            for (column, letter) in text.chars().enumerate() {
+            for (column, letter) in text.chars().enumerate().take(columns) {
                 let place = format!("row {row}, column {column}");
                 let border = row == 0 || column == 0 || row + 1 == rows.len() || column + 1 == columns;
-                if border && letter != '#' {
-                    let reason = format!("{place}: expected a wall '#' all around the maze, found {letter:?}");
-                    return Err((Some(row), reason));
-                }
                 let end = match letter {
+                    _ if border && letter != '#' => {
+                        let reason = format!("{place}: expected a wall '#' all around the maze, found {letter:?}");
+                        faults.push((row, reason));
+                        None
+                    }
                     '#' | '.' => None,
                     'S' => Some(&mut start),
                     'T' => Some(&mut target),
                     _ => {
-                        let reason = format!(
-                            "{place}: expected '#' (wall), '.' (free), 'S' (start) or 'T' (target), found {letter:?}"
-                        );
-                        return Err((Some(row), reason));
+                        // Said once.
+                        let expected = match std::mem::take(&mut explains) {
+                            true => "expected '#' (wall), '.' (free), 'S' (start) or 'T' (target), ",
+                            false => "",
+                        };
+                        faults.push((row, format!("{place}: {expected}found {letter:?}")));
+                        None
                     }
                 };
                 if let Some(end) = end
@@ -80,10 +96,13 @@ impl Grid {
                     let reason = format!(
                         "{place}: a second {letter:?}; the first one is in row {row_before}, column {column_before}"
                     );
-                    return Err((Some(row), reason));
+                    faults.push((row, reason));
                 }
                 walls.push(letter == '#');
             }
+        }
+        if let Some((row, _)) = faults.first() {
+            return Err((Some(*row), all_of(&faults)));
         }
         let Some(start) = start else {
             return Err((None, "expected a start 'S', found none".into()));

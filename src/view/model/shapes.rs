@@ -49,11 +49,13 @@ impl Surface {
     /// Facing up. A size of zero is infinity.
     fn plane(size: Vec3) -> Self {
         let half = size.truncate().map(|size| if size > 0.0 { size } else { FAR });
-        let mut plane = Self {
-            unit: Vec3::new(size.x, size.y, 0.0),
-            ..default()
-        };
-        let corner = |x: f32, y: f32| Vec3::new(x * half.x, y * half.y, 0.0);
+        Self::rectangle(Vec2::ZERO, half, Vec3::new(size.x, size.y, 0.0))
+    }
+
+    /// A part of a plane, with textures as on the plane.
+    pub fn rectangle(middle: Vec2, half: Vec2, unit: Vec3) -> Self {
+        let mut plane = Self { unit, ..default() };
+        let corner = |x: f32, y: f32| Vec3::new(middle.x + x * half.x, middle.y + y * half.y, 0.0);
         plane.add_quad([
             corner(-1.0, -1.0),
             corner(1.0, -1.0),

@@ -29,7 +29,7 @@ struct Vertices {
 impl Drawn {
     fn of<M: ModelType>(model: &MjModel, data: &MjData<M>) -> Self {
         let (mut meshes, mut materials, mut images) = (Assets::default(), Assets::default(), Assets::default());
-        let look = look_of(model, data, &mut meshes, &mut materials, &mut images);
+        let look = look_of(model, data, &[], &mut meshes, &mut materials, &mut images);
         Self {
             look,
             meshes,
