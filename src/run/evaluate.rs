@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::problems::check;
 use super::train::{Foundations, learner_checkpoints};
 use super::{RunError, RunFolder, Settings, load_scene};
-use crate::agents::{AgentPlugin, Behaviour, SkillDecoder};
+use crate::agents::{ActsIn, AgentPlugin, Agents, Behaviour, SkillDecoder};
 use crate::app;
 use crate::checkpoint::Checkpoint;
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, Measures, begin_evaluation};
@@ -17,7 +17,7 @@ use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
 use crate::metrics::{Figure, Progress};
 use crate::practice::{Choice, Practice, SavedPractice, Seed};
-use crate::sim::SimPlugin;
+use crate::sim::{Episode, SimPlugin};
 use crate::watch::{WatchPlugin, WorldLink};
 
 /// What to evaluate.
@@ -210,6 +210,7 @@ fn evaluate(
     }
     let scene = load_scene(experiment)?;
     let measures = Measures::of(&scene);
+    let longest = u64::from(scene.scene().episode.steps);
     let mut app = app::headless(settings.threads, settings.stop.clone());
     app.add_plugins((SimPlugin, AgentPlugin, EvaluationPlugin));
     if let Some(link) = &plan.watch {
@@ -226,11 +227,11 @@ fn evaluate(
     let mut rounds = vec![("sampled", Behaviour::Samples)];
     rounds.extend(plan.most_likely.then_some(("most likely", Behaviour::MostLikely)));
     let mut bars = Progress::default();
-    let total = plan.episodes * entities.len();
+    let total = (plan.episodes * entities.len()) as u64 * longest;
     let mut summaries: BTreeMap<u64, Vec<EvaluationSummary>> = BTreeMap::new();
     for (number, (label, behaviour)) in rounds.into_iter().enumerate() {
         // Not all at once: the time that is left is worked out from the time a bar was added.
-        let bar = bars.add(label, 0, total as u64, "episodes");
+        let bar = bars.add(label, 0, total, "steps");
         for &(learner, ..) in &entities {
             begin_evaluation(app.world_mut(), learner, scene, plan.episodes, behaviour, number)?;
         }
@@ -241,16 +242,23 @@ fn evaluate(
                 .collect();
             let results: Vec<_> = evaluations.iter().flat_map(|evaluation| &evaluation.results).collect();
             let faults: usize = evaluations.iter().map(|evaluation| evaluation.faults).sum();
+            // An episode that is over early has no steps left.
+            let ended = (results.len() + faults) as u64;
+            let running: u64 = entities.iter().map(|&(learner, ..)| steps_so_far(world, learner)).sum();
             let sum = results.iter().fold(0.0, |sum, result| sum + measures.value(result));
-            let mean = sum / results.len().max(1) as f64;
-            bars.update(
-                bar,
-                (results.len() + faults) as u64,
-                &[Figure {
+            let figures = [
+                Figure {
+                    name: "episodes",
+                    value: ended as f64,
+                },
+                Figure {
                     name: measures.headline_label(),
-                    value: mean,
-                }],
-            );
+                    value: sum / results.len().max(1) as f64,
+                },
+            ];
+            // Before the first end there is nothing to take a mean of.
+            let known = if results.is_empty() { 1 } else { 2 };
+            bars.update(bar, ended * longest + running, &figures[..known]);
             !evaluations.iter().any(|evaluation| evaluation.is_running())
         })
         .map_err(RunError::Tick)?;
@@ -282,4 +290,15 @@ fn evaluate(
             })
         })
         .collect())
+}
+
+/// Steps of the episodes with which a learner is being evaluated, as far as they have come.
+fn steps_so_far(world: &World, learner: Entity) -> u64 {
+    let agents = world.get::<Agents>(learner);
+    agents
+        .into_iter()
+        .flat_map(|agents| agents.iter())
+        .filter_map(|agent| world.get::<Episode>(world.get::<ActsIn>(agent)?.0))
+        .map(|episode| u64::from(episode.step))
+        .sum()
 }

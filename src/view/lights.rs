@@ -1,6 +1,6 @@
 //! The lights of a model, where its scene says something of them. Otherwise the [stage](super::stage) has its own.
 //!
-//! `MuJoCo` adds up light as shares of a colour, Bevy as illuminance. A share of one is taken as [`LUX`] in the middle of
+//! `MuJoCo` adds up light as shares of a colour, Bevy as illuminance. A share of one is taken as `LUX` in the middle of
 //! an environment, however far away the light is. Lights without a place shine on all environments alike; where a scene
 //! draws lights, each environment gets its own beam of them instead, little wider than it is. That of the eye shines from the
 //! scene's first camera. Highlights have the colour of the light itself.
