@@ -390,6 +390,18 @@ impl Checkpoints {
         Ok(entries)
     }
 
+    /// Removes older checkpoints that are still there because the process was killed when it had just written the newest
+    /// one. Nothing happens unless `newest`, the folder of the one that was loaded, is that one.
+    ///
+    /// # Errors
+    /// A folder cannot be read or removed.
+    pub fn tidy(&self, newest: &Path) -> Result<(), CheckpointError> {
+        match self.entries()?.last() {
+            Some(&last) if self.folder.join(last.name()) == newest => self.prune(last),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what is not to be kept; `newest` was just written.
     fn prune(&self, newest: Entry) -> Result<(), CheckpointError> {
         let entries = self.entries()?;
@@ -737,6 +749,21 @@ mod tests {
         let other = latest(&checkpoints).0;
         let differs = |file: &str| other.checksums[file] != read.checksums[file];
         assert!(differs("learner") && !differs("replay"));
+    }
+
+    #[test]
+    fn what_a_kill_has_left_is_tidied_up() {
+        let (folder, checkpoints) = sample(2);
+        let patient = Checkpoints::new(folder.path().join("checkpoints"), "train", 9);
+        for step in 1..5 {
+            patient.save(step, &state(step), &tensors(0.0)).unwrap();
+        }
+        let newest = latest(&checkpoints).0.path;
+        // Where the newest one was not the one that was loaded, it may be damaged, and all are needed.
+        checkpoints.tidy(&newest.with_file_name("step_000000003")).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [1, 2, 3, 4]);
+        checkpoints.tidy(&newest).unwrap();
+        assert_eq!(checkpoints.steps().unwrap(), [3, 4]);
     }
 
     #[test]

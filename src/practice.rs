@@ -313,14 +313,32 @@ type LearningItem<'a> = (
     &'a Replays,
 );
 
+/// A learned temperature above this leaves nothing of the rewards.
+const RUN_AWAY: f32 = 1e6;
+
+fn warn_of_running_away(seed: Seed, step: u64) {
+    warn!(
+        "seed {}: at step {step} the temperature has passed {RUN_AWAY:e}, and rewards no longer count: the penalty stays \
+         away from its target whatever the policy does (learner/penalty; of a divergence beyond learner.regulariser.clamp \
+         there is no gradient). What is learned from here on is of no use",
+        seed.0
+    );
+}
+
 /// Every learner takes the updates that are due, one thread each.
 pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, workers: Res<Workers>, faults: Res<Faults>) {
     let updates = |(seed, mut sac, practice, mut recent, replays): LearningItem| {
         let Ok(buffer) = buffers.get(replays.0) else { return };
         let practice = practice.into_inner();
         for _ in 0..practice.take_due() {
+            let before = sac.temperature();
             match update(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
-                Ok(metrics) => recent.0.push(metrics),
+                Ok(metrics) => {
+                    if before <= RUN_AWAY && sac.temperature() > RUN_AWAY {
+                        warn_of_running_away(*seed, practice.steps);
+                    }
+                    recent.0.push(metrics);
+                }
                 Err(error) => return faults.report(seed.failed()(error)),
             }
         }

@@ -13,7 +13,7 @@ use hdf5::{Group, H5Type, IndexType, IterationOrder, LinkType, LocationType};
 
 use super::error::{explain, explain_open, valid};
 use super::images::LARGEST_SIDE;
-use super::{DataError, Limits, NonFinite, global_heap};
+use super::{DataError, Limits, NonFinite, heaps};
 
 /// Signature at the start of an HDF5 superblock.
 const SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
@@ -51,7 +51,7 @@ fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
             "this is not an HDF5 file (its signature is missing)".to_owned(),
         ));
     };
-    if let Some(trap) = global_heap::trap(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
+    if let Some(trap) = heaps::trap(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
         return Err(problem(trap));
     }
     let file = hdf5::File::open(path).map_err(|error| explain_open(&error, path, size))?;

@@ -28,7 +28,7 @@ mod dataset;
 mod episode;
 mod error;
 mod file;
-mod global_heap;
+mod heaps;
 mod images;
 mod inspect;
 mod layout;

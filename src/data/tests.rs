@@ -286,6 +286,31 @@ fn heaps_without_an_end_are_found_before_the_library_reads_them() {
     assert!(found.contains(&format!("global heap at byte {heap}")), "{found}");
 }
 
+/// The library would follow such a list for ever, and take memory all the while.
+#[test]
+fn lists_of_free_places_that_lead_back_are_found_before_the_library_follows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("local_heap.hdf5");
+    let mut whole = std::fs::read(fixture("terminals_only")).unwrap();
+    assert!(Dataset::read(fixture("terminals_only")).is_ok());
+    let heap = whole.windows(5).position(|bytes| bytes == b"HEAP\0").unwrap();
+    let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().unwrap());
+    let data = number(heap + 24) as usize;
+    assert!(number(heap + 8) >= 32);
+    // Two free places, each of which names the other.
+    whole[heap + 16..heap + 24].copy_from_slice(&8_u64.to_le_bytes());
+    for (at, next) in [(8, 24_u64), (24, 8)] {
+        whole[data + at..data + at + 8].copy_from_slice(&next.to_le_bytes());
+        whole[data + at + 8..data + at + 16].copy_from_slice(&8_u64.to_le_bytes());
+    }
+    std::fs::write(&path, whole).unwrap();
+    let found = message(&path);
+    assert!(
+        found.contains(&format!("local heap at byte {heap} leads back")),
+        "{found}"
+    );
+}
+
 #[test]
 fn virtual_datasets_that_claim_many_sources_are_refused_before_memory_is_reserved() {
     let folder = tempfile::tempdir().unwrap();

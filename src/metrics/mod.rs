@@ -248,7 +248,7 @@ impl MetricsWriter {
 impl Drop for MetricsWriter {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
-            bevy::log::error!("the last figures of the run are lost: {error}");
+            bevy::log::warn!("the last figures of the run are lost: {error}");
         }
     }
 }

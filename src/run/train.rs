@@ -336,6 +336,7 @@ fn spawn_learner(
         let saved = checkpoint.state.fixed.as_ref();
         saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
+        folder.tidy(&checkpoint.path)?;
         sac.import(checkpoint.file("learner")?)?;
         best = BestLearner::of(&checkpoint);
         buffer = ReplayBuffer::import(&checkpoint.tensors)?;

@@ -209,6 +209,20 @@ fn episodes_that_diverge_are_cut_off_and_counted() {
 }
 
 #[test]
+fn a_temperature_that_runs_away_is_warned_of_once() {
+    let place = Place::new();
+    // No policy of two bounded numbers has so much entropy.
+    let ran = place.run(
+        "train sac scene=maze training.steps=300 training.warmup=20 environments=2 evaluation.every=0 \
+         learner.batch=16 learner.critic.width=16 learner.regulariser=Entropy(target:1000) \
+         learner.temperature=Learned(initial:999999,lr:0.01) --out run",
+    );
+    assert!(ran.status.success(), "{}", ran.stderr);
+    let said = ran.stderr.matches("the temperature has passed 1e6").count();
+    assert_eq!(said, 1, "{}", ran.stderr);
+}
+
+#[test]
 fn the_best_learner_is_kept_and_can_be_evaluated() {
     let place = Place::new();
     let settings = "training.checkpoint_every=500 evaluation.every=100 evaluation.episodes=1";

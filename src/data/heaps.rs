@@ -1,20 +1,28 @@
-//! A look at the global heaps of an HDF5 file before the library reads them.
+//! A look at the heaps of an HDF5 file before the library reads them.
 //!
-//! Texts of variable length and the sources of virtual datasets are in such heaps, so opening a dataset is enough to get
-//! there. The library (2.2.0) trusts two numbers in them:
+//! Texts of variable length and the sources of virtual datasets are in global heaps, names of a group in a local one, so
+//! opening a dataset is enough to get there. The library (2.2.0) trusts three things in them:
 //!
+//! - It follows the list of free places in a local heap to its end, and takes memory for each, also where the list leads
+//!   back to itself (`H5HLcache.c`).
 //! - It goes through the objects of a heap by their sizes, and never ends where free space has size 0 (`H5HGcache.c`).
 //! - It reserves as many sources of a virtual dataset as the heap claims, some hundred bytes each, before it reads them;
 //!   the product may also overflow, and then it writes behind what it has reserved (`H5Dvirtual.c`).
 //!
-//! Format: HDF5 File Format Specification, III.E (heaps), IV.A.2.i (layout messages).
+//! Format: HDF5 File Format Specification, III.D and III.E (heaps), IV.A.2.i (layout messages).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
 
-/// What a heap begins with: signature and version.
-const START: [u8; 5] = *b"GCOL\x01";
+/// What a global heap begins with: signature and version.
+const GLOBAL: [u8; 5] = *b"GCOL\x01";
+
+/// What a local heap begins with.
+const LOCAL: [u8; 5] = *b"HEAP\0";
+
+/// Where the list of free places in a local heap ends.
+const END_OF_LIST: u64 = 1;
 
 /// What layout messages of virtual datasets begin with: version and class.
 const VIRTUAL: [[u8; 2]; 2] = [[4, 3], [5, 3]];
@@ -31,7 +39,12 @@ const SMALLEST_SOURCE: u64 = 24;
 /// What the system answered.
 pub(super) fn trap(file: &mut File, superblock: u64) -> Result<Option<String>> {
     let widths = Widths::of(file, superblock)?;
-    let Found { heaps, sources } = Found::in_file(file, superblock, widths)?;
+    let Found { heaps, local, sources } = Found::in_file(file, superblock, widths)?;
+    for &heap in &local {
+        if let Some(problem) = endless_list(file, heap, superblock, widths)? {
+            return Ok(Some(problem));
+        }
+    }
     for &heap in &heaps {
         if let Some(problem) = walk(file, heap, widths, |_, _| Ok(None))? {
             return Ok(Some(problem));
@@ -79,8 +92,10 @@ impl Widths {
 /// Places in a file.
 #[derive(Debug, Default)]
 struct Found {
-    /// Where heaps begin.
+    /// Where global heaps begin.
     heaps: BTreeSet<u64>,
+    /// Where local heaps begin.
+    local: BTreeSet<u64>,
     /// Of places where heaps may begin, the numbers of the objects that may be sources of virtual datasets.
     sources: BTreeMap<u64, BTreeSet<u64>>,
 }
@@ -89,7 +104,7 @@ impl Found {
     fn in_file(file: &mut File, superblock: u64, widths: Widths) -> Result<Self> {
         let end = file.seek(SeekFrom::End(0))?;
         let message = VIRTUAL[0].len() + widths.address + 4;
-        let longest = message.max(START.len());
+        let longest = message.max(GLOBAL.len());
         let mut found = Self::default();
         let mut strip = vec![0; STRIP + longest];
         let (mut offset, mut kept) = (0_u64, 0_usize);
@@ -97,9 +112,11 @@ impl Found {
             file.seek(SeekFrom::Start(offset + kept as u64))?;
             let read = fill(file, strip.get_mut(kept..).unwrap_or_default())?;
             let there = strip.get(..kept + read).unwrap_or_default();
-            for (at, window) in there.windows(START.len()).enumerate() {
-                if *window == START {
+            for (at, window) in there.windows(GLOBAL.len()).enumerate() {
+                if *window == GLOBAL {
                     found.heaps.insert(offset + at as u64);
+                } else if *window == LOCAL {
+                    found.local.insert(offset + at as u64);
                 } else if VIRTUAL.iter().any(|start| window.starts_with(start)) {
                     let message = there.get(at..at + message);
                     found.sources(message.unwrap_or_default(), superblock..end, widths);
@@ -127,6 +144,35 @@ impl Found {
             self.sources.entry(heap).or_default().insert(number(index));
         }
     }
+}
+
+/// Follows the list of free places in the local heap at `start`, each of which begins with the place of the next one and its
+/// own size.
+fn endless_list(file: &mut File, start: u64, superblock: u64, widths: Widths) -> Result<Option<String>> {
+    let field = |number: u64| start.saturating_add(8 + number * widths.length as u64);
+    let numbers = [
+        number_at(file, field(0), widths.length)?,
+        number_at(file, field(1), widths.length)?,
+        number_at(file, field(2), widths.address)?,
+    ];
+    let [Some(size), Some(mut free), Some(data)] = numbers else {
+        return Ok(None);
+    };
+    let data = data.saturating_add(superblock);
+    let most = size / (2 * widths.length as u64).max(1);
+    for _ in 0..=most {
+        // An end, or what the library refuses.
+        if free == END_OF_LIST || free == 0 || free >= size {
+            return Ok(None);
+        }
+        match number_at(file, data.saturating_add(free), widths.length)? {
+            Some(next) => free = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(format!(
+        "the file is damaged: the list of free places in the local heap at byte {start} leads back to itself"
+    )))
 }
 
 /// An object in a heap.
