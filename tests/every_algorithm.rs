@@ -115,6 +115,8 @@ fn watched(name: &str, overrides: &[String], skills: Option<PathBuf>, root: &Pat
         stop: StopRequest::default(),
     };
     assert_eq!(run::train(&loaded.value, &plan, &settings).unwrap(), Ended::Finished);
+    // The watcher waits as long as there is a world to be watched.
+    drop(plan);
     assert!(watcher.join().unwrap() > 20, "{name}");
 }
 
