@@ -227,7 +227,7 @@ fn wrong_names_and_numbers_are_located() {
         ),
         (
             "Reach(to: Here, facing: (approach: (0.0, 0.0, 0.0)))",
-            "demonstrator.skills.button.0: expected a direction for `facing.approach`, found none",
+            "demonstrator.skills.button.0.facing.approach: expected a direction for `facing.approach`, found none",
         ),
     ] {
         listed(&mut scene, stretch);
