@@ -210,7 +210,11 @@ mod tests {
                 message.starts_with(&format!("internal error: {}", expected[number])),
                 "{message}"
             );
-            assert_eq!(message.contains(", learner 5)"), number > 0, "{message}");
+            assert_eq!(
+                message.contains(", the updates of the learner with seed 5)"),
+                number > 0,
+                "{message}"
+            );
             assert!(message.contains("bug in the program") && message.contains("checkpoint is untouched"));
         }
         assert!(!panics::have_happened(), "it has been taken");

@@ -11,7 +11,7 @@
 //!
 //! A checkpoint is written under a temporary name, each file and the folder are synced to disk, then it is renamed: a
 //! crash or a full disk leaves the previous one as the last. Loading verifies every checksum; a damaged checkpoint is
-//! skipped with a message and the one before it is used.
+//! skipped with a message and the one before it is used, unless the two share the file that is damaged (see below).
 //!
 //! A file that holds the same as in an earlier checkpoint is not written again: it becomes a hard link to that one, and
 //! its checksum is taken over. So a checkpoint of a large replay buffer writes only what is new, and each folder is
@@ -115,7 +115,9 @@ pub enum CheckpointError {
     },
     /// No evaluation had ended when the checkpoint was written.
     #[error(
-        "the checkpoint {} knows no best learner: no evaluation had ended by then (evaluation.every)", path.display()
+        "the checkpoint {} knows no best learner: no evaluation had ended by then (evaluation.every); one takes as many \
+         ticks as its longest episode has steps",
+        path.display()
     )]
     NoBest {
         /// The checkpoint folder.
@@ -228,6 +230,23 @@ impl<S> Checkpoint<S> {
                 known: known.join(", "),
             }
         })
+    }
+
+    /// Reads and verifies one more file (without ending), which loading left out.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoSuchFile`], [`CheckpointError::Damaged`].
+    pub fn read(&self, file: &str) -> Result<Tensors, CheckpointError> {
+        let manifest = read_manifest(&self.path)?;
+        let name = format!("{file}.safetensors");
+        match manifest.files.get(&name) {
+            Some(entry) => read_tensors(&self.path, &name, entry),
+            None => Err(CheckpointError::NoSuchFile {
+                path: self.path.clone(),
+                file: file.to_owned(),
+                known: manifest.files.keys().cloned().collect::<Vec<_>>().join(", "),
+            }),
+        }
     }
 }
 
@@ -513,14 +532,14 @@ fn load_files<S: DeserializeOwned>(
         if name.strip_suffix(".safetensors").is_some_and(|stem| !wanted(stem)) {
             continue;
         }
+        if let Some(stem) = name.strip_suffix(".safetensors") {
+            tensors.insert(stem.to_owned(), read_tensors(path, name, entry)?);
+            checksums.insert(stem.to_owned(), entry.crc32c);
+            continue;
+        }
         let bytes = read_verified(&path.join(name), entry).map_err(|what| damaged(format!("{name} {what}")))?;
         if name == STATE {
             state = Some(String::from_utf8(bytes).map_err(|_| damaged(format!("{STATE} is no text")))?);
-        } else if let Some(stem) = name.strip_suffix(".safetensors") {
-            let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-                .map_err(|error| damaged(format!("{name}: {error}")))?;
-            tensors.insert(stem.to_owned(), read.into_iter().collect());
-            checksums.insert(stem.to_owned(), entry.crc32c);
         }
     }
     let state = state.ok_or_else(|| damaged(format!("{STATE} is missing")))?;
@@ -572,6 +591,18 @@ fn read_manifest(path: &Path) -> Result<Manifest, CheckpointError> {
         return Err(damaged(format!("{MANIFEST} names a file outside: {name}")));
     }
     Ok(manifest)
+}
+
+/// The tensors of the file `name` of the checkpoint at `path`.
+fn read_tensors(path: &Path, name: &str, entry: &FileEntry) -> Result<Tensors, CheckpointError> {
+    let damaged = |what: String| CheckpointError::Damaged {
+        path: path.to_path_buf(),
+        what,
+    };
+    let bytes = read_verified(&path.join(name), entry).map_err(|what| damaged(format!("{name} {what}")))?;
+    let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|error| damaged(format!("{name}: {error}")))?;
+    Ok(read.into_iter().collect())
 }
 
 fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, String> {

@@ -6,7 +6,7 @@
 use bevy::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::agents::{ActsIn, Agents, Behaviour, agent_bundle};
+use crate::agents::{ActsIn, AgentState, Agents, Behaviour, agent_bundle};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::statistics::{self, Interval, Statistic};
 use crate::practice::{EpisodeResult, LearnerFailed, Practice, Seed, note_best_learners};
@@ -50,7 +50,8 @@ pub struct EvaluationSchedule {
     pub every: u64,
     /// Environment steps of practice at which the next one is due.
     pub next: u64,
-    /// One was under way in the checkpoint that practice goes on from. It begins again at once, whatever else is due.
+    /// One was under way in the checkpoint that practice goes on from, which does not say how far: it begins again at
+    /// once, whatever else is due.
     pub again: bool,
     /// Evaluations begun.
     pub begun: usize,
@@ -104,6 +105,52 @@ pub fn begin_evaluation(
         ..Evaluation::default()
     });
     Ok(())
+}
+
+/// An evaluation under way, for checkpoints: going on from here gives what it would have given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedEvaluation {
+    /// The agents whose episodes are running.
+    agents: Vec<AgentState>,
+    results: Vec<EpisodeResult>,
+    faults: usize,
+}
+
+impl SavedEvaluation {
+    /// The one of a learner, if there is one.
+    pub fn capture(world: &World, learner: Entity) -> Option<Self> {
+        let evaluation = world.get::<Evaluation>(learner).filter(|it| it.is_running())?;
+        let agents = evaluating_agents(world, learner).into_iter();
+        Some(Self {
+            agents: agents.filter_map(|agent| AgentState::capture(world, agent)).collect(),
+            results: evaluation.results.clone(),
+            faults: evaluation.faults,
+        })
+    }
+
+    /// Goes on with it in `scene`. Its agents come after those that practise, as they did then.
+    ///
+    /// # Errors
+    /// As [`begin_evaluation`] and [`AgentState::restore`].
+    pub fn resume(&self, world: &mut World, learner: Entity, scene: Entity) -> Result<(), SimError> {
+        // Slots and streams of the new agents do not matter: they come with the states.
+        begin_evaluation(world, learner, scene, self.agents.len(), Behaviour::Samples, 0)?;
+        for (agent, state) in evaluating_agents(world, learner).into_iter().zip(&self.agents) {
+            state.restore(world, agent)?;
+        }
+        if let Some(mut evaluation) = world.get_mut::<Evaluation>(learner) {
+            evaluation.results.clone_from(&self.results);
+            evaluation.faults = self.faults;
+        }
+        Ok(())
+    }
+}
+
+fn evaluating_agents(world: &World, learner: Entity) -> Vec<Entity> {
+    let members = world.get::<Agents>(learner).into_iter().flat_map(Agents::iter);
+    members
+        .filter(|agent| world.get::<Evaluates>(*agent).is_some())
+        .collect()
 }
 
 /// Gathers the results of evaluation episodes.

@@ -103,6 +103,9 @@ pub enum SkillModelConfig {
     Bc(BcConfig),
 }
 
+/// Larger batches are a slip: all of one is in memory at once, several times.
+pub const MOST_IN_A_BATCH: usize = 1 << 20;
+
 /// Budget of skill-model training.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -198,7 +201,15 @@ impl PretrainingConfig {
         } = *self;
         let share = (0.0..=1.0).contains(&constant_lr_share);
         let found = [
-            expect(batch > 0, "pretraining.batch", "at least 1", batch),
+            expect(
+                (1..=MOST_IN_A_BATCH).contains(&batch),
+                "pretraining.batch",
+                &match batch {
+                    0 => "at least 1".to_owned(),
+                    _ => format!("at most {MOST_IN_A_BATCH}, which are in memory at once"),
+                },
+                batch,
+            ),
             expect(share, "pretraining.constant_lr_share", "0 to 1", constant_lr_share),
         ];
         found.into_iter().flatten().collect()
@@ -272,6 +283,7 @@ impl TrainingConfig {
             updates_per_transition: rate,
             updates_per_tick,
             replay_capacity,
+            checkpoint_every,
             ..
         } = *self;
         let sound = rate.is_finite() && rate >= 0.0;
@@ -288,6 +300,12 @@ impl TrainingConfig {
                 "training.replay_capacity",
                 "at least 1",
                 replay_capacity,
+            ),
+            expect(
+                checkpoint_every > 0,
+                "training.checkpoint_every",
+                "at least 1 (one number that is larger than training.steps leaves only the last checkpoint)",
+                checkpoint_every,
             ),
         ];
         found.into_iter().flatten().collect()
@@ -375,15 +393,15 @@ impl EvaluationConfig {
 
     fn problems(&self) -> Vec<Problem> {
         let Self {
-            every,
+            every: _,
             episodes,
             final_episodes,
         } = *self;
         let sound = |episodes| (1..=Self::MOST_EPISODES).contains(&episodes);
         let expected = format!("1 to {}", Self::MOST_EPISODES);
-        let sound_if_used = every == 0 || sound(episodes);
+        let without = format!("{expected} (`evaluation.every` 0 switches them off)");
         let found = [
-            expect(sound_if_used, "evaluation.episodes", &expected, episodes),
+            expect(sound(episodes), "evaluation.episodes", &without, episodes),
             expect(
                 sound(final_episodes),
                 "evaluation.final_episodes",
@@ -429,6 +447,11 @@ impl Experiment {
         found.extend(learner.map(|(field, rule)| Problem::new(format!("learner.{field}"), format!("must be {rule}"))));
         found.extend(self.pretraining.problems());
         found.extend(self.training.problems());
+        let (capacity, batch) = (self.training.replay_capacity, self.learner.batch);
+        if (1..batch).contains(&capacity) && batch <= MOST_IN_A_BATCH {
+            let message = format!("expected at least a batch (learner.batch, {batch}), found {capacity}");
+            found.push(Problem::new("training.replay_capacity", message).because_of(&["learner.batch"]));
+        }
         found.extend(self.evaluation.problems());
         found
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_transitions};
 use crate::checkpoint::{CheckpointError, Checkpoints, Part};
-use crate::evaluate::{Evaluation, EvaluationSchedule};
+use crate::evaluate::{Evaluation, EvaluationSchedule, SavedEvaluation};
 use crate::experiment::{Experiment, TrainingConfig};
 use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics};
 use crate::learners::skill_recorder::TransitionRule;
@@ -244,9 +244,12 @@ pub struct SavedPractice {
     pub practice: Practice,
     /// Evaluations that have ended.
     pub evaluations: usize,
-    /// Another one was under way; it begins again.
+    /// Another one was under way.
     #[serde(default)]
     pub evaluating: bool,
+    /// How far it was. Checkpoints of earlier versions do not say; there it begins again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<SavedEvaluation>,
     /// Environment steps at which the next one is due; fewer than were made if it had to wait for the one under way.
     #[serde(default)]
     pub next_evaluation: Option<u64>,
@@ -343,8 +346,8 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, worke
             }
         }
     };
-    workers.spread(learners.iter_mut().enumerate(), |(number, learner)| {
-        busy(Work::Learner(number), || updates(learner));
+    workers.spread(learners.iter_mut(), |learner| {
+        busy(Work::Learner(learner.0.0), || updates(learner));
     });
 }
 
@@ -467,6 +470,7 @@ fn write_checkpoint(world: &mut World, learner: Entity) -> Result<(), SaveError>
         practice: practice.clone(),
         evaluations: schedule.begun - usize::from(evaluation.is_running()),
         evaluating: evaluation.is_running(),
+        evaluation: SavedEvaluation::capture(world, learner),
         next_evaluation: Some(schedule.next),
         best: entity.get::<BestLearner>().and_then(BestLearner::evaluation),
         fixed: entity.get::<FixedSettings>().cloned(),

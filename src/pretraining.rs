@@ -102,6 +102,10 @@ pub struct Batches {
 pub struct TrainerProgress {
     /// Gradient updates, those that were skipped included.
     pub updates: u64,
+    /// [Checksum](crate::data::Dataset::checksum) of the demonstrations; `None` for models from elsewhere, and in
+    /// checkpoints of versions that did not keep it.
+    #[serde(default)]
+    pub demonstrations: Option<u32>,
     batches: Stream,
     noise: Stream,
     validation: Stream,
@@ -112,6 +116,7 @@ impl TrainerProgress {
     pub fn new(seed: u64) -> Self {
         Self {
             updates: 0,
+            demonstrations: None,
             batches: stream(seed, Purpose::Batches, 0, 0),
             noise: stream(seed, Purpose::LatentNoise, 0, 0),
             validation: stream(seed, Purpose::Batches, 1, 0),

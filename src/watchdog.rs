@@ -16,13 +16,14 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 /// How long a tick may take before it is worth a message.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A piece of work of a tick that may take long, by its number among those of its kind in the world.
+/// A piece of work of a tick that may take long, by its number among those of its kind in the world or by the learner's
+/// seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Physics, observations, resets.
     Environment(usize),
-    /// Gradient updates in practice.
-    Learner(usize),
+    /// Gradient updates of the learner with this seed.
+    Learner(u64),
     /// Gradient updates of a skill model.
     SkillModel(usize),
     /// The checkpoint of the learner with this seed.
@@ -33,7 +34,7 @@ impl fmt::Display for Work {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment(number) => write!(to, "environment {number}"),
-            Self::Learner(number) => write!(to, "learner {number}"),
+            Self::Learner(seed) => write!(to, "the updates of the learner with seed {seed}"),
             Self::SkillModel(number) => write!(to, "skill model {number}"),
             Self::Checkpoint(seed) => write!(to, "the checkpoint of the learner with seed {seed}"),
         }
@@ -47,7 +48,7 @@ impl Work {
     fn code(self) -> u64 {
         let (kind, number) = match self {
             Self::Environment(number) => (1, number as u64),
-            Self::Learner(number) => (2, number as u64),
+            Self::Learner(seed) => (2, seed),
             Self::SkillModel(number) => (3, number as u64),
             Self::Checkpoint(seed) => (4, seed),
         };
@@ -58,7 +59,7 @@ impl Work {
         let number = code & ((1 << NUMBER_BITS) - 1);
         match code >> NUMBER_BITS {
             1 => Some(Self::Environment(number as usize)),
-            2 => Some(Self::Learner(number as usize)),
+            2 => Some(Self::Learner(number)),
             3 => Some(Self::SkillModel(number as usize)),
             4 => Some(Self::Checkpoint(number)),
             _ => None,

@@ -255,6 +255,19 @@ fn a_state_of_other_delays_is_refused() {
             .contains("delayed actions has 4 numbers stored, 6 here"),
         "{error}"
     );
+    // Less than the delay says.
+    let text = ron::to_string(&state).unwrap();
+    let short = text.replacen("actions:(kept:[0,0,0,0]", "actions:(kept:[0,0,0]", 1);
+    assert_ne!(short, text);
+    let state: EnvironmentState = ron::from_str(&short).unwrap();
+    let (mut third, other) = world(&late);
+    let error = state.restore(&mut third.world_mut().entity_mut(other)).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("actions under way has 3 numbers stored, 4 here"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -500,5 +500,17 @@ fn longer_demonstrations_than_allowed_are_rejected() {
         ..small()
     };
     let rejected = demonstrate(&config, &kitchen(), 0).unwrap().unwrap_err();
-    assert_eq!(rejected, Rejection::TooLong);
+    assert_eq!(rejected, Rejection::TooLong { limit: 50, at: None });
+    assert_eq!(rejected.to_string(), "more than 50 steps (step_limit)");
+    // Those that go by waypoints say where they were.
+    let config = CollectConfig {
+        step_limit: Some(3),
+        ..small()
+    };
+    let puck = Scene::load("examples/puck").unwrap();
+    let rejected = demonstrate(&config, &puck, 0).unwrap().unwrap_err().to_string();
+    assert!(
+        rejected.starts_with("more than 3 steps (step_limit), then at ") && rejected.contains(", stretch 0 ("),
+        "{rejected}"
+    );
 }

@@ -60,17 +60,17 @@ fn everything_that_is_wrong_is_said_at_once() {
     assert_eq!(ran.status.code(), Some(1), "{}{}", ran.stdout, ran.stderr);
     let found = errors(&ran.stdout);
     let expected = [
-        "configs/mine.ron:3:13: unknown field `discuont` in `SacConfig`; did you mean `discount`?",
+        "configs/mine.ron:3:13: unknown field `discuont` in `learner`; did you mean `discount`?",
         "configs/mine.ron:3:35: `batch`: expected a whole number, zero or more, found the name `many`",
         "configs/mine.ron:3:57: learner.critic.width must be at least 1",
-        "configs/mine.ron:4:21: `steps`: expected a whole number, zero or more, found integer `-1`",
+        "configs/mine.ron:4:21: `steps`: expected a whole number that is not negative, found the number -1",
         "configs/mine.ron:4:35: expected `,` or `)`, found `5`",
         "configs/mine.ron:4:56: training.updates_per_tick: expected at least 1, found 0",
         "configs/mine.ron:5:17: environments: expected at least one environment and one seed, found 0",
         "configs/mine.ron:6:3: unknown field `sceen` in `Experiment`; did you mean `scene`?",
         "configs/base.ron:3:12: unknown variant `Actoins` of `ActionSpace`; did you mean `Actions`?",
         "configs/base.ron:4:85: learner.discount must be between 0 and 1",
-        "override `learner.tau=1`: unknown field `tau` in `SacConfig`",
+        "override `learner.tau=1`: unknown field `tau` in `learner`",
         "override `evaluation.final_episodes=0`: evaluation.final_episodes: expected 1 to 100000, found 0",
     ];
     assert_eq!(found.len(), expected.len(), "{}", ran.stdout);
@@ -122,6 +122,8 @@ fn what_does_not_go_together_is_said() {
         );
         (ran.status.success(), ran.stdout)
     };
+    let data = format!("{}/tests/data", env!("CARGO_MANIFEST_DIR"));
+    place.write("text.hdf5", "no data");
     for (arguments, expected) in [
         (
             "maze/sac learner.policy=Prior",
@@ -153,7 +155,49 @@ fn what_does_not_go_together_is_said() {
         ),
         (
             "kitchen/spirl_cl quick=[\"training.stesp=3\",\"environments=0\"]",
-            &["unknown field `stesp`"],
+            &[
+                "unknown field `stesp`",
+                "in the short form, environments: expected at least one environment",
+            ],
+        ),
+        (
+            "maze/sac training.replay_capacity=10 learner.batch=64",
+            &["training.replay_capacity: expected at least a batch (learner.batch, 64), found 10"],
+        ),
+        (
+            "maze/sac training.checkpoint_every=0 evaluation.episodes=0",
+            &[
+                "training.checkpoint_every: expected at least 1",
+                "evaluation.episodes: expected 1 to 100000",
+            ],
+        ),
+        (
+            "kitchen/spirl_cl learner.batch=99999999999 pretraining.batch=99999999999",
+            &[
+                "learner.batch must be at most 1048576",
+                "pretraining.batch: expected at most 1048576",
+            ],
+        ),
+        (
+            "maze/sac learner.discount=0.9,1.5",
+            &["override `learner.discount=1.5`: learner.discount must be between 0 and 1"],
+        ),
+        (
+            &format!("kitchen/spirl_cl dataset.path={data}/timeouts_only.hdf5"),
+            &["timeouts_only.hdf5: the demonstrations have"],
+        ),
+        ("kitchen/spirl_cl dataset.path=text.hdf5", &["text.hdf5: "]),
+        (
+            "kitchen/spirl_cl learner.squash=Clip(4)",
+            &["`squash`: expected `Clip(range: ...)`"],
+        ),
+        (
+            "kitchen/spirl_cl learner=5",
+            &["`learner`: expected fields, written `(regulariser: ..., ...)`, found the number 5"],
+        ),
+        (
+            "kitchen/spirl_cl seeds=a",
+            &["`seeds`: expected a whole number, zero or more, found the name `a`"],
         ),
         (
             "kitchen/spirl_cl quick=[\"environments=0\"]",
@@ -171,6 +215,14 @@ fn what_does_not_go_together_is_said() {
         }
         assert_eq!(errors(&said).len(), expected.len(), "{arguments}: {said}");
     }
+    let (fine, said) = check(
+        "maze/sac learner.discount=0.9,0.8 training.replay_capacity=100000000000000 \
+                              training.steps=100000000000000",
+    );
+    assert!(
+        fine && said.contains("the replay buffers of all seeds come to") && said.lines().count() == 2,
+        "{said}"
+    );
     let (fine, said) = check("kitchen/spirl_cl maze/sac");
     assert!(fine && said.ends_with("2 experiments are fine\n"), "{said}");
     // All that come with the program are.

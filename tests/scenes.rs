@@ -166,7 +166,7 @@ fn all_faults_are_told_at_once_with_their_places() {
         "rollout maze/spirl scene=wheel.ron --skills nowhere",
         "bench simulation --scene wheel.ron --seconds 0.1",
     ] {
-        place.fails(command, &["wheel.ron:3:32", "no joint is named \"wheel\""]);
+        place.fails(command, &["wheel.ron:3:23", "no joint is named \"wheel\""]);
     }
 }
 
@@ -194,7 +194,7 @@ fn a_demonstrators_faults_are_all_told() {
     );
     let parts = [
         // Faults of the scene do not hide those of the demonstrator.
-        "demo.ron:3:34: reset.positions.shoulde: no joint is named \"shoulde\"; did you mean \"shoulder\"?",
+        "demo.ron:3:23: reset.positions.shoulde: no joint is named \"shoulde\"; did you mean \"shoulder\"?",
         "demo.ron:5:18: demonstrator.hand.site: no site is named \"tap\"; did you mean \"tip\"?",
         "demo.ron:6:12: demonstrator.speed: expected a positive number",
         "demo.ron:9:24: demonstrator.skills.puck.0.to.Body: no body is named \"pukc\"; did you mean \"puck\"?",
@@ -202,7 +202,7 @@ fn a_demonstrators_faults_are_all_told() {
         "demo.ron:10:21: demonstrator.skills.puck.1.joint: no joint is named \"buton\"; did you mean \"button\"?",
         "demo.ron:11:24: demonstrator.skills.puck.2.to.Site: no site is named \"zzzzzz\"; there are: target, tip, button",
         "demo.ron:12:9: demonstrator.skills.puck.3: this moves fingers",
-        "demo.ron:14:17: demonstrator.skills.batton: no element is named \"batton\"",
+        "demo.ron:14:7: demonstrator.skills.batton: no element is named \"batton\"",
     ];
     wrong(&place, "scenes check demo.ron", parts.len(), &parts);
 }
@@ -246,6 +246,112 @@ fn what_only_follows_from_a_slip_is_not_told() {
         "brackets.ron:5:27: expected `,` or `)`, found `]`",
     ];
     wrong(&place, "scenes check brackets.ron", 4, &parts);
+    place.write(
+        "field.ron",
+        "(\n  extends: \"maze\",\n  elements: [(name: \"goal\", joints: [\"x\", \"y\"], treshold: 1.0)],\n)",
+    );
+    let parts = ["field.ron:3:49: unknown field `treshold` in `Element`; did you mean `threshold`?"];
+    wrong(&place, "scenes check field.ron", 1, &parts);
+    place.write(
+        "numbers.ron",
+        "(\n  extends: \"maze\",\n  randomise: [Light(lights: [\"headlight\"], diffuse: (0.3, 1.0))],\n)",
+    );
+    let parts = ["numbers.ron:3:53: `diffuse`: expected 3 values `(...)`, found 2 values"];
+    wrong(&place, "scenes check numbers.ron", 1, &parts);
+    // What is shown is misspelt where it is described.
+    place.write(
+        "skill.ron",
+        "(\n  extends: \"puck_alone\",\n  demonstrator: Waypoints(\n    hand: (site: \"tip\"),\n    skills: {\n      \"pukc\": \
+         [Wait(time: 1.0)],\n    },\n  ),\n)",
+    );
+    place.write(
+        "puck_alone.ron",
+        "(extends: \"examples/puck\", demonstrator: None, task: (elements: [\"puck\"]))",
+    );
+    let parts = ["skill.ron:6:7: demonstrator.skills.pukc: no element is named \"pukc\"; did you mean \"puck\"?"];
+    wrong(&place, "scenes check skill.ron", 1, &parts);
+}
+
+/// A maze of the user's own, laid over the one that comes with the program.
+#[test]
+fn faults_of_a_maze_are_in_its_own_rows() {
+    let place = Place::new();
+    let scene = |rows: &str| {
+        let rows: String = rows.split(' ').map(|row| format!("    \"{row}\",\n")).collect();
+        format!(
+            "(\n  extends: \"maze\",\n  elements: [(name: \"goal\", joints: [\"x\", \"y\"], threshold: 1.0)],\n  physics: \
+             (built: Maze(layout: Rows([\n{rows}  ]))),\n)"
+        )
+    };
+    for (name, rows, said) in [
+        (
+            "start",
+            "##### #..T# #...# #####",
+            "4:33: physics.built.layout: expected a start 'S', found none",
+        ),
+        ("few", "###", "4:33: physics.built.layout: expected 3 to 256 rows"),
+        (
+            "short",
+            "##### #S..# #..T #####",
+            "7:5: physics.built.layout.0.2: row 2: expected 5 letters",
+        ),
+        (
+            "second",
+            "##### #S.T# #..T# #####",
+            "7:5: physics.built.layout.0.2: row 2, column 3: a second 'T'",
+        ),
+        (
+            "shut",
+            "##### #S#.# #.#T# #####",
+            "7:5: physics.built.layout.0.2: row 2, column 3: no way leads from 'S'",
+        ),
+    ] {
+        let file = format!("{name}.ron");
+        place.write(&file, &scene(rows));
+        wrong(&place, &format!("scenes check {file}"), 1, &[&format!("{file}:{said}")]);
+    }
+}
+
+#[test]
+fn paths_are_no_names() {
+    let place = Place::new();
+    place.write("s/a0.ron", "(extends: \"maze\")");
+    std::fs::create_dir_all(place.path("s/folder.ron")).unwrap();
+    for (path, said) in [
+        (
+            "s/a1.ron",
+            "no scene `s/a1.ron`: there is no such file; did you mean `s/a0.ron`?",
+        ),
+        (
+            "s/quite_another.ron",
+            "no scene `s/quite_another.ron`: there is no such file; there are: a0.ron, folder.ron",
+        ),
+        ("t/a0.ron", "no scene `t/a0.ron`: there is no folder t"),
+        ("s/folder.ron", "no scene `s/folder.ron`: this is a folder, not a file"),
+        ("kitchn", "no scene `kitchn`; did you mean `kitchen`?"),
+    ] {
+        let ran = place.run(&format!("scenes check {path}"));
+        let first = ran.stdout.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("error: {said}"));
+    }
+    let said = "no scene `s/a1.ron`: there is no such file; did you mean `s/a0.ron`?";
+    wrong(&place, "experiments check maze/sac scene=s/a1.ron", 1, &[said]);
+}
+
+#[test]
+fn cameras_are_checked() {
+    let place = Place::new();
+    let camera = "name: \"a\", look_at: (0, 0, 0), azimuth: 0, elevation: 0";
+    place.write(
+        "cameras.ron",
+        &format!("(\n  extends: \"maze\",\n  cameras: [({camera},\n    distance: 0.0,\n    width: 48000,\n    height: 0)],\n)"),
+    );
+    let parts = [
+        "cameras.ron:4:15: cameras.0.distance: must be a positive number of metres, found 0",
+        "cameras.ron:5:12: cameras.0.width: must be 1 to 8192 pixels, found 48000",
+        "cameras.ron:6:13: cameras.0.height: must be 1 to 8192 pixels, found 0",
+    ];
+    wrong(&place, "scenes check cameras.ron", 3, &parts);
 }
 
 #[test]
@@ -263,7 +369,7 @@ fn names_that_are_far_off_lead_to_those_there_are() {
         "short.ron",
         "(\n  extends: \"examples/puck\",\n  control: Direct(actuators: [\"m1\"]),\n)",
     );
-    let parts = ["short.ron:3:31: `actuators`: expected `DirectActuator`, written `(actuator: ..., ...)`"];
+    let parts = ["no actuator is named \"m1\"; there are: turn, shoulder, elbow"];
     wrong(&place, "scenes check short.ron", 1, &parts);
     place.write(
         "many.ron",
@@ -377,6 +483,50 @@ fn what_is_strange_is_warned_of() {
     ] {
         assert!(out.contains(part), "no `{part}` in {out}");
     }
+    // A joint that is pushed to where it can never be.
+    place.write(
+        "push.ron",
+        "(extends: \"examples/puck\", demonstrator: Waypoints(skills: {\"button\": [Push(joint: \"button\", to: -3.0)]}))",
+    );
+    let out = place.succeeds("scenes check push.ron");
+    assert!(
+        out.contains("demonstrator.skills.button.0.to: button can never be at -3"),
+        "{out}"
+    );
+    // What is strange about a scene is not told of those that extend it.
+    assert!(place.succeeds("scenes check kitchen").contains("with 1 warning"));
+    assert_eq!(place.succeeds("scenes check kitchen_complete"), "1 scene is fine\n");
+}
+
+#[test]
+fn a_sheet_tells_delays_units_and_what_is_given() {
+    let place = Place::new();
+    place.write(
+        "late.ron",
+        "(extends: \"maze\", delays: (action: Steps(2), observation: Uniform(1, 3)), randomise: [Light(lights: \
+         [\"headlight\"], diffuse: ((0.3, 1.0), (0.3, 1.0), (0.3, 1.0)))])",
+    );
+    let out = place.succeeds("scenes show late.ron");
+    for part in [
+        "delay from an action to its effect: 2 control steps, 0.02 s",
+        "delay from a state to its observation: 1 to 3 control steps, 0.01 to 0.03 s, drawn for every episode",
+        "100 x N",
+        "Light(lights: [\"headlight\"], diffuse: ((0.3, 1.0), ",
+    ] {
+        assert!(out.contains(part), "no `{part}` in {out}");
+    }
+    assert!(!out.contains("None"), "{out}");
+    // Pictures are refused before anything is printed, and folders on the way are made.
+    let ran = place.run("scenes show maze --image maze.jpg");
+    assert_eq!(ran.stdout, "");
+    ran.fails_with("a JPEG", &["maze.jpg: pictures are PNG"]);
+    place.write("file", "");
+    let ran = place.run("scenes show maze --image file/maze.png");
+    assert_eq!(ran.stdout, "");
+    let said = ran.fails_with("a folder that is a file", &["cannot write"]);
+    assert!(!said.contains(".apprentice-"), "{said}");
+    place.succeeds("scenes show maze --image new/deeper/maze.png");
+    assert!(place.path("new/deeper/maze.png").is_file());
 }
 
 #[test]

@@ -191,8 +191,16 @@ fn tell(report: &CollectReport, written: &Written) -> Result<(), Failure> {
 
 /// What was written, in one line.
 pub(super) fn summary(written: &Written) -> String {
+    let named_as_file = written
+        .path
+        .extension()
+        .is_some_and(|ending| ending == "hdf5" || ending == "h5");
+    let kind = match named_as_file && written.path.is_dir() {
+        true => " (a folder, whatever its name says)",
+        false => "",
+    };
     format!(
-        "{}: {} demonstrations, {} steps, {:.1} MB",
+        "{}{kind}: {} demonstrations, {} steps, {:.1} MB",
         written.path.display(),
         written.episodes,
         written.steps,

@@ -39,6 +39,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
+    if let Some((folder, step)) = of_checkpoint(&arguments.run) {
+        let (path, run) = (arguments.run.display(), folder.root().display());
+        return Err(format!(
+            "{path}: a checkpoint of a learner; `apprentice evaluate {run} --checkpoint {step}` lets it act"
+        )
+        .into());
+    }
     let runs = run::runs_of(&arguments.run)?;
     for (variant, root) in &runs {
         if let Some(variant) = variant {
@@ -51,6 +58,16 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         evaluate(arguments, root, settings)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The run of a checkpoint and its step, if the path leads to one.
+fn of_checkpoint(path: &Path) -> Option<(RunFolder, u64)> {
+    let (run, _) = RunFolder::of_checkpoint(path)?;
+    let digits = path.file_name()?.to_str()?.strip_prefix("step_")?;
+    let end = digits
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(digits.len());
+    Some((run, digits.get(..end)?.parse().ok()?))
 }
 
 fn evaluate(arguments: &Arguments, root: &Path, settings: &Settings) -> Result<(), Failure> {
@@ -86,8 +103,17 @@ fn write_results(
     print(format_args!("{}", table::evaluation(results)))?;
     let overridden = if overrides.is_empty() { "" } else { "_with_overrides" };
     let name = format!("evaluation{}{overridden}.json", choice.suffix());
+    let episodes = |results: &[Evaluated]| results.iter().map(|result| result.sampled.episodes).min();
+    let before = folder.read(&name).ok();
+    let before = before.and_then(|text| episodes(&serde_json::from_str::<Vec<Evaluated>>(&text).ok()?));
     let file = folder.write(&name, &serde_json::to_string_pretty(results)?)?;
-    print(format_args!("written to {}", file.display()))
+    let replaced = match before {
+        Some(before) if Some(before) > episodes(results) => {
+            format!(", in the place of an evaluation of {before} episodes")
+        }
+        _ => String::new(),
+    };
+    print(format_args!("written to {}{replaced}", file.display()))
 }
 
 /// Evaluates, then films some of the episodes.

@@ -6,7 +6,7 @@ use super::{Asked, Failure, print};
 use crate::experiment::{ActionSpace, Experiment, SkillModelConfig};
 use crate::files::{self, FileKind};
 use crate::learners::sac::Regulariser;
-use crate::run::{self, Extent};
+use crate::run::{Examined, Examiner, Extent, Sweep};
 
 /// List, check and show experiments.
 #[derive(clap::Args, Debug)]
@@ -36,7 +36,8 @@ struct List {}
 /// Ends with exit code 1 if anything is wrong. Without a name all experiments there are are checked.
 #[derive(clap::Args, Debug)]
 struct Check {
-    /// Experiments, by their names in configs/ or paths, and overrides such as `learner.discount=0.97`.
+    /// Experiments, by their names in configs/ or paths, and overrides such as `learner.discount=0.97`, which may list
+    /// values as those of a sweep do.
     #[arg(value_name = "EXPERIMENT|PATH=VALUE")]
     what: Vec<String>,
 }
@@ -105,8 +106,9 @@ impl Check {
     fn run(&self) -> Result<ExitCode, Failure> {
         let Asked { names, all, overrides } = Asked::of(&self.what, FileKind::Experiment);
         let (mut errors, mut faulty) = (0, 0);
+        let mut examiner = Examiner::default();
         for name in &names {
-            let found = run::examine(name, &overrides);
+            let found = examined(&mut examiner, name, &overrides);
             for error in &found.errors {
                 print(format_args!("error: {error}"))?;
             }
@@ -132,6 +134,32 @@ impl Check {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is to be said of an experiment; where overrides list values, of all its variants.
+fn examined(examiner: &mut Examiner, name: &str, overrides: &[String]) -> Examined {
+    let variants = match Sweep::of(name, overrides) {
+        Ok(Sweep::One(overrides)) => vec![overrides],
+        Ok(Sweep::Several(variants)) => variants.into_iter().map(|variant| variant.overrides).collect(),
+        Err(error) => {
+            return Examined {
+                errors: vec![error.to_string()],
+                notes: Vec::new(),
+            };
+        }
+    };
+    let mut found = Examined::default();
+    for overrides in variants {
+        let Examined { errors, notes } = examiner.examine(name, &overrides);
+        for (all, more) in [(&mut found.errors, errors), (&mut found.notes, notes)] {
+            for text in more {
+                if !all.contains(&text) {
+                    all.push(text);
+                }
+            }
+        }
+    }
+    found
 }
 
 fn counted(count: usize, noun: &str) -> String {

@@ -33,12 +33,18 @@ pub(super) struct Arguments {
     /// Folder of the run [default: runs/EXPERIMENT, with _quick for the short form].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    // Of the other commands; only to say that it is not needed here.
+    #[arg(long, hide = true)]
+    resume: bool,
     #[command(flatten)]
     sweep: SweepArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode, Failure> {
     let name = &arguments.experiment;
+    if arguments.resume {
+        return Err("--resume: not needed here: `learn` goes on by itself when the same command is given again".into());
+    }
     let mut overrides = Vec::new();
     if arguments.quick {
         overrides = Experiment::load(name, &[])?.value.quick;
@@ -53,9 +59,9 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
         .clone()
         .unwrap_or_else(|| PathBuf::from("runs").join(default));
     match Sweep::of(name, &overrides)? {
-        Sweep::One(overrides) if arguments.sweep.dry_run => sweep::plan_one(&root, name, &overrides),
+        Sweep::One(overrides) if arguments.sweep.dry_run => sweep::plan_one(&root, name, &overrides, true),
         Sweep::One(overrides) => learn(arguments, &overrides, &root, settings),
-        Sweep::Several(variants) if arguments.sweep.dry_run => sweep::plan(&root, name, &variants),
+        Sweep::Several(variants) if arguments.sweep.dry_run => sweep::plan(&root, name, &variants, true),
         Sweep::Several(variants) => learn_all(arguments, &overrides, &variants, &root, settings),
     }
 }
@@ -82,7 +88,7 @@ fn learn(arguments: &Arguments, overrides: &[String], root: &Path, settings: &Se
         Err(error) => return Err(error.into()),
     };
     let kept = folder.keep_scene(&mut experiment).map_err(Failure::from);
-    let result = kept.and_then(|()| chain(name, &experiment, &folder, settings));
+    let result = kept.and_then(|()| chain(name, overrides, &experiment, &folder, settings));
     if result.is_err() {
         folder.remove_if_unused();
     }
@@ -143,7 +149,7 @@ fn chain_all(
             .position(|other| share_skills(&other.experiment, &run.experiment));
         let model = match leader.and_then(|leader| skills.get(leader)) {
             Some(model) => model.clone(),
-            None => match skill_model(&run.experiment, &run.folder, stages, settings)? {
+            None => match skill_model(&run.overrides, &run.experiment, &run.folder, stages, settings)? {
                 Some(model) => model,
                 None => return Ok(Ended::Stopped),
             },
@@ -202,9 +208,15 @@ fn expect_same(folder: &RunFolder, experiment: &Experiment) -> Result<(), Failur
     .into())
 }
 
-fn chain(name: &str, experiment: &Experiment, folder: &RunFolder, settings: &Settings) -> Result<Ended, Failure> {
+fn chain(
+    name: &str,
+    overrides: &[String],
+    experiment: &Experiment,
+    folder: &RunFolder,
+    settings: &Settings,
+) -> Result<Ended, Failure> {
     let mut stages = Stages::begin();
-    let Some(skills) = skill_model(experiment, folder, &mut stages, settings)? else {
+    let Some(skills) = skill_model(overrides, experiment, folder, &mut stages, settings)? else {
         return Ok(Ended::Stopped);
     };
     let from = Instant::now();
@@ -228,6 +240,7 @@ fn chain(name: &str, experiment: &Experiment, folder: &RunFolder, settings: &Set
 /// Trains the skill model of a run, if it has one, and rolls out its prior. Gives the folder of the model, or nothing
 /// after an interruption.
 fn skill_model(
+    overrides: &[String],
     experiment: &Experiment,
     folder: &RunFolder,
     stages: &mut Stages,
@@ -238,6 +251,9 @@ fn skill_model(
     }
     if run::needs_demonstrations(experiment, folder)? {
         let from = Instant::now();
+        if let Some(note) = run::collection_note(experiment, overrides) {
+            print(format_args!("{note}"))?;
+        }
         let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
         if let Some(report) = collected {
             print(format_args!("{}", table::collection(&report)))?;

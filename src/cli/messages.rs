@@ -37,6 +37,7 @@ pub(super) fn show_warnings() {
         "wgpu_core",
         "wgpu_hal",
         "bevy_render",
+        "bevy_light",
         "bevy_egui",
         "bevy_winit",
     ];

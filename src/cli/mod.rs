@@ -44,6 +44,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use messages::{print, show_warnings};
@@ -72,7 +73,7 @@ Experiments are RON files in configs/, scenes are RON files in scenes/. Any valu
 overridden as `path=value`, for example `learner.discount=0.97`; quote values with brackets for your shell.")]
 struct Arguments {
     /// Worker threads for simulation and learning [default: all processors].
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = thread_count)]
     threads: Option<usize>,
     #[command(subcommand)]
     command: Command,
@@ -264,7 +265,17 @@ pub fn main() -> ExitCode {
             std::env::set_var("NODEVICE_SELECT", "1");
         }
     }
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => match dashed_override(&error) {
+            Some(message) => {
+                // Nothing better can be done if standard error is closed.
+                let _ = writeln!(std::io::stderr(), "error: {message}");
+                return ExitCode::from(2);
+            }
+            None => error.exit(),
+        },
+    };
     show_warnings();
     let stop = OnceCell::new();
     let result = run(arguments, &stop);
@@ -322,6 +333,32 @@ fn run(arguments: Arguments, stop: &OnceCell<StopRequest>) -> Result<ExitCode, F
         Command::Experiments(arguments) => experiments::run(&arguments),
         Command::Scenes(arguments) => scenes::run(&arguments, threads),
     }
+}
+
+fn thread_count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| format!("expected a whole number from 1 to {MOST_THREADS}"))
+}
+
+/// What to say where an override was written as an option is: `--learner.discount=0.9`.
+fn dashed_override(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    // What is nearly an option is probably meant for one.
+    if error.get(ContextKind::SuggestedArg).is_some() && !unknown.contains('.') {
+        return None;
+    }
+    let mut given = std::env::args_os().filter_map(|text| text.into_string().ok());
+    let text = given.find(|text| {
+        text.strip_prefix(unknown.as_str())
+            .is_some_and(|rest| rest.starts_with('='))
+    })?;
+    let plain = text.trim_start_matches('-');
+    Some(format!("{text}: overrides are written without dashes: `{plain}`"))
 }
 
 /// More worker threads than this are a slip, and no system could start them.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Failure, print};
+use crate::files::write_with_folders;
 use crate::run;
 
 /// Draw the learning curves of runs into one picture: mean over seeds with a bootstrap interval.
@@ -38,7 +39,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         return Err(format!("two runs are called `{label}`; expected different labels (LABEL=FOLDER)").into());
     }
     let picture = run::learning_curves(&runs, arguments.tag.as_deref())?;
-    run::write_whole(&arguments.out, &picture)?;
-    print(format_args!("{}", arguments.out.display()))?;
+    let out = arguments.out.display();
+    write_with_folders(&arguments.out, picture.as_bytes()).map_err(|error| format!("{out}: cannot write: {error}"))?;
+    print(format_args!("{out}"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -30,16 +30,16 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<ExitCode
     } = &arguments.run;
     let root = || out.clone().unwrap_or_else(|| RunFolder::next_free(name));
     match Task::of(&arguments.run)? {
-        Task::One(one) if arguments.dry_run => sweep::plan_one(&root(), name, &one.overrides),
+        Task::One(one) if arguments.dry_run => sweep::plan_one(&root(), name, &one.overrides, true),
         Task::One(one) => {
             let run = Begun::new(&one)?;
-            let result = run.undo_if_unused(pretrain(&run.experiment, &run.folder, settings))?;
+            let result = run.undo_if_unused(pretrain(&one.overrides, &run.experiment, &run.folder, settings))?;
             ended(result, "pretrain", &arguments.run, &run.folder)
         }
         Task::Several(variants) => {
             expect_other_models(&variants)?;
             if arguments.dry_run {
-                return sweep::plan(&root(), name, &variants);
+                return sweep::plan(&root(), name, &variants, true);
             }
             let runs = SweepRuns::begin(&root(), name, overrides, &variants, false)?;
             pretrain_all(&runs, name, settings)
@@ -73,7 +73,7 @@ fn pretrain_all(runs: &SweepRuns, name: &str, settings: &Settings) -> Result<Exi
     let mut result = Ended::Finished;
     for run in &runs.runs {
         print(format_args!("{}", run.name))?;
-        result = runs.undo_if_unused(pretrain(&run.experiment, &run.folder, settings))?;
+        result = runs.undo_if_unused(pretrain(&run.overrides, &run.experiment, &run.folder, settings))?;
         if result == Ended::Stopped {
             break;
         }
@@ -82,12 +82,20 @@ fn pretrain_all(runs: &SweepRuns, name: &str, settings: &Settings) -> Result<Exi
     runs.ended(result, &again, &[])
 }
 
-fn pretrain(experiment: &Experiment, folder: &RunFolder, settings: &Settings) -> Result<Ended, Failure> {
+fn pretrain(
+    overrides: &[String],
+    experiment: &Experiment,
+    folder: &RunFolder,
+    settings: &Settings,
+) -> Result<Ended, Failure> {
     run::check(experiment)?;
     if experiment.skill_model == SkillModelConfig::None {
         return Err(
             "this experiment has no skill model to train (skill_model: None); `apprentice train` practises".into(),
         );
+    }
+    if let Some(note) = run::collection_note(experiment, overrides) {
+        print(format_args!("{note}"))?;
     }
     let (dataset, collected) = run::ensure_dataset(experiment, settings)?;
     if let Some(report) = collected {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{Failure, print};
-use crate::files::write_whole;
+use crate::files::write_with_folders;
 use crate::report::{self, Options, Report, Source};
 use crate::run::make_folder;
 
@@ -90,7 +90,7 @@ fn put_pictures(folder: &Path, made: &Report) -> Result<(), Failure> {
 }
 
 fn put(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write_whole(file, bytes).map_err(|error| format!("{}: cannot write: {error}", file.display()))?;
+    write_with_folders(file, bytes).map_err(|error| format!("{}: cannot write: {error}", file.display()))?;
     print(format_args!("{}", file.display()))
 }
 

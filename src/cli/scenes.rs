@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::{Asked, Failure, print};
 use crate::files::{self, FileKind};
 use crate::run::{self, SceneSheet};
-use crate::scene::{CompiledScene, Models, Scene};
+use crate::scene::{CompiledScene, Delay, LARGEST_PICTURE, Models, Scene};
 
 /// List, check and show scenes.
 #[derive(clap::Args, Debug)]
@@ -70,11 +70,11 @@ struct Show {
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
-    let side = |text: &str| text.parse().ok().filter(|side| (1..=8192).contains(side));
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=LARGEST_PICTURE).contains(side));
     let sides = text
         .split_once(['x', 'X'])
         .and_then(|(width, height)| Some((side(width)?, side(height)?)));
-    sides.ok_or_else(|| "expected width x height in pixels, such as 640x480, each 1 to 8192".into())
+    sides.ok_or_else(|| format!("expected width x height in pixels, such as 640x480, each 1 to {LARGEST_PICTURE}"))
 }
 
 pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Failure> {
@@ -173,8 +173,28 @@ fn counted(count: usize, noun: &str) -> String {
 
 impl Show {
     fn run(&self, threads: usize) -> Result<ExitCode, Failure> {
+        if let Some(path) = &self.image
+            && !path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("png"))
+        {
+            return Err(format!(
+                "{}: pictures are PNG; expected a name that ends in .png",
+                path.display()
+            )
+            .into());
+        }
         let loaded = Scene::load_with(&self.scene, &self.overrides)?;
         let scene = CompiledScene::load(&self.scene, &self.overrides)?;
+        // Before anything is printed: if it cannot be drawn or written, that is all there is to say.
+        let drawn = match &self.image {
+            None => None,
+            Some(path) => {
+                let picture = run::picture_of(&scene, self.camera.as_deref(), self.size, threads)?;
+                picture.write(path)?;
+                Some((path, picture))
+            }
+        };
         if self.ron {
             print(format_args!("{}", loaded.annotated()?.trim_end()))?;
         } else {
@@ -185,9 +205,7 @@ impl Show {
                 print(format_args!("{}", text(&sheet).trim_end()))?;
             }
         }
-        if let Some(path) = &self.image {
-            let picture = run::picture_of(&scene, self.camera.as_deref(), self.size, threads)?;
-            picture.write(path)?;
+        if let Some((path, picture)) = drawn {
             let said = format!(
                 "{}: {} x {} pixels{}",
                 path.display(),
@@ -283,6 +301,20 @@ fn list_of(values: &[f64]) -> String {
     shown.join(", ")
 }
 
+/// A delay in control steps and in seconds.
+fn late(delay: Delay, period: f64) -> String {
+    let seconds = |steps: u32| number(f64::from(steps) * period);
+    match delay {
+        Delay::Steps(steps) => format!("{}, {} s", counted(steps as usize, "control step"), seconds(steps)),
+        Delay::Uniform(shortest, longest) => format!(
+            "{shortest} to {}, {} to {} s, drawn for every episode",
+            counted(longest as usize, "control step"),
+            seconds(shortest),
+            seconds(longest)
+        ),
+    }
+}
+
 /// The sheet as tables.
 fn text(sheet: &SceneSheet) -> String {
     let mut out = String::new();
@@ -310,6 +342,14 @@ fn text(sheet: &SceneSheet) -> String {
         sheet.episode_steps,
         number(sheet.episode_seconds),
     );
+    for (what, delay) in [
+        ("from an action to its effect", sheet.delays.action),
+        ("from a state to its observation", sheet.delays.observation),
+    ] {
+        if delay.longest() > 0 {
+            let _ = writeln!(out, "  delay {what}: {}", late(delay, physics.control_period));
+        }
+    }
     let mut table = Table::new(&["index", "name", "term", "unit", "noise", "start"]);
     for observed in &sheet.observation {
         let noise = if observed.noise == 0.0 {
@@ -340,8 +380,11 @@ fn text(sheet: &SceneSheet) -> String {
     if let Some(pictures) = &sheet.pictures {
         let _ = writeln!(
             out,
-            "\npictures that agents see: {} of {} x {} pixels\n  {:?}",
-            pictures.frames, pictures.size, pictures.size, pictures.eye
+            "\npictures that agents see: {} of {} x {} pixels\n  {}",
+            pictures.frames,
+            pictures.size,
+            pictures.size,
+            run::in_one_line(&pictures.eye)
         );
     }
     let mut table = Table::new(&["index", "name", "-1 is", "1 is", "unit", "meaning"]);

@@ -79,6 +79,8 @@ fn to_go_on_with(name: &str) -> Result<PathBuf, Failure> {
 /// One run of a sweep. No other process works in its folder meanwhile.
 pub(super) struct SweepRun {
     pub(super) name: String,
+    /// Those of the experiment that it began with.
+    pub(super) overrides: Vec<String>,
     pub(super) experiment: Experiment,
     pub(super) folder: RunFolder,
     /// It was begun by an earlier command.
@@ -119,6 +121,7 @@ impl SweepRuns {
             let folder = begun.undo_if_unused(folder.map_err(Failure::from))?;
             begun.runs.push(SweepRun {
                 name: variant.name.clone(),
+                overrides: variant.overrides.clone(),
                 experiment: variant.experiment.clone(),
                 folder,
                 was_there,
@@ -131,7 +134,7 @@ impl SweepRuns {
 
     /// Goes on with a sweep: every run keeps its own settings as far as `overrides` do not change them.
     pub(super) fn go_on(root: &Path, index: &SweepIndex, name: &str, overrides: &[String]) -> Result<Self, Failure> {
-        if run::default_name(&index.experiment) != run::default_name(name) {
+        if !run::same_experiment(&index.experiment, name) {
             let found = &index.experiment;
             let root = root.display();
             return Err(format!("{root} is a sweep of the experiment `{found}`, not of `{name}`").into());
@@ -160,6 +163,7 @@ impl SweepRuns {
             };
             begun.runs.push(SweepRun {
                 name: entry.name.clone(),
+                overrides: entry.overrides.clone(),
                 experiment: folder.experiment(&new)?,
                 folder,
                 was_there,
@@ -290,8 +294,9 @@ fn expect_none(failures: &[Failed], runs: usize) -> Result<(), Failure> {
     Err(format!("{} of {runs} variants failed\n{}", failures.len(), told.join("\n")).into())
 }
 
-/// Says what a command would do with variants in `root`.
-pub(super) fn plan(root: &Path, name: &str, variants: &[Variant]) -> Result<ExitCode, Failure> {
+/// Says what a command would do with variants in `root`; `collects` says that it collects demonstrations that are not
+/// there.
+pub(super) fn plan(root: &Path, name: &str, variants: &[Variant], collects: bool) -> Result<ExitCode, Failure> {
     run::check_variants(
         variants
             .iter()
@@ -321,11 +326,26 @@ pub(super) fn plan(root: &Path, name: &str, variants: &[Variant]) -> Result<Exit
         };
         print(format_args!("  {name}: {seeds}, {}", overrides.join(" ")))?;
     }
+    let mut told = Vec::new();
+    for variant in variants {
+        for note in notes(&variant.experiment, &variant.overrides, collects) {
+            if !told.contains(&note) {
+                print(format_args!("{note}"))?;
+                told.push(note);
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what a command would do with one experiment in `root`.
-pub(super) fn plan_one(root: &Path, name: &str, overrides: &[String]) -> Result<ExitCode, Failure> {
+/// What is good to know before a run begins.
+fn notes(experiment: &Experiment, overrides: &[String], collects: bool) -> Vec<String> {
+    let collected = collects.then(|| run::collection_note(experiment, overrides)).flatten();
+    collected.into_iter().chain(run::memory_note(experiment)).collect()
+}
+
+/// Says what a command would do with one experiment in `root`, as [`plan`] does with several.
+pub(super) fn plan_one(root: &Path, name: &str, overrides: &[String], collects: bool) -> Result<ExitCode, Failure> {
     let experiment = Experiment::load(name, overrides)?.value;
     run::check(&experiment)?;
     print(format_args!(
@@ -333,6 +353,9 @@ pub(super) fn plan_one(root: &Path, name: &str, overrides: &[String]) -> Result<
         root.display(),
         experiment.seeds
     ))?;
+    for note in notes(&experiment, overrides, collects) {
+        print(format_args!("{note}"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

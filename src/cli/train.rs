@@ -65,7 +65,7 @@ pub(super) fn run_at(arguments: &Arguments, speed: Speed, settings: &Settings) -
     let root = || out.clone().unwrap_or_else(|| RunFolder::next_free(name));
     let dry_run = arguments.sweep.dry_run;
     match Task::of(&arguments.run)? {
-        Task::One(one) if dry_run => sweep::plan_one(&root(), name, &one.overrides),
+        Task::One(one) if dry_run => sweep::plan_one(&root(), name, &one.overrides, false),
         Task::One(one) => {
             let run = Begun::new(&one)?;
             let result = run.undo_if_unused(practise(&run, arguments, speed, settings))?;
@@ -76,7 +76,7 @@ pub(super) fn run_at(arguments: &Arguments, speed: Speed, settings: &Settings) -
                                       run afterwards"
                 .into(),
         ),
-        Task::Several(variants) if dry_run => sweep::plan(&root(), name, &variants),
+        Task::Several(variants) if dry_run => sweep::plan(&root(), name, &variants, false),
         Task::Several(variants) => {
             let runs = SweepRuns::begin(&root(), name, overrides, &variants, false)?;
             practise_all(&runs, arguments, settings)

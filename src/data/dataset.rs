@@ -77,6 +77,9 @@ impl CutRule {
     }
 }
 
+/// Numbers that [`Dataset::checksum`] turns into bytes at a time.
+const SUMMED_AT_ONCE: usize = 4096;
+
 /// Demonstrations in memory. Rows are steps; every sequence is a range of rows.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -266,6 +269,26 @@ impl Dataset {
     /// The file's attributes as text.
     pub fn attributes(&self) -> &BTreeMap<String, String> {
         &self.flat.attributes
+    }
+
+    /// CRC-32C of what models learn from: sizes, observations, actions and where sequences begin and end. The same
+    /// demonstrations have the same in every layout; pictures are not part of it.
+    pub fn checksum(&self) -> u32 {
+        let mut sum = 0;
+        let mut bytes = Vec::with_capacity(4 * SUMMED_AT_ONCE);
+        let mut add = |bytes: &[u8]| sum = crc32c::crc32c_append(sum, bytes);
+        let bounds = (self.sequences.iter()).flat_map(|rows| [rows.start, rows.end]);
+        for number in [self.observation_dim(), self.action_dim()].into_iter().chain(bounds) {
+            add(&(number as u64).to_le_bytes());
+        }
+        for values in [self.observations(), self.actions()] {
+            for part in values.chunks(SUMMED_AT_ONCE) {
+                bytes.clear();
+                bytes.extend(part.iter().flat_map(|value| value.to_le_bytes()));
+                add(&bytes);
+            }
+        }
+        sum
     }
 
     /// Where the data came from, for messages.

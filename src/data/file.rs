@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use hdf5::dataset::Layout;
 use hdf5::types::{IntSize, TypeDescriptor};
@@ -28,8 +29,17 @@ const LARGEST_COMPRESSION: u64 = 1100;
 /// also of those that were never written.
 const SMALLEST_CHUNK: u64 = 8;
 
-/// Opens `path`, with its size in bytes.
-fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
+/// What a file was like when it was last looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Bytes.
+    size: u64,
+    modified: SystemTime,
+}
+
+/// Opens `path`, with its size in bytes and what it was like just before. A file that is still as it was `known` to be
+/// is not looked through again.
+fn open(path: &Path, known: Option<Stamp>) -> Result<(hdf5::File, u64, Option<Stamp>), DataError> {
     let problem = |problem: String| DataError::Open {
         path: path.to_owned(),
         problem,
@@ -51,11 +61,13 @@ fn open(path: &Path) -> Result<(hdf5::File, u64), DataError> {
             "this is not an HDF5 file (its signature is missing)".to_owned(),
         ));
     };
-    if let Some(trap) = heaps::trap(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
+    let stamp = metadata.modified().ok().map(|modified| Stamp { size, modified });
+    let is_known = stamp.is_some() && stamp == known;
+    if !is_known && let Some(trap) = heaps::trap(&mut bytes, superblock).map_err(|error| problem(error.to_string()))? {
         return Err(problem(trap));
     }
     let file = hdf5::File::open(path).map_err(|error| explain_open(&error, path, size))?;
-    Ok((file, size))
+    Ok((file, size, stamp))
 }
 
 /// The superblock may start at byte 0, 512, 1024, 2048, ...
@@ -102,6 +114,8 @@ pub(super) struct Source<'a> {
     pub file: hdf5::File,
     /// Bytes of the file.
     pub file_size: u64,
+    /// What the file was like when it was opened, as far as the system says.
+    pub stamp: Option<Stamp>,
     /// What HDF5 numbers this file; objects of other files have other numbers.
     file_number: u64,
     limits: Limits,
@@ -112,7 +126,12 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Opens a file; `used` bytes of the limit are reserved already.
     pub fn open(path: &'a Path, limits: Limits, used: u64) -> Result<Self, DataError> {
-        let (file, file_size) = open(path)?;
+        Self::reopen(path, limits, used, None)
+    }
+
+    /// Opens a file that may have been opened before, and was as `known` then.
+    pub fn reopen(path: &'a Path, limits: Limits, used: u64, known: Option<Stamp>) -> Result<Self, DataError> {
+        let (file, file_size, stamp) = open(path, known)?;
         let file_number = file
             .loc_info()
             .map_err(|error| explain_open(&error, path, file_size))?
@@ -121,6 +140,7 @@ impl<'a> Source<'a> {
             path,
             file,
             file_size,
+            stamp,
             file_number,
             limits,
             used: Cell::new(used),

@@ -9,11 +9,15 @@
 //! - It reserves as many sources of a virtual dataset as the heap claims, some hundred bytes each, before it reads them;
 //!   the product may also overflow, and then it writes behind what it has reserved (`H5Dvirtual.c`).
 //!
+//! The look itself must end, too: sizes in the file bound nothing, and heaps of a hostile file may lie over one another, so
+//! that each leads through the rest of the file. Heaps of a sound file do not, so all of them share one budget of steps.
+//!
 //! Format: HDF5 File Format Specification, III.D and III.E (heaps), IV.A.2.i (layout messages).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Result, Seek, SeekFrom};
+use std::ops::Range;
 
 /// What a global heap begins with: signature and version.
 const GLOBAL: [u8; 5] = *b"GCOL\x01";
@@ -30,6 +34,9 @@ const VIRTUAL: [[u8; 2]; 2] = [[4, 3], [5, 3]];
 /// Bytes that are looked through at a time.
 const STRIP: usize = 1 << 20;
 
+/// A free place or an object takes 8 bytes and more, and is looked at twice at most.
+const BYTES_OF_STEP: u64 = 4;
+
 /// A source of a virtual dataset takes at least so many bytes: two selections of 12 and more.
 const SMALLEST_SOURCE: u64 = 24;
 
@@ -39,19 +46,25 @@ const SMALLEST_SOURCE: u64 = 24;
 /// What the system answered.
 pub(super) fn trap(file: &mut File, superblock: u64) -> Result<Option<String>> {
     let widths = Widths::of(file, superblock)?;
-    let Found { heaps, local, sources } = Found::in_file(file, superblock, widths)?;
+    let Found {
+        end,
+        heaps,
+        local,
+        sources,
+    } = Found::in_file(file, superblock, widths)?;
+    let mut steps = Steps(end / BYTES_OF_STEP + 1024);
     for &heap in &local {
-        if let Some(problem) = endless_list(file, heap, superblock, widths)? {
+        if let Some(problem) = endless_list(file, heap, superblock..end, widths, &mut steps)? {
             return Ok(Some(problem));
         }
     }
     for &heap in &heaps {
-        if let Some(problem) = walk(file, heap, widths, |_, _| Ok(None))? {
+        if let Some(problem) = walk(file, heap, widths, &mut steps, |_, _| Ok(None))? {
             return Ok(Some(problem));
         }
     }
     for (heap, objects) in sources.iter().filter(|(heap, _)| heaps.contains(heap)) {
-        let problem = walk(file, *heap, widths, |file, object| {
+        let problem = walk(file, *heap, widths, &mut steps, |file, object| {
             match objects.contains(&object.index) {
                 true => too_many_sources(file, object, widths),
                 false => Ok(None),
@@ -62,6 +75,21 @@ pub(super) fn trap(file: &mut File, superblock: u64) -> Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+/// Steps that may still be taken through the heaps of a file.
+#[derive(Debug)]
+struct Steps(u64);
+
+impl Steps {
+    /// Takes one; tells what is wrong with the file if there is none left.
+    fn take(&mut self) -> Option<String> {
+        match self.0.checked_sub(1) {
+            Some(left) => self.0 = left,
+            None => return Some("the file is damaged: its heaps lie over one another".to_owned()),
+        }
+        None
+    }
 }
 
 /// Bytes of numbers in a file.
@@ -92,11 +120,13 @@ impl Widths {
 /// Places in a file.
 #[derive(Debug, Default)]
 struct Found {
+    /// Where the file ends.
+    end: u64,
     /// Where global heaps begin.
     heaps: BTreeSet<u64>,
     /// Where local heaps begin.
     local: BTreeSet<u64>,
-    /// Of places where heaps may begin, the numbers of the objects that may be sources of virtual datasets.
+    /// Of places where global heaps begin, the numbers of the objects that may be sources of virtual datasets.
     sources: BTreeMap<u64, BTreeSet<u64>>,
 }
 
@@ -105,7 +135,7 @@ impl Found {
         let end = file.seek(SeekFrom::End(0))?;
         let message = VIRTUAL[0].len() + widths.address + 4;
         let longest = message.max(GLOBAL.len());
-        let mut found = Self::default();
+        let mut found = Self { end, ..Self::default() };
         let mut strip = vec![0; STRIP + longest];
         let (mut offset, mut kept) = (0_u64, 0_usize);
         loop {
@@ -119,7 +149,7 @@ impl Found {
                     found.local.insert(offset + at as u64);
                 } else if VIRTUAL.iter().any(|start| window.starts_with(start)) {
                     let message = there.get(at..at + message);
-                    found.sources(message.unwrap_or_default(), superblock..end, widths);
+                    found.sources(file, message.unwrap_or_default(), superblock..end, widths)?;
                 }
             }
             if read == 0 {
@@ -134,21 +164,32 @@ impl Found {
         }
     }
 
-    /// Takes the place that a layout message names, if it lies `within` the file.
-    fn sources(&mut self, message: &[u8], within: std::ops::Range<u64>, widths: Widths) {
+    /// Takes the place that a layout message names, if a global heap begins there `within` the file: most of what looks
+    /// like a message is not one.
+    fn sources(&mut self, file: &mut File, message: &[u8], within: Range<u64>, widths: Widths) -> Result<()> {
         let Some((address, index)) = message.get(2..).and_then(|rest| rest.split_at_checked(widths.address)) else {
-            return;
+            return Ok(());
         };
         let heap = number(address).saturating_add(within.start);
-        if !index.is_empty() && within.contains(&heap) {
+        if index.is_empty() || !within.contains(&heap) {
+            return Ok(());
+        }
+        if self.sources.contains_key(&heap) || begins_with(file, heap, GLOBAL)? {
             self.sources.entry(heap).or_default().insert(number(index));
         }
+        Ok(())
     }
 }
 
 /// Follows the list of free places in the local heap at `start`, each of which begins with the place of the next one and its
 /// own size.
-fn endless_list(file: &mut File, start: u64, superblock: u64, widths: Widths) -> Result<Option<String>> {
+fn endless_list(
+    file: &mut File,
+    start: u64,
+    within: Range<u64>,
+    widths: Widths,
+    steps: &mut Steps,
+) -> Result<Option<String>> {
     let field = |number: u64| start.saturating_add(8 + number * widths.length as u64);
     let numbers = [
         number_at(file, field(0), widths.length)?,
@@ -158,12 +199,16 @@ fn endless_list(file: &mut File, start: u64, superblock: u64, widths: Widths) ->
     let [Some(size), Some(mut free), Some(data)] = numbers else {
         return Ok(None);
     };
-    let data = data.saturating_add(superblock);
-    let most = size / (2 * widths.length as u64).max(1);
+    let data = data.saturating_add(within.start);
+    // The file says how long the heap is, so that counts only as far as the file reaches.
+    let most = size.min(within.end) / (2 * widths.length as u64).max(1);
     for _ in 0..=most {
         // An end, or what the library refuses.
         if free == END_OF_LIST || free == 0 || free >= size {
             return Ok(None);
+        }
+        if let Some(problem) = steps.take() {
+            return Ok(Some(problem));
         }
         match number_at(file, data.saturating_add(free), widths.length)? {
             Some(next) => free = next,
@@ -189,6 +234,7 @@ fn walk(
     file: &mut File,
     start: u64,
     widths: Widths,
+    steps: &mut Steps,
     mut look: impl FnMut(&mut File, Object) -> Result<Option<String>>,
 ) -> Result<Option<String>> {
     let aligned = |bytes: u64| bytes.checked_next_multiple_of(8).unwrap_or(0);
@@ -199,6 +245,9 @@ fn walk(
     let end = start.saturating_add(size);
     let mut at = start.saturating_add(header);
     while at < end && at.saturating_add(header) <= end {
+        if let Some(problem) = steps.take() {
+            return Ok(Some(problem));
+        }
         let Some(index) = number_at(file, at, 2)? else { break };
         let Some(length) = number_at(file, at.saturating_add(8), widths.length)? else {
             break;
@@ -246,6 +295,13 @@ fn number_at(file: &mut File, at: u64, width: usize) -> Result<Option<u64>> {
     file.seek(SeekFrom::Start(at))?;
     let complete = fill(file, wanted)? == wanted.len();
     Ok(complete.then(|| number(&bytes)))
+}
+
+/// Whether these bytes are at a place.
+fn begins_with<const N: usize>(file: &mut File, at: u64, wanted: [u8; N]) -> Result<bool> {
+    let mut found = [0_u8; N];
+    file.seek(SeekFrom::Start(at))?;
+    Ok(fill(file, &mut found)? == N && found == wanted)
 }
 
 /// A number, its least byte first. Bytes beyond the eighth do not count, as for the library.

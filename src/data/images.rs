@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ndarray::Ix4;
 
 use super::error::explain;
-use super::file::Source;
+use super::file::{Source, Stamp};
 use super::{DataError, Limits, ReadOptions};
 
 /// Largest height and width of a picture in a file.
@@ -70,6 +70,8 @@ struct Piece {
     path: Arc<Path>,
     /// Full name of the array in its file.
     array: String,
+    /// What the file was like when it was first read. While it is like that it need not be looked through again.
+    stamp: Option<Stamp>,
 }
 
 /// Pieces while files are read.
@@ -82,13 +84,13 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// Adds the pictures of the `rows` rows from `start` on, which are in `array`, or that there are none.
+    /// Adds the pictures of the `rows` rows from `start` on, which are in `array` of the file, or that there are none.
     ///
     /// # Errors
     /// What was expected after the pictures before, and what was found.
     pub fn add(
         &mut self,
-        path: &Path,
+        source: &Source,
         array: String,
         start: usize,
         rows: usize,
@@ -108,14 +110,15 @@ impl Pieces {
         self.size = size;
         if size.is_some() {
             let path = match self.pieces.last() {
-                Some(last) if *last.path == *path => last.path.clone(),
-                _ => path.into(),
+                Some(last) if *last.path == *source.path => last.path.clone(),
+                _ => source.path.into(),
             };
             self.pieces.push(Piece {
                 start,
                 rows,
                 path,
                 array,
+                stamp: source.stamp,
             });
         }
         Ok(())
@@ -307,7 +310,7 @@ impl ImageStore {
             let found = open.remove(at);
             open.push(found);
         } else {
-            let source = Source::open(&piece.path, self.limits, 0)?;
+            let source = Source::reopen(&piece.path, self.limits, 0, piece.stamp)?;
             let (group, name) = piece.array.rsplit_once('/').unwrap_or(("", &piece.array));
             let part = source.descend(group)?;
             let dataset = match source.images(&part, name, piece.rows)? {

@@ -292,7 +292,7 @@ impl Gathered<'_> {
             None => Ok(None),
         };
         let added = size.and_then(|size| {
-            let added = self.images.add(source.path, array.clone(), start, rows, size);
+            let added = self.images.add(source, array.clone(), start, rows, size);
             added.map_err(|(expected, found)| source.wrong(&array, expected, found))
         });
         if let Err(problem) = added {

@@ -268,7 +268,7 @@ impl Source<'_> {
         // Whoever does not look at pictures can do without them.
         let added = self.images(part, IMAGES, rows).and_then(|found| {
             images
-                .add(self.path, name(IMAGES), start, rows, found.map(|(_, size)| size))
+                .add(self, name(IMAGES), start, rows, found.map(|(_, size)| size))
                 .map_err(|(expected, found)| self.wrong(&name(IMAGES), expected, found))
         });
         if let Err(problem) = added {

@@ -82,6 +82,9 @@ impl fmt::Display for Inspection {
         writeln!(f)?;
         for (name, value) in self.attributes.iter().filter(|(_, value)| !value.is_empty()) {
             // A demonstrator's settings may be long; the file keeps them in full.
+            let value = value.trim_start();
+            // What a reader of RON is told says nothing about the demonstrations.
+            let value = value.strip_prefix("#![enable(implicit_some)]").unwrap_or(value);
             let line: Vec<&str> = value.split_whitespace().collect();
             let line = line.join(" ");
             let line = printable(&line);

@@ -205,7 +205,7 @@ impl Gathered<'_> {
         let size = source.images(part, IMAGES, rows)?.map(|(_, size)| size);
         let start = self.flat.rewards.len();
         self.images
-            .add(source.path, part.name(IMAGES), start, rows, size)
+            .add(source, part.name(IMAGES), start, rows, size)
             .map_err(|problem| {
                 let (expected, found) = problem;
                 source.wrong(&part.name(IMAGES), expected, found)

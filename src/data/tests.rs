@@ -296,19 +296,54 @@ fn lists_of_free_places_that_lead_back_are_found_before_the_library_follows_them
     let heap = whole.windows(5).position(|bytes| bytes == b"HEAP\0").unwrap();
     let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().unwrap());
     let data = number(heap + 24) as usize;
-    assert!(number(heap + 8) >= 32);
+    let size = number(heap + 8);
+    assert!(size >= 32);
     // Two free places, each of which names the other.
     whole[heap + 16..heap + 24].copy_from_slice(&8_u64.to_le_bytes());
     for (at, next) in [(8, 24_u64), (24, 8)] {
         whole[data + at..data + at + 8].copy_from_slice(&next.to_le_bytes());
         whole[data + at + 8..data + at + 16].copy_from_slice(&8_u64.to_le_bytes());
     }
-    std::fs::write(&path, whole).unwrap();
-    let found = message(&path);
-    assert!(
-        found.contains(&format!("local heap at byte {heap} leads back")),
-        "{found}"
-    );
+    // What the heap says of its own size bounds nothing.
+    for size in [size, 1 << 62] {
+        let mut bytes = whole.clone();
+        bytes[heap + 8..heap + 16].copy_from_slice(&size.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let found = message(&path);
+        assert!(
+            found.contains(&format!("local heap at byte {heap} leads back")),
+            "{size}: {found}"
+        );
+    }
+}
+
+/// Four thousand heaps that all lead through the same eight thousand things.
+#[test]
+fn heaps_that_lie_over_one_another_are_refused_at_once() {
+    const HEAPS: u64 = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("heaps.hdf5");
+    let whole = std::fs::read(fixture("terminals_only")).unwrap();
+    let begin = whole.len() as u64;
+    let common = begin + HEAPS * 32;
+    let global = (0..HEAPS).map(|heap| {
+        let rest = common - (begin + heap * 32 + 32);
+        // A heap to the end of the file with one object up to what is common to all.
+        [u64::from_le_bytes(*b"GCOL\x01\0\0\0"), 1 << 20, 1, rest]
+    });
+    let objects = (0..8192).map(|_| [1_u64, 0]);
+    let local = (0..HEAPS).map(|_| [u64::from_le_bytes(*b"HEAP\0\0\0\0"), 1 << 20, 16, common]);
+    let places = (0..8192).map(|place| [16 * place + 16, 16]);
+    let global: Vec<u64> = global.flatten().chain(objects.flatten()).collect();
+    let local: Vec<u64> = local.flatten().chain(places.flatten()).collect();
+    for heaps in [global, local] {
+        let more = heaps.iter().flat_map(|number| number.to_le_bytes());
+        std::fs::write(&path, whole.iter().copied().chain(more).collect::<Vec<u8>>()).unwrap();
+        let begun = std::time::Instant::now();
+        let found = message(&path);
+        assert!(found.contains("its heaps lie over one another"), "{found}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
 }
 
 #[test]

@@ -323,7 +323,8 @@ pub fn demonstrate(
             None => demonstrator.after(scene, &environment.physics, &environment.progress),
             Some(_) => 0.0,
         };
-        if let Some(rejection) = recording.after(added, &environment.progress, &outcome, step_limit) {
+        let progress = &environment.progress;
+        if let Some(rejection) = recording.after(added, progress, &outcome, step_limit, Some(&*demonstrator)) {
             return Ok(Err(rejection));
         }
     }
@@ -657,7 +658,8 @@ fn record_attempts(
                     None => demonstrator.after(scene, physics, progress),
                     Some(_) => 0.0,
                 };
-                match demonstrating.recording.after(added, progress, outcome, limit) {
+                let recording = &mut demonstrating.recording;
+                match recording.after(added, progress, outcome, limit, Some(&*demonstrator)) {
                     Some(rejection) => Err(rejection),
                     None => {
                         demonstrating.stage = Stage::Running;

@@ -101,6 +101,12 @@ pub trait Demonstrator: fmt::Debug + Send + Sync {
     /// Attempts with more steps than this are rejected, unless the user sets another limit.
     fn step_limit(&self) -> usize;
 
+    /// Where in its script it is, for attempts that are rejected because they take too long: "kettle, stretch 3 (Pull)". Few
+    /// different words, as with [`Rejection::Missed`].
+    fn whereabouts(&self) -> Option<String> {
+        None
+    }
+
     /// What the report says of an attempt that counts.
     fn account(&self) -> Account;
 
@@ -180,7 +186,12 @@ pub enum Rejection {
     /// It took fewer steps than are wanted.
     TooShort,
     /// It took more steps than allowed.
-    TooLong,
+    TooLong {
+        /// Steps that are allowed.
+        limit: usize,
+        /// Where in its script it was by then, as [`Demonstrator::whereabouts`] says.
+        at: Option<String>,
+    },
     /// A step could not be trusted.
     Fault(Fault),
 }
@@ -190,7 +201,13 @@ impl fmt::Display for Rejection {
         match self {
             Self::Missed(what) => to.write_str(what),
             Self::TooShort => to.write_str("too short"),
-            Self::TooLong => to.write_str("too long"),
+            Self::TooLong { limit, at } => {
+                write!(to, "more than {limit} steps (step_limit)")?;
+                match at {
+                    Some(at) => write!(to, ", then at {at}"),
+                    None => Ok(()),
+                }
+            }
             Self::Fault(fault) => write!(to, "{fault}"),
         }
     }

@@ -182,7 +182,7 @@ fn note_outcomes(
         let Ok(scene) = scenes.get(scene.0) else { continue };
         let number = recorder.number;
         let recording = &mut recorder.recording;
-        let ended = match recording.after(0.0, progress, outcome, usize::MAX) {
+        let ended = match recording.after(0.0, progress, outcome, usize::MAX, None) {
             Some(rejection) => Err(rejection),
             None if outcome.ended() => Ok(Box::new(RecordedEpisode {
                 demonstration: recording.end(scene, outcome, next, number),

@@ -79,13 +79,15 @@ impl Recording {
         self.executed.get(start..).unwrap_or_default()
     }
 
-    /// Notes what came of a step, with what is `added` to its reward; tells if the attempt is over because of it.
+    /// Notes what came of a step, with what is `added` to its reward; tells if the attempt is over because of it. A
+    /// `demonstrator` is asked where it is then.
     pub fn after(
         &mut self,
         added: f32,
         progress: &TaskProgress,
         outcome: &Outcome,
         step_limit: usize,
+        demonstrator: Option<&dyn Demonstrator>,
     ) -> Option<Rejection> {
         if let Some(fault) = outcome.fault {
             return Some(Rejection::Fault(fault));
@@ -96,7 +98,10 @@ impl Recording {
         self.episode.rewards.push(reward);
         self.episode.terminals.push(false);
         self.episode.timeouts.push(false);
-        (self.episode.len() > step_limit).then_some(Rejection::TooLong)
+        (self.episode.len() > step_limit).then(|| Rejection::TooLong {
+            limit: step_limit,
+            at: demonstrator.and_then(Demonstrator::whereabouts),
+        })
     }
 
     /// Ends the recording, once the demonstrator has finished.

@@ -91,6 +91,15 @@ impl<T> Checked<T> {
         }
     }
 
+    /// The same at the last key of the path, where that leads into a map: the name itself is wrong.
+    pub(crate) fn report_key(&mut self, path: &str, message: impl Into<String>) {
+        if let Some(loaded) = &self.loaded
+            && self.is_sound(path)
+        {
+            self.errors.push(loaded.error_at_key(path, message));
+        }
+    }
+
     /// Whether nothing is known to be wrong with the value at a dotted path, or with what holds it or is in it.
     pub fn is_sound(&self, path: &str) -> bool {
         let Some(loaded) = &self.loaded else {
@@ -295,12 +304,12 @@ mod tests {
                 "2:12 `title`: expected a string, found the number 7",
                 "4:21 unknown field `lenght` in `Step`; did you mean `length`?",
                 "5:16 `name`: expected a string; write \"b\" with quotes, found the name `b`",
-                "5:27 `length`: expected a whole number from 0 to 4294967295, found integer `-2`",
+                "5:27 `length`: expected a whole number that is not negative, found the number -2",
                 "5:39 `weight`: expected a number, found the string \"x\"",
                 "6:9 `steps`: expected `Step`, written `(name: ..., ...)`, found the number 3",
                 "7:29 must be odd",
                 "7:32 unknown field `wieght` in `Step`; did you mean `weight`?",
-                "9:28 `limits`: expected a tuple of size 2, found 3 values",
+                "9:28 `limits`: expected 2 values `(...)`, found 3 values",
                 "9:44 `limits`: expected a number, found `true`",
                 "10:25 `batch`: expected a whole number, zero or more, found the name `many`",
                 "11:13 missing field `title` in `Plan`",

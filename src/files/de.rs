@@ -1,5 +1,6 @@
 //! From the syntax tree to typed values, with the place of every fault.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -72,7 +73,7 @@ impl fmt::Display for Problem {
                 if let Some(field) = field {
                     write!(f, "`{field}`: ")?;
                 }
-                write!(f, "expected {}, found {found}", plain(expected))
+                write!(f, "expected {}, found {found}", plain(expected, found))
             }
             Self::Missing { field, within } => write!(f, "missing field `{field}`{}", place(within)),
             Self::UnknownField {
@@ -94,25 +95,63 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The name of a type in words.
-fn plain(expected: &str) -> &str {
-    match expected {
-        "u8" => "a whole number from 0 to 255",
-        "u16" => "a whole number from 0 to 65535",
-        "u32" => "a whole number from 0 to 4294967295",
+/// The name of a type in words. Whether zero is allowed is often not a matter of the type.
+fn plain<'e>(expected: &'e str, found: &str) -> Cow<'e, str> {
+    let is_negative = found.starts_with("the number -");
+    let words = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" if is_negative => "a whole number that is not negative",
+        "u8" => "a whole number up to 255",
+        "u16" => "a whole number up to 65535",
+        "u32" => "a whole number up to 4294967295",
         "u64" | "usize" => "a whole number, zero or more",
         "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
         "f32" | "f64" => "a number",
-        other => other,
+        other => match ["a tuple of size ", "an array of length "]
+            .iter()
+            .find_map(|kind| other.strip_prefix(kind))
+        {
+            Some(size) => return Cow::Owned(format!("{size} values `(...)`")),
+            None => other,
+        },
+    };
+    Cow::Borrowed(words)
+}
+
+/// What serde found, in the words of [`Node::describe`].
+fn described(found: &Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Unsigned(value) => format!("the number {value}"),
+        Unexpected::Signed(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value:?}"),
+        Unexpected::Char(value) => format!("the character {value:?}"),
+        Unexpected::Str(text) => format!("the string \"{}\"", shorten(text)),
+        Unexpected::Unit => "`()`".to_owned(),
+        // Numbers of 128 bits.
+        Unexpected::Other(text) => match text.strip_prefix("integer `").and_then(|rest| rest.split('`').next()) {
+            Some(number) => format!("the number {number}"),
+            None => (*text).to_owned(),
+        },
+        other => other.to_string(),
     }
+}
+
+/// Whether a type is called by a name that says nothing to the user.
+fn is_internal(type_name: &str) -> bool {
+    ["Config", "Spec", "Demos"].iter().any(|end| type_name.ends_with(end))
+}
+
+/// So many values, in words.
+fn values(count: usize) -> String {
+    format!("{count} value{}", if count == 1 { "" } else { "s" })
 }
 
 /// Where to begin to mend a tree with a [`Fault`].
 pub(super) enum Cause<'a> {
     /// A field that has no default is not there.
     Missing(&'static str),
-    /// A field that the type does not have.
-    UnknownField(&'a str),
+    /// A field that the type does not have, and those that it has.
+    UnknownField(&'a str, &'static [&'static str]),
     /// The value itself.
     Value,
 }
@@ -122,7 +161,7 @@ impl Fault {
     pub(super) fn cause(&self) -> Cause<'_> {
         match &*self.problem {
             Problem::Missing { field, .. } => Cause::Missing(field),
-            Problem::UnknownField { field, .. } => Cause::UnknownField(field),
+            Problem::UnknownField { field, valid, .. } => Cause::UnknownField(field, valid),
             _ => Cause::Value,
         }
     }
@@ -173,10 +212,20 @@ impl Fault {
         self
     }
 
-    /// The field whose value has the wrong type.
+    /// The field whose value is at fault.
     fn for_field(mut self, name: &str) -> Self {
-        if let Problem::Wrong { field, .. } = &mut *self.problem {
-            field.get_or_insert_with(|| name.to_owned());
+        match &mut *self.problem {
+            Problem::Wrong { field, .. } => {
+                field.get_or_insert_with(|| name.to_owned());
+            }
+            Problem::Missing { within, .. }
+            | Problem::UnknownField { within, .. }
+            | Problem::UnknownVariant { within, .. } => {
+                if let Some(within) = within.as_mut().filter(|within| is_internal(within)) {
+                    name.clone_into(within);
+                }
+            }
+            Problem::Other(_) => {}
         }
         self
     }
@@ -198,7 +247,7 @@ impl de::Error for Fault {
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         Self::new(Problem::Wrong {
             field: None,
-            found: found.to_string(),
+            found: described(&found),
             expected: expected.to_string(),
         })
     }
@@ -208,10 +257,9 @@ impl de::Error for Fault {
     }
 
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Self {
-        let found = format!("{length} value{}", if length == 1 { "" } else { "s" });
         Self::new(Problem::Wrong {
             field: None,
-            found,
+            found: values(length),
             expected: expected.to_string(),
         })
     }
@@ -316,15 +364,12 @@ impl<'a> De<'a> {
             .map_err(|fault| fault.within(&self.node.span))?;
         match access.items.next() {
             None => Ok(value),
-            Some(extra) => {
-                let found = format!("{} values", items.len());
-                Err(Fault::new(Problem::Wrong {
-                    field: None,
-                    found,
-                    expected,
-                })
-                .within(&extra.span))
-            }
+            Some(extra) => Err(Fault::new(Problem::Wrong {
+                field: None,
+                found: values(items.len()),
+                expected,
+            })
+            .within(&extra.span)),
         }
     }
 
@@ -564,8 +609,8 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.node.value {
             Value::List(items) => self.items(items, visitor),
-            // On the command line one number stands for a list of one.
-            Value::Number(_) if self.node.span.source.is_override() => {
+            // On the command line one number or word stands for a list of one.
+            Value::Number(_) | Value::Name(_) | Value::Text(_) if self.node.span.source.is_override() => {
                 self.items(std::slice::from_ref(self.node), visitor)
             }
             Value::Number(number) => Err(self.wrong(&format!("a list, as in `[{}]`", shorten(number)))),
@@ -574,11 +619,21 @@ impl<'de> de::Deserializer<'de> for De<'_> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
-        match &self.node.value {
-            Value::List(items) => self.items(items, visitor),
-            Value::Tuple { items, .. } if self.name().is_none() => self.items(items, visitor),
-            _ => Err(self.wrong(&format!("{length} values `(...)`"))),
+        let items = match &self.node.value {
+            Value::List(items) => items,
+            Value::Tuple { items, .. } if self.name().is_none() => items,
+            _ => return Err(self.wrong(&format!("{length} values `(...)`"))),
+        };
+        // Before they are read: which of them is missing is not known, so nothing can be said of the others.
+        if items.len() < length {
+            let fault = Problem::Wrong {
+                field: None,
+                found: values(items.len()),
+                expected: format!("{length} values `(...)`"),
+            };
+            return Err(Fault::new(fault).within(&self.node.span));
         }
+        self.items(items, visitor)
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -618,8 +673,21 @@ impl<'de> de::Deserializer<'de> for De<'_> {
         match self.fields() {
             Some(fields) => self.visit_fields(fields, Some(name), Some(valid), visitor),
             None => {
+                // Some structs may be written as a name alone.
+                if let Value::Text(text) = &self.node.value
+                    && let Ok(whole) = visitor.visit_str::<Fault>(text)
+                {
+                    return Ok(whole);
+                }
                 let first = valid.first().copied().unwrap_or("field");
-                Err(self.wrong(&format!("`{name}`, written `({first}: ..., ...)`")))
+                let written = match valid.len() {
+                    0 | 1 => format!("`({first}: ...)`"),
+                    _ => format!("`({first}: ..., ...)`"),
+                };
+                Err(match is_internal(name) {
+                    true => self.wrong(&format!("fields, written {written}")),
+                    false => self.wrong(&format!("`{name}`, written {written}")),
+                })
             }
         }
     }
@@ -814,10 +882,14 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         let bare = De::bare(self.node);
         match bare.fields() {
             Some(fields) => bare.visit_fields(fields, Some(self.variant), Some(valid), visitor),
-            None => Err(Fault::wrong(
-                self.node,
-                &format!("`{}(field: value, ...)`", self.variant),
-            )),
+            None => {
+                let first = valid.first().copied().unwrap_or("field");
+                let more = if valid.len() > 1 { ", ..." } else { "" };
+                Err(Fault::wrong(
+                    self.node,
+                    &format!("`{}({first}: ...{more})`", self.variant),
+                ))
+            }
         }
     }
 }

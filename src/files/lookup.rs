@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::source::{FileError, nearest};
+use super::source::{FileError, choices, nearest};
 
 /// What a file describes, and so in which folder it is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,8 +104,11 @@ pub(super) fn find(kind: FileKind, name: &str, asking: Option<&Path>, roots: &[P
     if let Some(path) = other.or(found.first()) {
         return Ok(path.clone());
     }
+    if is_path(name) {
+        return Err(no_such_file(kind, name, asking, roots));
+    }
     let known = list(kind, roots);
-    let wanted = name.trim_end_matches(".ron");
+    let wanted = name;
     let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
     // A near whole name, else the shortest one with the nearest last part (`kitchen/spirl_cl` for `spirl_cl`).
     let hint = nearest(wanted, known.keys().map(String::as_str))
@@ -119,14 +122,59 @@ pub(super) fn find(kind: FileKind, name: &str, asking: Option<&Path>, roots: &[P
                 .min_by_key(|name| name.len())
                 .cloned()
         });
-    let hint = hint.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
     let names: Vec<&str> = known.keys().map(String::as_str).take(40).collect();
-    let names = if names.is_empty() {
-        format!("there are none in {}", folders(kind, roots))
-    } else {
-        format!("there are: {}", names.join(", "))
+    let hint = match hint {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None if names.is_empty() => format!(" (there are none in {})", folders(kind, roots)),
+        None => format!(" (there are: {})", names.join(", ")),
     };
-    Err(FileError::plain(format!("no {} `{name}`{hint} ({names})", kind.noun())))
+    Err(FileError::plain(format!("no {} `{name}`{hint}", kind.noun())))
+}
+
+/// Whether a name is meant for a path, and not for the name of something in the folder of its kind.
+fn is_path(name: &str) -> bool {
+    name.ends_with(".ron") || Path::new(name).is_absolute() || name.starts_with("./") || name.starts_with("../")
+}
+
+/// There is no file at a path: what is near in its folder, else the name that was probably meant.
+fn no_such_file(kind: FileKind, name: &str, asking: Option<&Path>, roots: &[PathBuf]) -> FileError {
+    let fail = |said: String| FileError::plain(format!("no {} `{name}`: {said}", kind.noun()));
+    let path = Path::new(name);
+    if path.is_dir() {
+        return fail("this is a folder, not a file".into());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let beside = asking.and_then(Path::parent).map(|folder| folder.join(parent));
+    let here = match parent.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => parent.to_path_buf(),
+    };
+    let Some(folder) = beside.into_iter().chain([here]).find(|folder| folder.is_dir()) else {
+        return fail(format!("there is no folder {}", parent.display()));
+    };
+    let mut files: Vec<String> = (std::fs::read_dir(&folder).into_iter().flatten().flatten())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|file| file.ends_with(".ron"))
+        .collect();
+    files.sort();
+    let file = path.file_name().map(|file| file.to_string_lossy()).unwrap_or_default();
+    let near_file =
+        nearest(&file, files.iter().map(String::as_str)).map(|near| parent.join(near).display().to_string());
+    let known = list(kind, roots);
+    let near = near_file
+        .or_else(|| nearest(name.trim_end_matches(".ron"), known.keys().map(String::as_str)).map(str::to_owned));
+    fail(match near {
+        Some(near) => format!("there is no such file; did you mean `{near}`?"),
+        None if files.is_empty() => "there is no such file".to_owned(),
+        None => format!("there is no such file{}", choices(files.iter().map(String::as_str))),
+    })
+}
+
+/// Whether two names of this kind, as [`load`](super::load) takes them, lead to one file now.
+pub fn means_the_same(kind: FileKind, one: &str, other: &str) -> bool {
+    let roots = roots();
+    let found = |name: &str| find(kind, name, None, &roots).ok();
+    matches!((found(one), found(other)), (Some(one), Some(other)) if same_file(&one, &other))
 }
 
 /// True when two paths lead to one file.

@@ -57,7 +57,7 @@ impl Mender<'_> {
         let place = find(self.tree, span);
         let mended = match fault.cause() {
             Cause::Missing(field) => self.fill_field(&place, span, field, fault),
-            Cause::UnknownField(field) => self.take_out(span, field, fault),
+            Cause::UnknownField(field, valid) => self.take_out(span, field, valid, fault),
             Cause::Value => false,
         };
         mended || self.leave_gap(place, fault)
@@ -93,9 +93,10 @@ impl Mender<'_> {
         true
     }
 
-    /// Takes out a field that its struct does not have.
-    fn take_out(&mut self, span: &Span, name: &str, fault: &Fault) -> bool {
-        let Some(within) = take_field(self.tree, span) else {
+    /// Takes out a field that its struct does not have. The one that was probably meant counts as faulty from then on.
+    fn take_out(&mut self, span: &Span, name: &str, valid: &[&str], fault: &Fault) -> bool {
+        let meant = nearest(name, valid.iter().copied());
+        let Some(within) = take_field(self.tree, span, meant) else {
             return false;
         };
         self.unknown.push((within, name.to_owned()));
@@ -183,13 +184,27 @@ fn find(tree: &mut Node, span: &Span) -> Vec<usize> {
     best.1
 }
 
-/// Removes the field whose name has this span; gives the span of the struct it stood in.
-fn take_field(node: &mut Node, span: &Span) -> Option<Span> {
+/// Removes the field whose name has this span, and leaves a gap in the place of the one that was `meant` unless that is
+/// there; gives the span of the struct it stood in.
+fn take_field(node: &mut Node, span: &Span, meant: Option<&str>) -> Option<Span> {
     if let Some(at) = fields_of(node).and_then(|fields| fields.iter().position(|(field, _)| same(&field.span, span))) {
-        fields_of(node)?.remove(at);
-        return Some(node.span.clone());
+        let within = node.span.clone();
+        let fields = fields_of(node)?;
+        fields.remove(at);
+        if let Some(meant) = meant
+            && !fields.iter().any(|(field, _)| field.text == meant)
+        {
+            let span = Span::new(&within.source, within.start, within.start);
+            let field = Ident {
+                span: span.clone(),
+                text: meant.to_owned(),
+            };
+            let value = Value::Gap(Gap::Left);
+            fields.push((field, Node { span, value }));
+        }
+        return Some(within);
     }
-    parts(node).into_iter().find_map(|part| take_field(part, span))
+    parts(node).into_iter().find_map(|part| take_field(part, span, meant))
 }
 
 fn fields_of(node: &mut Node) -> Option<&mut super::tree::Fields> {

@@ -50,11 +50,11 @@ pub use alternatives::{Alternatives, MOST_VALUES};
 pub use check::{Checked, check};
 pub(crate) use draft::{Draft, Removed};
 pub use flat::flatten;
-pub use lookup::{FileKind, list, roots};
+pub use lookup::{FileKind, list, means_the_same, roots};
 pub use origin::Origin;
 pub use source::{FileError, Location, choices, nearest};
-pub use whole::write_whole;
 pub(crate) use whole::{folder_of, put_in_place, sync_folder, temporary_beside};
+pub use whole::{write_whole, write_with_folders};
 
 use check::Faults;
 use source::{Source, Span};
@@ -80,6 +80,14 @@ impl<T> Loaded<T> {
     /// is used (an unknown joint, a negative length). Names the deepest part of the path that was written down.
     pub fn error_at(&self, path: &str, message: impl Into<String>) -> FileError {
         FileError::at(&self.tree.find(path).span, message)
+    }
+
+    /// The same at the last key of the path, where that leads into a map: the name itself is wrong.
+    pub(crate) fn error_at_key(&self, path: &str, message: impl Into<String>) -> FileError {
+        match self.tree.find_key(path) {
+            Some(span) => FileError::at(span, message),
+            None => self.error_at(path, message),
+        }
     }
 }
 

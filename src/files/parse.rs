@@ -126,6 +126,26 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// What opens at `open` has no end, or what opens before it has: then the indentation may tell.
+    fn never_closed(&self, open: usize, close: &str) -> FileError {
+        let place = |at: usize| Location::of(&Span::new(self.source, at, at + 1));
+        let Some((inner, end)) = closed_by_another(self.text) else {
+            return self.error(open, format!("this is never closed: `{close}` is missing"));
+        };
+        let bracket = |at: usize| self.text.get(at..at + 1).unwrap_or_default();
+        let missing = match bracket(inner) {
+            "(" => ")",
+            "[" => "]",
+            _ => "}",
+        };
+        let line = place(end).map_or(0, |place| place.line);
+        let message = format!(
+            "`{missing}` is missing: what opens here is closed by the `{}` in line {line}, which is indented less",
+            bracket(end)
+        );
+        FileError::at(&Span::new(self.source, inner, inner + 1), message)
+    }
+
     fn node(&self, start: usize, value: Value) -> Node {
         Node {
             span: self.span(start),
@@ -265,7 +285,7 @@ impl<'a> Parser<'a> {
                 if parser.peek().is_none() {
                     parser.at = open + 1;
                     parser.ended = true;
-                    return Err(parser.error(open, format!("this is never closed: `{close}` is missing")));
+                    return Err(parser.never_closed(open, close));
                 }
                 let start = parser.at;
                 if let Err(error) = item(parser) {
@@ -568,8 +588,75 @@ impl<'a> Parser<'a> {
         if integer(&text).is_some() || float(&text).is_some() {
             return Ok(self.node(start, Value::Number(text)));
         }
-        Err(self.error(start, format!("`{}` is no number", super::tree::shorten(&text))))
+        let hint = range_hint(&text);
+        Err(self.error(start, format!("`{}` is no number{hint}", super::tree::shorten(&text))))
     }
+}
+
+/// What to write in a file in place of a range such as `0..3`; nothing for other words.
+fn range_hint(text: &str) -> String {
+    /// More numbers are not written out.
+    const SHOWN: i64 = 8;
+    let Some((first, last)) = text.split_once("..") else {
+        return String::new();
+    };
+    let list = match (first.parse::<i64>(), last.parse::<i64>()) {
+        (Ok(first), Ok(last)) if first < last && last.saturating_sub(first) <= SHOWN => (first..last)
+            .map(|number| number.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
+        _ => "0, 1".to_owned(),
+    };
+    format!("; ranges are for overrides, in a file write a list: [{list}]")
+}
+
+/// The first bracket whose end begins a line that is indented less than the line in which it opens, and that end.
+fn closed_by_another(text: &str) -> Option<(usize, usize)> {
+    let mut open: Vec<(usize, usize, usize)> = Vec::new();
+    let (mut line, mut indent, mut blank) = (0, 0, true);
+    let mut letters = text.char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\n' => (line, indent, blank) = (line + 1, 0, true),
+            ' ' | '\t' if blank => indent += 1,
+            '"' => {
+                blank = false;
+                while let Some((_, letter)) = letters.next() {
+                    match letter {
+                        '\\' => {
+                            letters.next();
+                        }
+                        '"' => break,
+                        '\n' => line += 1,
+                        _ => {}
+                    }
+                }
+            }
+            '/' if letters.peek().is_some_and(|(_, next)| *next == '/') => {
+                blank = false;
+                while letters.peek().is_some_and(|(_, next)| *next != '\n') {
+                    letters.next();
+                }
+            }
+            '(' | '[' | '{' => {
+                blank = false;
+                open.push((at, line, indent));
+            }
+            ')' | ']' | '}' => {
+                if let Some((start, first, outer)) = open.pop()
+                    && blank
+                    && first != line
+                    && indent < outer
+                {
+                    return Some((start, at));
+                }
+                blank = false;
+            }
+            letter if letter.is_whitespace() => {}
+            _ => blank = false,
+        }
+    }
+    None
 }
 
 enum Raw {

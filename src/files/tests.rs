@@ -174,23 +174,23 @@ fn faults_are_located_and_explained() {
         ),
         (
             "(seeds: [1, -2])",
-            "s.ron:1:13: `seeds`: expected a whole number, zero or more, found integer `-2`",
+            "s.ron:1:13: `seeds`: expected a whole number that is not negative, found the number -2",
         ),
         (
             "(seeds: [0.5])",
-            "s.ron:1:10: `seeds`: expected a whole number, zero or more, found floating point `0.5`",
+            "s.ron:1:10: `seeds`: expected a whole number, zero or more, found the number 0.5",
         ),
         (
             "(task: (horizon: 5000000000))",
-            "s.ron:1:18: `horizon`: expected a whole number from 0 to 4294967295, found integer `5000000000`",
+            "s.ron:1:18: `horizon`: expected a whole number up to 4294967295, found the number 5000000000",
         ),
         (
             "(start: (1, 2))",
-            "s.ron:1:9: `start`: expected an array of length 3, found 2 values",
+            "s.ron:1:9: `start`: expected 3 values `(...)`, found 2 values",
         ),
         (
             "(start: (1, 2, 3, 4))",
-            "s.ron:1:19: `start`: expected an array of length 3, found 4 values",
+            "s.ron:1:19: `start`: expected 3 values `(...)`, found 4 values",
         ),
         (
             "(task: [])",
@@ -260,6 +260,14 @@ fn faults_are_located_and_explained() {
             "s.ron:1:11: a list `[...]` cannot be the key of a map",
         ),
         ("(depth: 1.2.3)", "s.ron:1:9: `1.2.3` is no number"),
+        (
+            "(seeds: 0..3)",
+            "s.ron:1:9: `0..3` is no number; ranges are for overrides, in a file write a list: [0, 1, 2]",
+        ),
+        (
+            "(\n  task: (\n    horizon: 3,\n  seeds: [1],\n)\n",
+            "s.ron:2:9: `)` is missing: what opens here is closed by the `)` in line 5, which is indented less",
+        ),
         ("(depth: 3 seeds: [])", "s.ron:1:11: expected `,` or `)`, found `s`"),
         ("(seeds: [1, 2)", "s.ron:1:14: expected `,` or `]`, found `)`"),
         ("(seeds: [1, 2", "s.ron:1:9: this is never closed: `]` is missing"),

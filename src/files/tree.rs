@@ -159,6 +159,8 @@ impl Node {
                 if let (Some(under), Some(item)) = (under.first_mut(), items.pop()) {
                     under.merge(item);
                 }
+                *old = new;
+                self.span = over.span;
             }
             (_, value) => *self = Node { span: over.span, value },
         }
@@ -295,6 +297,20 @@ impl Node {
     /// The deepest node on a dotted path, for errors found after loading.
     pub(super) fn find(&self, path: &str) -> &Node {
         self.follow(path).0
+    }
+
+    /// The place of the key at the end of a dotted path, if that leads into a map.
+    pub(super) fn find_key(&self, path: &str) -> Option<&Span> {
+        let (holder, last) = path.rsplit_once('.')?;
+        let mut node = self.find_whole(holder)?;
+        while let Value::Tuple { name: Some(_), items } = &node.value
+            && let [inner] = items.as_slice()
+        {
+            node = inner;
+        }
+        let Value::Map(entries) = &node.value else { return None };
+        let is_last = |key: &Node| matches!(&key.value, Value::Text(text) | Value::Name(text) if text == last);
+        entries.iter().find(|(key, _)| is_last(key)).map(|(key, _)| &key.span)
     }
 
     /// The node at a dotted path, if that was written down.

@@ -18,6 +18,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// The same; folders on the way to the file are made.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_with_folders(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(folder_of(path))?;
+    write_whole(path, bytes)
+}
+
 /// An empty file in the folder of `path` that removes itself, with the permissions of an ordinary new file.
 pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -27,7 +36,21 @@ pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666))
     };
-    builder.tempfile_in(folder_of(path))
+    builder.tempfile_in(folder_of(path)).map_err(unnamed)
+}
+
+/// What the system answered, without the name of the temporary file, which means nothing to the user.
+fn unnamed(error: io::Error) -> io::Error {
+    // It has the code in its text only.
+    let text = error.to_string();
+    let code = text
+        .split("(os error ")
+        .nth(1)
+        .and_then(|rest| rest.split(')').next()?.parse().ok());
+    match code {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }
 
 /// Syncs a finished temporary file and gives it its name, in the place of an older one.
@@ -80,7 +103,8 @@ mod tests {
         // A folder is never replaced, and nothing is left of the attempt.
         let before = fs::read_dir(folder.path()).unwrap().count();
         assert!(write_whole(folder.path(), b"new").is_err());
-        assert!(write_whole(&path.join("below a file"), b"new").is_err());
+        let error = write_whole(&path.join("below a file"), b"new").unwrap_err().to_string();
+        assert!(error.contains("os error") && !error.contains(".apprentice-"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before);
     }
 }

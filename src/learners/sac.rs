@@ -50,11 +50,12 @@ use serde::{Deserialize, Serialize};
 use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
 use crate::replay::{Batch, ReplayBuffer};
 use crate::rng::Stream;
-use crate::skills::{GaussianNetwork, PixelDims, Sees};
+use crate::skills::{GaussianNetwork, PixelDims, Sees, Standardiser, standardised};
 use temperature::LearnedTemperature;
 
 pub use config::{
-    CriticConfig, Discounting, Estimate, PolicyStart, Regulariser, SacConfig, Schedule, Squash, Temperature, TimeOuts,
+    CriticConfig, Discounting, Estimate, PolicyStart, Regulariser, SacConfig, Schedule, Squash, Standardise,
+    Temperature, TimeOuts,
 };
 pub use error::SacError;
 
@@ -233,6 +234,8 @@ pub struct Sac {
     prior: Option<GaussianNetwork>,
     critics: [Mlp; 2],
     targets: [Mlp; 2],
+    /// How the critics see the numbers of an observation.
+    standardiser: Option<Standardiser>,
     temperature: LearnedTemperature,
     policy_optimiser: Optimiser,
     critic_optimisers: [Optimiser; 2],
@@ -244,7 +247,8 @@ pub struct Sac {
 impl Sac {
     /// A learner before its first update. `rng` fills whatever is not copied from the prior; the targets start equal to
     /// the critics. A policy from scratch takes over the prior's standardisation of observations, if a prior is given;
-    /// critics see observations as they were stored. A prior, and a policy that starts from it, may see pictures.
+    /// critics see
+    /// observations as they were stored, or standardised if the settings say how. A prior, and a policy that starts from it, may see pictures.
     ///
     /// # Errors
     /// Settings that cannot be used, a missing prior, or one of other sizes.
@@ -258,6 +262,7 @@ impl Sac {
                 return Err(SacError::PriorSize { found, expected });
             }
         }
+        let standardiser = standardiser(&config, dims)?;
         let policy = match config.policy {
             PolicyStart::Prior => prior
                 .ok_or(SacError::NoPrior("a policy that starts from the prior"))?
@@ -271,10 +276,8 @@ impl Sac {
                     hidden,
                     norm: Norm::None,
                 };
-                GaussianNetwork::new(
-                    Mlp::new(spec, rng)?,
-                    prior.and_then(|prior| prior.standardiser().cloned()),
-                )
+                let of_prior = prior.and_then(|prior| prior.standardiser().cloned());
+                GaussianNetwork::new(Mlp::new(spec, rng)?, of_prior.or_else(|| standardiser.clone()))
             }
         };
         let prior = match config.regulariser {
@@ -286,7 +289,8 @@ impl Sac {
             ),
         };
         let CriticConfig { width, hidden, norm } = config.critic;
-        let input = dims.observation + dims.action;
+        let frequencies = config.standardise.as_ref().map_or(0, |seen| seen.frequencies);
+        let input = dims.observation * (1 + 2 * frequencies) + dims.action;
         let spec = MlpSpec {
             input,
             width,
@@ -305,6 +309,7 @@ impl Sac {
             prior,
             critics,
             targets,
+            standardiser,
             temperature,
             policy_optimiser,
             critic_optimisers,
@@ -362,6 +367,17 @@ impl Sac {
     /// Both critics.
     pub fn critics(&self) -> &[Mlp; 2] {
         &self.critics
+    }
+
+    /// What both critics say of actions `[B, d]` at observations `[B, S]`, `[B]` each; nothing is recorded for
+    /// differentiation.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn judge(&self, observations: &Tensor, actions: &Tensor) -> Result<[Tensor; 2]> {
+        let input = self.judged(observations, actions)?;
+        let [first, second] = (self.critics.each_ref()).map(|critic| critic.forward_frozen(&input, Mode::Eval));
+        Ok([first?.squeeze(1)?, second?.squeeze(1)?])
     }
 
     /// Both critics' slowly moving targets.
@@ -537,13 +553,12 @@ impl Sac {
         let alpha = f64::from(temperature.value());
 
         // The policy's loss, already with the new temperature. The critics only judge here.
-        let q_of_policy = smaller(&self.critics, &Tensor::cat(&[s, &here.action], 1)?)?;
+        let q_of_policy = smaller(&self.critics, &self.judged(s, &here.action)?)?;
         let policy_loss = ((&here.penalty * alpha)? - q_of_policy)?.mean_all()?;
 
         // What the critics should have said.
         let next = self.pass(self.policy.forward_frozen(next.by(&self.policy)?)?, next, &noise.next)?;
-        let next_input = Tensor::cat(&[next_s, &next.action], 1)?;
-        let value_next = (smaller(&self.targets, &next_input)? - (&next.penalty * alpha)?)?;
+        let value_next = (smaller(&self.targets, &self.judged(next_s, &next.action)?)? - (&next.penalty * alpha)?)?;
         let q_target = ((&batch.reward * f64::from(config.reward_scale))? + (self.discounts(batch)? * &value_next)?)?;
         let q_target = match config.target_clip {
             Some(limit) => q_target.clamp(-limit, limit)?,
@@ -551,7 +566,7 @@ impl Sac {
         };
 
         // What they say.
-        let input = Tensor::cat(&[s, a], 1)?;
+        let input = self.judged(s, a)?;
         let q = [value(&self.critics[0], &input)?, value(&self.critics[1], &input)?];
         let [loss_1, loss_2] = [&q[0], &q[1]].map(|q| (q - &q_target)?.sqr()?.mean_all()? * 0.5);
         let (loss_1, loss_2) = (loss_1?, loss_2?);
@@ -583,6 +598,20 @@ impl Sac {
             metrics,
             temperature,
         })
+    }
+
+    /// What the critics look at, `[observation | its waves | action]`.
+    fn judged(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        let seen = standardised(self.standardiser.as_ref(), observations)?;
+        let frequencies = self.config.standardise.as_ref().map_or(0, |seen| seen.frequencies);
+        let mut parts = Vec::with_capacity(2 + 2 * frequencies);
+        for angle in (0..frequencies).map(|k| &seen * (std::f64::consts::PI * f64::from(1 << k))) {
+            let angle = angle?;
+            parts.extend([angle.sin()?, angle.cos()?]);
+        }
+        parts.insert(0, seen);
+        parts.push(actions.clone());
+        Ok(Tensor::cat(&parts, 1)?)
     }
 
     /// Samples an action and computes the penalty at what is `seen`.
@@ -677,6 +706,22 @@ impl<'a> Seen<'a> {
             Sees::Pixels(_) => self.pixels.ok_or(SacError::NoPictures),
         }
     }
+}
+
+fn standardiser(config: &SacConfig, dims: SacDims) -> Result<Option<Standardiser>> {
+    let Some(Standardise { mean, deviation, .. }) = &config.standardise else {
+        return Ok(None);
+    };
+    let size = dims.observation;
+    let each = |numbers: &[f32]| match numbers {
+        [number] => Ok(vec![*number; size]),
+        _ if numbers.len() == size => Ok(numbers.to_vec()),
+        _ => Err(SacError::StandardiseSize {
+            found: numbers.len(),
+            expected: size,
+        }),
+    };
+    Ok(Some(Standardiser::new(&each(mean)?, &each(deviation)?)?))
 }
 
 fn optimisers(config: &SacConfig, policy: &GaussianNetwork, critics: &[Mlp; 2]) -> (Optimiser, [Optimiser; 2]) {

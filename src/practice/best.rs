@@ -38,13 +38,20 @@ pub struct BestLearner {
 }
 
 impl BestLearner {
-    /// The one that a checkpoint holds.
+    /// The one that a checkpoint holds, read from there. Practice does without one that is damaged: a warning says so.
     pub fn of(checkpoint: &Checkpoint<SavedPractice>) -> Self {
-        let tensors = checkpoint.tensors.get(BEST).cloned();
-        let found = checkpoint.state.best.zip(tensors);
-        Self {
-            stored: found.is_some(),
-            found,
+        let Some(best) = checkpoint.state.best else {
+            return Self::default();
+        };
+        match checkpoint.read(BEST) {
+            Ok(tensors) => Self {
+                found: Some((best, tensors)),
+                stored: true,
+            },
+            Err(error) => {
+                bevy::log::warn!("{error}; the best learner so far is lost, the next evaluation finds another");
+                Self::default()
+            }
         }
     }
 
@@ -76,14 +83,15 @@ impl BestLearner {
 
 type Evaluated<'a> = (&'a Seed, &'a Sac, &'a Practice, &'a Evaluation, &'a mut BestLearner);
 
-/// Copies every learner whose evaluation has just ended and was its best.
+/// Copies every learner whose evaluation has just ended and was its best. One of which more episodes were cut off by
+/// faults than finished says too little.
 pub fn note_best_learners(
     mut learners: Query<Evaluated>,
     measures: Res<Measures>,
 ) -> Result<(), LearnerFailed<SacError>> {
     for (seed, sac, practice, evaluation, mut best) in &mut learners {
         let results = &evaluation.results;
-        if !evaluation.is_finished() || results.is_empty() {
+        if !evaluation.is_finished() || results.is_empty() || evaluation.faults > results.len() {
             continue;
         }
         let sum: f64 = results.iter().map(|result| measures.value(result)).sum();
@@ -165,5 +173,105 @@ impl Choice {
             checkpoint.state.practice.steps = best.step;
         }
         Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use bevy::ecs::system::RunSystemOnce;
+    use candle_core::DType;
+
+    use super::*;
+    use crate::learners::sac::{CriticConfig, PolicyStart, Regulariser, SacConfig, SacDims, Squash};
+    use crate::practice::EpisodeResult;
+    use crate::rng::{Purpose, stream};
+
+    fn learner(seed: u64) -> Sac {
+        let config = SacConfig {
+            policy: PolicyStart::Scratch { width: 4, hidden: 1 },
+            regulariser: Regulariser::Entropy { target: None },
+            critic: CriticConfig {
+                width: 4,
+                hidden: 1,
+                ..CriticConfig::default()
+            },
+            squash: Squash::Tanh {
+                range: 1.0,
+                single_range_correction: false,
+            },
+            ..SacConfig::default()
+        };
+        let dims = SacDims {
+            observation: 2,
+            action: 1,
+        };
+        Sac::new(config, dims, None, &mut stream(seed, Purpose::Weights, 0, 0)).unwrap()
+    }
+
+    fn bits<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a candle_core::Tensor)>) -> Vec<u32> {
+        let numbers = tensors.into_iter().flat_map(|(_, tensor)| {
+            let flat = tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap();
+            flat.to_vec1::<f32>().unwrap()
+        });
+        numbers.map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn only_a_better_evaluation_replaces_the_copy() {
+        let mut world = World::new();
+        // The score is the return.
+        world.init_resource::<Measures>();
+        let learners = (
+            Seed(0),
+            Practice::none(0),
+            Evaluation::default(),
+            BestLearner::default(),
+        );
+        let entity = world.spawn((learners, learner(0))).id();
+        let mut expected = None;
+        let mut copied = Vec::new();
+        let evaluations: [(&[f32], usize, bool); 7] = [
+            (&[], 3, false),
+            (&[1.0, 2.0], 0, true),
+            (&[0.0, 2.0], 0, false),
+            // As good is not better.
+            (&[1.5], 0, false),
+            (&[3.0, 1.0, 2.0], 3, true),
+            // More was cut off than finished.
+            (&[9.0, 9.0], 3, false),
+            (&[f32::NAN], 0, false),
+        ];
+        for (number, (returns, faults, better)) in evaluations.into_iter().enumerate() {
+            let sac = learner(number as u64);
+            let weights = sac.export().unwrap();
+            let result = |return_: &f32| EpisodeResult {
+                return_: *return_,
+                steps: 1,
+                done: Vec::new(),
+                reached: Vec::new(),
+                figures: Vec::new(),
+            };
+            let evaluation = Evaluation {
+                running: 0,
+                results: returns.iter().map(result).collect(),
+                faults,
+            };
+            world.entity_mut(entity).insert((sac, evaluation));
+            let step = 100 * number as u64;
+            world.get_mut::<Practice>(entity).unwrap().steps = step;
+            if better {
+                let score = f64::from(returns.iter().sum::<f32>()) / returns.len() as f64;
+                expected = Some(BestEvaluation { score, step });
+                copied = bits(&weights);
+            }
+            world.run_system_once(note_best_learners).unwrap().unwrap();
+            let best = world.get::<BestLearner>(entity).unwrap();
+            assert_eq!(best.evaluation(), expected, "evaluation {number}");
+            assert!(
+                best.tensors().map_or_else(Vec::new, bits) == copied,
+                "evaluation {number}"
+            );
+        }
     }
 }

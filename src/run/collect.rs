@@ -1,7 +1,7 @@
 //! Demonstrations into a file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::{RunError, Settings, load_scene, read_scene};
 use crate::app::Ended;
 use crate::data::{Dataset, Description, LayoutWriter, PAINTED_FROM, ReadOptions, Written};
 use crate::demos::{self, CollectConfig, CollectReport};
-use crate::experiment::{DatasetConfig, Experiment, Problem};
+use crate::experiment::{DatasetConfig, Experiment, Problem, SkillModelConfig};
 use crate::files;
 use crate::metrics::{Figure, Progress};
 use crate::scene::{CompiledScene, Scene, Task};
@@ -94,6 +94,10 @@ pub(super) fn write_gathered(
 ) -> Result<(CollectReport, Written, Ended), RunError> {
     let report = gather(&mut writer)?;
     if report.interrupted && (unfinished == Unfinished::Discard || report.episodes == 0) {
+        bevy::log::warn!(
+            "{}: the collection was interrupted, and nothing is written",
+            path.display()
+        );
         return Err(RunError::Interrupted);
     }
     if report.interrupted && path.exists() {
@@ -155,6 +159,46 @@ pub fn ensure_dataset(
         warn_of_differences(&dataset, config, experiment);
     }
     Ok((Arc::new(dataset), collected))
+}
+
+/// What to say before an experiment's demonstrations are collected because their file is not there; `None` if it is
+/// there, or is not collected. Where `overrides` name the file, a near name may have been meant.
+pub fn collection_note(experiment: &Experiment, overrides: &[String]) -> Option<String> {
+    let config = experiment.dataset.as_ref()?;
+    let how = config.collect.as_ref()?;
+    if experiment.skill_model == SkillModelConfig::None || config.path.exists() {
+        return None;
+    }
+    let gives = |wanted: &str| {
+        let paths = overrides.iter().filter_map(|text| text.split_once('='));
+        let mut paths = paths.map(|(path, _)| path.trim());
+        paths.any(|path| {
+            path.strip_prefix(wanted)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    };
+    let named = gives("dataset.path") && !gives("dataset.collect");
+    let near = named.then(|| near_file(&config.path)).flatten();
+    let near = near.map_or_else(String::new, |near| {
+        format!("; did you mean {}, which is there?", near.display())
+    });
+    Some(format!(
+        "{}: not there yet; {} demonstrations are collected into it{near}",
+        config.path.display(),
+        how.episodes
+    ))
+}
+
+/// The file or folder beside `path` whose name is most like its own.
+fn near_file(path: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(files::folder_of(path)).ok()?;
+    let names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    let near = files::nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(path.with_file_name(near))
 }
 
 /// Demonstrations that would be collected in another scene than the experiment's, and could not be used in it.
@@ -283,13 +327,25 @@ fn compare(path: &str, made: &Value, wanted: &Value, irrelevant: &[&str], found:
             }
         }
         _ => {
-            let (made, wanted) = (made.to_string(), wanted.to_string());
+            let (made, wanted) = (shown(made), shown(wanted));
             found.push(if made.len().max(wanted.len()) <= LONGEST {
                 format!("{path}: {made} in the file, {wanted} in the experiment")
             } else {
                 format!("{path} differs")
             });
         }
+    }
+}
+
+/// A value as text. Numbers that fit into 32 bits have no digits beyond those, which nobody wrote.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(number) if number.is_f64() => match number.as_f64() {
+            Some(exact) if f64::from(exact as f32) == exact => format!("{:?}", exact as f32),
+            _ => number.to_string(),
+        },
+        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(",")),
+        other => other.to_string(),
     }
 }
 
@@ -327,6 +383,43 @@ mod tests {
                 "collect.seed: 0 in the file, 5 in the experiment",
             ]
         );
+    }
+
+    #[test]
+    fn numbers_are_shown_as_they_were_written() {
+        let made = serde_json::json!({"discount": 0.97_f32, "rates": [0.1_f32, 1], "exact": 0.97_f64});
+        let wanted = serde_json::json!({"discount": 0.9_f32, "rates": [0.2_f32, 1], "exact": 0.98_f64});
+        assert_eq!(
+            differences("", &made, &wanted, &[]),
+            [
+                "discount: 0.97 in the file, 0.9 in the experiment",
+                "exact: 0.97 in the file, 0.98 in the experiment",
+                "rates: [0.1,1] in the file, [0.2,1] in the experiment",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_near_file_is_named_where_the_name_was_given() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("kitchen_mixed.hdf5"), "").unwrap();
+        let path = folder.path().join("kitchen_mixd.hdf5");
+        let given = vec![format!("dataset.path={}", path.display())];
+        let experiment = Experiment::load("kitchen/spirl_cl", &given).unwrap().value;
+        let note = collection_note(&experiment, &given).unwrap();
+        assert!(
+            note.contains("600 demonstrations are collected into it; did you mean")
+                && note.contains("kitchen_mixed.hdf5"),
+            "{note}"
+        );
+        let asked = [given, vec!["dataset.collect.episodes=9".into()]].concat();
+        assert!(!collection_note(&experiment, &asked).unwrap().contains("did you mean"));
+        let there = vec![format!(
+            "dataset.path={}",
+            folder.path().join("kitchen_mixed.hdf5").display()
+        )];
+        let experiment = Experiment::load("kitchen/spirl_cl", &there).unwrap().value;
+        assert_eq!(collection_note(&experiment, &there), None);
     }
 
     #[test]

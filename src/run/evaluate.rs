@@ -11,7 +11,7 @@ use super::train::{Foundations, learner_checkpoints};
 use super::{RunError, RunFolder, Settings, load_scene};
 use crate::agents::{ActsIn, AgentPlugin, Agents, Behaviour, SkillDecoder};
 use crate::app;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Tensors};
 use crate::evaluate::{Evaluation, EvaluationPlugin, EvaluationSummary, Measures, begin_evaluation};
 use crate::experiment::{EvaluationConfig, Experiment};
 use crate::learners::sac::{PolicyStart, Sac};
@@ -34,6 +34,9 @@ pub struct EvaluationPlan {
     /// The link to whoever watches.
     pub watch: Option<WorldLink>,
 }
+
+/// The weights of a policy that see an observation, `[width, observation]`.
+const FIRST_LAYER: &str = "policy.input.linear.weight";
 
 /// Results of one learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,13 +108,39 @@ impl Trained {
     ) -> Result<Self, RunError> {
         let saved = checkpoint.state.fixed.as_ref();
         foundations.expect_same(saved, learner, "it can act with that one only")?;
+        let tensors = checkpoint.file(file)?;
+        expect_sizes(experiment, foundations, learner, tensors)?;
         let mut sac = foundations.learner(experiment, seed)?;
-        sac.import(checkpoint.file(file)?)?;
+        sac.import(tensors)?;
         Ok(Self {
             seed,
             practice: checkpoint.state.practice,
             sac,
         })
+    }
+}
+
+/// Refuses a learner that was made for observations of another length. Where it stands on a skill model, that has been
+/// compared already; where it sees pictures, the numbers beside them may be others.
+fn expect_sizes(
+    experiment: &Experiment,
+    foundations: &Foundations,
+    learner: &Path,
+    tensors: &Tensors,
+) -> Result<(), RunError> {
+    let dims = foundations.skills.dims();
+    let seen = tensors.get(FIRST_LAYER);
+    let seen = seen.and_then(|weights| weights.dims().get(1).copied());
+    match seen {
+        Some(seen) if foundations.folder.is_none() && dims.pixels.is_none() && seen != dims.state => {
+            Err(RunError::Experiment(format!(
+                "{}: the learner is for {seen} observed numbers; scene `{}` has {}",
+                learner.display(),
+                experiment.scene,
+                dims.state
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What is wrong with an experiment, and what it comes to.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::collect::other_sizes;
+use super::collect::{collection_note, other_sizes};
+use super::pretrain::check_sizes;
 use super::problems::problems_in;
 use super::train::dims_of;
 use super::{RunError, check_scene, in_scene, load_scene};
+use crate::data::{Dataset, ReadOptions};
 use crate::experiment::{ActionSpace, DatasetConfig, Experiment, Problem, SkillModelConfig};
 use crate::files::{self, Checked, FileKind};
 use crate::learners::sac::{Sac, SacDims};
@@ -23,9 +26,45 @@ pub struct Examined {
     pub notes: Vec<String>,
 }
 
-/// Finds everything that is wrong with an experiment (a name in `configs/` or a path) with `overrides` laid over it:
-/// what its file says, settings that do not go together, its scene, its demonstrations, its short form.
-pub fn examine(name: &str, overrides: &[String]) -> Examined {
+/// Examines experiments one after another without reading demonstrations twice.
+#[derive(Debug, Default)]
+pub struct Examiner {
+    /// What keeps the demonstrations of a file from being used in a scene and with a split, if anything does.
+    read: BTreeMap<(PathBuf, String, String), Option<String>>,
+}
+
+impl Examiner {
+    /// Finds everything that is wrong with an experiment (a name in `configs/` or a path) with `overrides` laid over it:
+    /// what its file says, settings that do not go together, its scene, its demonstrations, its short form.
+    pub fn examine(&mut self, name: &str, overrides: &[String]) -> Examined {
+        examine(name, overrides, self)
+    }
+
+    /// Why demonstrations that are there cannot be used, as `apprentice pretrain` would say it.
+    fn unusable(&mut self, experiment: &Experiment, path: &Path) -> Option<String> {
+        let split = experiment.pretraining.split;
+        let key = (path.to_path_buf(), experiment.scene.clone(), format!("{split:?}"));
+        if let Some(known) = self.read.get(&key) {
+            return known.clone();
+        }
+        let check = || -> Result<(), RunError> {
+            let scene = load_scene(experiment)?;
+            let options = ReadOptions {
+                image_memory: 0,
+                ..ReadOptions::default()
+            };
+            let dataset = Dataset::read_with(path, &options)?;
+            check_sizes(&experiment.scene, &scene, &dataset)?;
+            split.apply(dataset.sequences().len())?;
+            Ok(())
+        };
+        let found = check().err().map(|error| error.to_string());
+        self.read.insert(key, found.clone());
+        found
+    }
+}
+
+fn examine(name: &str, overrides: &[String], examiner: &mut Examiner) -> Examined {
     let mut checked = files::check::<Experiment>(FileKind::Experiment, name, overrides);
     let mut found = Examined::default();
     let Some(experiment) = checked.loaded.as_ref().map(|loaded| loaded.value.clone()) else {
@@ -55,8 +94,11 @@ pub fn examine(name: &str, overrides: &[String]) -> Examined {
             _ => {}
         }
     }
-    demonstrations(&mut checked, &experiment, &mut found.notes);
+    demonstrations(&mut checked, &experiment, overrides, examiner, &mut found.notes);
     short_form(&mut checked, name, overrides, &experiment);
+    if checked.errors.is_empty() {
+        found.notes.extend(memory_note(&experiment));
+    }
     found.errors = texts(checked);
     found.errors.extend(of_scene);
     found
@@ -76,7 +118,13 @@ fn report_all(checked: &mut Checked<Experiment>, problems: Vec<Problem>) {
 }
 
 /// Whether there are demonstrations to learn from, or can be.
-fn demonstrations(checked: &mut Checked<Experiment>, experiment: &Experiment, notes: &mut Vec<String>) {
+fn demonstrations(
+    checked: &mut Checked<Experiment>,
+    experiment: &Experiment,
+    overrides: &[String],
+    examiner: &mut Examiner,
+    notes: &mut Vec<String>,
+) {
     if experiment.skill_model == SkillModelConfig::None || !checked.is_sound("skill_model") {
         return;
     }
@@ -91,12 +139,14 @@ fn demonstrations(checked: &mut Checked<Experiment>, experiment: &Experiment, no
     };
     let DatasetConfig { path, collect, .. } = dataset;
     match collect {
-        _ if !checked.is_sound("dataset.path") || !checked.is_sound("dataset.collect") || path.exists() => {}
-        Some(config) => notes.push(format!(
-            "{}: not there yet; {} demonstrations are collected when they are needed",
-            path.display(),
-            config.episodes
-        )),
+        _ if !checked.is_sound("dataset.path") || !checked.is_sound("dataset.collect") => {}
+        _ if path.exists() => {
+            let sound = checked.is_sound("scene") && check_scene(&experiment.scene, &[]).errors.is_empty();
+            if sound && let Some(message) = examiner.unusable(experiment, path) {
+                checked.report("dataset.path", message);
+            }
+        }
+        Some(_) => notes.extend(collection_note(experiment, overrides)),
         None => {
             let message = "no such file, and the experiment does not say how to collect it (dataset.collect)";
             checked.report("dataset.path", format!("{}: {message}", path.display()));
@@ -144,10 +194,7 @@ fn short_form(checked: &mut Checked<Experiment>, name: &str, overrides: &[String
             checked.report(&format!("quick.{number}"), error.to_string());
         }
     }
-    if fitting.len() < experiment.quick.len() {
-        return;
-    }
-    match load(&experiment.quick) {
+    match load(&fitting) {
         Err(error) => checked.report("quick", error.to_string()),
         Ok(quick) => {
             let mut problems = quick.value.problems();
@@ -159,6 +206,45 @@ fn short_form(checked: &mut Checked<Experiment>, name: &str, overrides: &[String
             }
         }
     }
+}
+
+/// What to say if the replay buffers of all seeds can become larger than the memory of this machine.
+pub fn memory_note(experiment: &Experiment) -> Option<String> {
+    let memory = memory()?;
+    let dims = dims_of(&load_scene(experiment).ok()?);
+    let (chosen, length) = match (experiment.acts_in, &experiment.skill_model) {
+        (ActionSpace::Skills, SkillModelConfig::Spirl(config)) => (config.latent, config.length.max(1)),
+        _ => (dims.action, 1),
+    };
+    let training = &experiment.training;
+    let practised = training.steps.div_ceil(length as u64);
+    let held = (training.replay_capacity as u64).min(training.warmup.saturating_add(practised));
+    let each = held.saturating_mul(transition_bytes(dims.state, chosen, dims.pixels, false) as u64);
+    let all = each.saturating_mul(experiment.seeds.len() as u64);
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    (all > memory).then(|| {
+        format!(
+            "the replay buffers of all seeds come to {:.1} GB (training.replay_capacity), and this machine has {:.1} GB of \
+             memory",
+            gigabytes(all),
+            gigabytes(memory)
+        )
+    })
+}
+
+/// Bytes of memory of this machine, or of what it lends to this process; `None` where the system does not say.
+fn memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let machine = line
+        .split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()?
+        .saturating_mul(1024);
+    let lent = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let lent = lent.and_then(|text| text.trim().parse().ok());
+    Some(lent.map_or(machine, |lent: u64| lent.min(machine)))
 }
 
 /// What an experiment comes to, in numbers that its file does not say.

@@ -242,7 +242,7 @@ impl RunFolder {
     /// Refuses a run that was begun with another experiment than the one named. Runs of earlier versions do not say.
     pub fn expect_experiment(&self, name: &str) -> Result<(), RunFolderError> {
         match self.experiment_name() {
-            Some(found) if default_name(&found) != default_name(name) => Err(RunFolderError::OtherExperiment {
+            Some(found) if !same_experiment(&found, name) => Err(RunFolderError::OtherExperiment {
                 path: self.root.clone(),
                 found,
                 wanted: name.to_string(),
@@ -467,6 +467,11 @@ pub fn default_name(experiment: &str) -> String {
     path.strip_prefix("configs/").unwrap_or(path).replace(['/', '\\'], "_")
 }
 
+/// Whether two names are those of one experiment: they give runs the same name, or lead to one file now.
+pub fn same_experiment(one: &str, other: &str) -> bool {
+    default_name(one) == default_name(other) || files::means_the_same(FileKind::Experiment, one, other)
+}
+
 fn all_in(runs: &Path, experiment: &str) -> Vec<PathBuf> {
     let name = default_name(experiment);
     let number = |path: &Path| -> Option<u64> {
@@ -549,7 +554,7 @@ pub(super) fn expect_empty(folder: &Path) -> Result<(), RunFolderError> {
         return Err(RunFolderError::Io {
             path: folder.to_path_buf(),
             action: "make the folder",
-            source: std::io::ErrorKind::AlreadyExists.into(),
+            source: std::io::Error::other("there is a file of this name"),
         });
     }
     match first_in(folder) {
@@ -608,20 +613,34 @@ fn version_text(experiment: &str) -> String {
     )
 }
 
+/// The runs in a folder that is none itself, else those beside it.
 fn nearest(path: &Path) -> String {
-    let runs: Vec<String> = path
-        .parent()
-        .and_then(|parent| fs::read_dir(parent).ok())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().join("experiment.ron").is_file())
-        .map(|entry| entry.path().display().to_string())
-        .collect();
-    if runs.is_empty() {
-        String::new()
-    } else {
-        format!(" (runs nearby: {})", runs.join(", "))
+    /// More are not named.
+    const SHOWN: usize = 12;
+    let runs_in = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut runs: Vec<String> = entries
+            .filter(|entry| entry.path().join(EXPERIMENT).is_file())
+            .map(|entry| entry.path().display().to_string())
+            .collect();
+        runs.sort();
+        runs
+    };
+    let inside = runs_in(path);
+    let (what, runs) = match inside.is_empty() {
+        false => ("runs in it", inside),
+        true => ("runs nearby", path.parent().map(runs_in).unwrap_or_default()),
+    };
+    let shown = runs
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match runs.len() {
+        0 => String::new(),
+        count if count > SHOWN => format!(" ({what}: {shown}, and {} more)", count - SHOWN),
+        _ => format!(" ({what}: {shown})"),
     }
 }
 

@@ -1,9 +1,13 @@
-//! The scene of a run, kept in its folder: nothing outside of it, and no later edit, changes what the run stands on.
+//! The scene of a run, kept in its folder: no later edit of the scene's file, and of what that extends, changes what the run
+//! stands on.
 //!
 //! ```text
 //! RUN/scene.ron     the scene with all that it extends and every default written out
 //! RUN/model/        the files of its MJCF model, where that is not found by its name in a model folder
 //! ```
+//!
+//! The same goes for the model, if it is copied. One that is found by its name in a model folder is not, and its files go on
+//! to count; nor is one that is too large, or names files by absolute paths, and of that a warning tells.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +23,8 @@ use crate::scene::{CompiledScene, ModelFiles, PhysicsSpec, Scene};
 
 const SCENE: &str = "scene.ron";
 const MODEL: &str = "model";
+/// The model until it is whole, and until the one before it may go.
+const PARTIAL: &str = ".model.partial";
 /// Larger models stay where they are, and the kept scene names them by their absolute paths, bytes.
 const MOST_BYTES: u64 = 32 << 20;
 /// Changes that are named in full.
@@ -26,10 +32,16 @@ const SHOWN: usize = 6;
 
 impl RunFolder {
     /// Lets an experiment of this run stand on the scene that the run keeps, if it keeps one and the experiment is in that
-    /// scene.
+    /// scene. Who names the run's own copy means that scene as well.
     pub fn attach_scene(&self, experiment: &mut Experiment) -> Result<(), RunError> {
         let path = self.root().join(SCENE);
-        if !path.is_file() || self.stored_experiment()?.scene != experiment.scene {
+        if !path.is_file() {
+            return Ok(());
+        }
+        let stored = self.stored_experiment()?.scene;
+        if names(&experiment.scene, &path) {
+            experiment.scene = stored;
+        } else if stored != experiment.scene {
             return Ok(());
         }
         let text = self.read(SCENE)?;
@@ -44,7 +56,8 @@ impl RunFolder {
     /// happens if it stands on a kept scene already.
     pub fn keep_scene(&self, experiment: &mut Experiment) -> Result<(), RunError> {
         if experiment.kept_scene.is_none() {
-            experiment.kept_scene = Some(self.store_scene(experiment)?);
+            let ready = self.prepare_scene(experiment)?;
+            experiment.kept_scene = Some(self.store_scene(ready)?);
         }
         Ok(())
     }
@@ -52,24 +65,51 @@ impl RunFolder {
     /// Notes the settings of a run, and keeps its scene if the experiment stands on none that is kept: runs of earlier
     /// versions have none, and what was trained in one scene may go on to practise in another.
     pub(super) fn note_settings(&self, experiment: &Experiment) -> Result<(), RunError> {
-        let keeps = experiment.kept_scene.is_none();
-        if keeps {
-            // At no time does the folder hold the settings of one scene and the text of another.
-            remove_kept(self.root());
+        let settings = files::to_text(experiment)?;
+        if experiment.kept_scene.is_some() {
+            return Ok(self.note_experiment(&settings)?);
         }
-        self.note_experiment(&files::to_text(experiment)?)?;
-        if keeps {
-            self.store_scene(experiment)?;
-        }
-        Ok(())
+        // The scene may stand on what is kept of the one before.
+        let ready = self.prepare_scene(experiment)?;
+        // At no time does the folder hold the settings of one scene and the text of another.
+        remove_scene(self.root());
+        let noted = self.note_experiment(&settings).map_err(RunError::from);
+        let stored = noted.and_then(|()| self.store_scene(ready));
+        stored.map(drop).inspect_err(|_| {
+            let _ = fs::remove_dir_all(self.root().join(PARTIAL));
+        })
     }
 
-    /// Writes the scene of an experiment that stands on none that is kept.
-    fn store_scene(&self, experiment: &Experiment) -> Result<KeptScene, RunError> {
+    /// Reads the scene of an experiment that stands on none that is kept, and copies its model.
+    fn prepare_scene(&self, experiment: &Experiment) -> Result<Ready, RunError> {
         let loaded = Scene::load_with(&experiment.scene, &[])?;
         let mut scene = loaded.value;
-        self.store_model(&mut scene.physics)?;
-        let source = loaded.sources.first().and_then(|path| path.canonicalize().ok());
+        let copied = self.copy_model(&scene.physics).inspect_err(|_| {
+            // The first error is the one that counts.
+            let _ = fs::remove_dir_all(self.root().join(PARTIAL));
+        })?;
+        if let Some(main) = &copied {
+            scene.physics.model = Path::new(MODEL).join(main);
+        }
+        Ok(Ready {
+            scene,
+            source: loaded.sources.first().and_then(|path| path.canonicalize().ok()),
+            has_model: copied.is_some(),
+        })
+    }
+
+    /// Writes what has been prepared.
+    fn store_scene(&self, ready: Ready) -> Result<KeptScene, RunError> {
+        let Ready {
+            scene,
+            source,
+            has_model,
+        } = ready;
+        if has_model {
+            let target = self.root().join(MODEL);
+            remove_folder(&target)?;
+            rename(&self.root().join(PARTIAL), &target)?;
+        }
         self.note_scene_source(source.as_deref())?;
         let text = format!(
             "// The scene of this run, with all that its file extends and every default written out. The run reads it in\n\
@@ -84,16 +124,34 @@ impl RunFolder {
         })
     }
 
-    /// Copies the files of a model and names the copy, unless the model is found by its name, is too large, or cannot be
-    /// read from another place.
-    fn store_model(&self, physics: &mut PhysicsSpec) -> Result<(), RunError> {
-        // MuJoCo opens no path that is no text.
-        let fits = |model: &ModelFiles| model.bytes() <= MOST_BYTES && self.root().to_str().is_some();
-        let Some(model) = ModelFiles::of(physics).filter(fits) else {
-            return Ok(());
-        };
-        let (partial, target) = (self.root().join(".model.partial"), self.root().join(MODEL));
+    /// Copies the files of a model, and gives the path of the model below the copy. A model that is found by its name is not
+    /// copied, nor is one of which a warning tells.
+    fn copy_model(&self, physics: &PhysicsSpec) -> Result<Option<PathBuf>, RunError> {
+        // Models that the program builds need no files.
+        if physics.built.is_some() || !physics.model.is_absolute() {
+            return Ok(None);
+        }
+        let partial = self.root().join(PARTIAL);
         remove_folder(&partial)?;
+        let left = |why: &str| {
+            bevy::log::warn_once!(
+                "{}: the model of the scene is not copied into the run, because {why}; whatever changes in its files \
+                 from now on changes the run",
+                physics.model.display()
+            );
+            Ok(None)
+        };
+        let Some(model) = ModelFiles::of(physics) else {
+            return left("it names files by absolute paths, or files that are not to be found");
+        };
+        if model.bytes() > MOST_BYTES {
+            let (found, most) = (model.bytes().div_ceil(1 << 20), MOST_BYTES >> 20);
+            return left(&format!("it has {found} MiB, and at most {most} are copied"));
+        }
+        // MuJoCo opens no path that is no text.
+        if self.root().to_str().is_none() {
+            return left("the path of the run is not valid Unicode");
+        }
         model.copy_to(&partial).map_err(|source| RunFolderError::Io {
             path: partial.clone(),
             action: "write",
@@ -105,12 +163,10 @@ impl RunFolder {
             ..physics.clone()
         });
         if !copied.is_ok_and(|copy| copy.is_readable()) {
-            return Ok(remove_folder(&partial)?);
+            remove_folder(&partial)?;
+            return left("a copy of it cannot be read");
         }
-        remove_folder(&target)?;
-        rename(&partial, &target)?;
-        physics.model = Path::new(MODEL).join(model.main());
-        Ok(())
+        Ok(Some(model.main().to_path_buf()))
     }
 
     /// Warns if the file from which the kept scene was made says something else now.
@@ -140,6 +196,23 @@ impl RunFolder {
             shown.join(", ")
         );
     }
+}
+
+/// A scene that is about to be kept; its model is in [`PARTIAL`].
+#[derive(Debug)]
+struct Ready {
+    scene: Scene,
+    source: Option<PathBuf>,
+    has_model: bool,
+}
+
+/// Whether the name of a scene leads to this file.
+fn names(scene: &str, file: &Path) -> bool {
+    let found = [scene.to_owned(), format!("{scene}.ron")].into_iter().find_map(|name| {
+        let path = Path::new(&name);
+        path.canonicalize().ok().filter(|path| path.is_file())
+    });
+    found.is_some_and(|found| file.canonicalize().is_ok_and(|file| file == found))
 }
 
 /// The scene of an experiment as its run keeps it or, where it is not part of a run, as its file is now; compiled.
@@ -232,6 +305,12 @@ const SOURCE_LINE: &str = "scene ";
 
 /// Removes what a run keeps of its scene; what cannot be removed does no harm.
 pub(super) fn remove_kept(root: &Path) {
+    remove_scene(root);
+    let _ = fs::remove_dir_all(root.join(PARTIAL));
+}
+
+/// The same, but for a model that is about to be kept.
+fn remove_scene(root: &Path) {
     let _ = fs::remove_file(root.join(SCENE));
     let _ = fs::remove_dir_all(root.join(MODEL));
 }

@@ -23,13 +23,13 @@ mod train;
 mod watch;
 mod windows;
 
-pub use collect::{Unfinished, collect, differences, ensure_dataset, in_scene};
+pub use collect::{Unfinished, collect, collection_note, differences, ensure_dataset, in_scene};
 pub use curves::learning_curves;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate_chosen, evaluate_prior, evaluate_run};
-pub use examine::{Examined, Extent, examine};
+pub use examine::{Examined, Examiner, Extent, memory_note};
 #[cfg(feature = "window")]
 pub use film::{FilmError, Filming, Recording, default_video};
-pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, write_whole};
+pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, same_experiment, write_whole};
 pub use kept_scene::load_scene;
 use kept_scene::read_scene;
 pub use pretrain::{needs_demonstrations, pretrain};
@@ -38,7 +38,7 @@ pub use record::{Acting, RecordPlan, RecordSource, record};
 pub use scene_picture::{Picture, PictureError, picture_of};
 pub use scenes::{
     ActionNumber, ElementSheet, ObservedNumber, PhysicsSheet, PictureSheet, SceneCheck, SceneSheet, check_scene,
-    first_word,
+    first_word, in_one_line,
 };
 pub use skills::{SavedModel, SkillFolder, find_skills, save_imported};
 pub use sweep::{

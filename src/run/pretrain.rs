@@ -93,6 +93,16 @@ pub fn pretrain(
         existing = Some(skills);
     }
     let finished = saved_at.is_some_and(|updates| updates >= config.updates);
+    let checksum = dataset.checksum();
+    if !finished && progress.demonstrations.is_some_and(|before| before != checksum) {
+        return Err(RunError::Experiment(format!(
+            "{}: other demonstrations than those that this model was trained on for {} updates; put the former ones back, \
+             or train another model in another folder (--out)",
+            dataset.origin(),
+            progress.updates
+        )));
+    }
+    progress.demonstrations = Some(checksum);
     if !finished && folder.has_practised()? {
         return Err(RunError::Experiment(format!(
             "{}: learners of this run have practised with its skill model, which is not trained any further; train \

@@ -159,7 +159,7 @@ fn sampled(planes: &[u8], side: u32, (width, height): (u32, u32), area: Area) ->
 }
 
 impl Picture {
-    /// Writes it as a PNG file.
+    /// Writes it as a PNG file. Folders on the way to it are made.
     ///
     /// # Errors
     /// [`PictureError::File`] if that cannot be.
@@ -176,7 +176,7 @@ impl Picture {
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&self.rgb))
             .map_err(|error| failed(&error))?;
-        files::write_whole(path, &bytes).map_err(|error| failed(&error))
+        files::write_with_folders(path, &bytes).map_err(|error| failed(&error))
     }
 }
 

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::RunError;
 use crate::demos::{CollectConfig, DemoError, recording_scene};
 use crate::files::Loaded;
-use crate::scene::{Built, CompiledScene, Eye, JudgedOn, Models, Order, Scene, SceneError};
+use crate::scene::{
+    ActionChannel, Built, CompiledScene, Delays, Eye, JudgedOn, Models, Order, Scene, SceneError, geared_unit,
+};
 use crate::sim::Environment;
 use crate::watch::reload::files_of_model;
 
@@ -53,14 +55,24 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
                 SceneError::Invalid { reason, .. } => reason.contains("observed") && !observation,
                 _ => false,
             };
-            if !follows {
-                checked.report(error.field().unwrap_or_default(), error.to_string());
+            let field = error.field().unwrap_or_default();
+            if follows || follows_from_key(error, &findings.errors) {
+                continue;
+            }
+            match error.is_of_key() {
+                true => checked.report_key(field, error.to_string()),
+                false => checked.report(field, error.to_string()),
             }
         }
         compiled = findings.compiled.filter(|_| checked.errors.is_empty());
-        for found in compiled.iter().flat_map(CompiledScene::suspicions) {
-            let message = format!("{}: {}", found.field, found.message);
-            warnings.push(loaded.error_at(&found.field, message).to_string());
+        warnings = compiled.iter().flat_map(|scene| suspicions(&loaded, scene)).collect();
+        // What is strange about the scene that this one extends cannot be mended here.
+        if let (Some(parent), false) = (loaded.sources.get(1), warnings.is_empty())
+            && let Ok(parent) = Scene::load_with(&parent.display().to_string(), &[])
+            && let Ok(scene) = CompiledScene::of_file(&parent)
+        {
+            let known = suspicions(&parent, &scene);
+            warnings.retain(|warning| !known.contains(warning));
         }
     }
     Examined {
@@ -71,6 +83,31 @@ pub(super) fn examine(name: &str, overrides: &[String]) -> Examined {
         scene: compiled,
         files,
     }
+}
+
+/// What is strange about a scene, with places.
+fn suspicions(loaded: &Loaded<Scene>, scene: &CompiledScene) -> Vec<String> {
+    let told = scene.suspicions().into_iter().map(|found| {
+        let message = format!("{}: {}", found.field, found.message);
+        loaded.error_at(&found.field, message).to_string()
+    });
+    told.collect()
+}
+
+/// Whether a skill is missed because its name is misspelt where it is described, which is told there.
+fn follows_from_key(error: &SceneError, all: &[SceneError]) -> bool {
+    let SceneError::UnknownName { kind, name: missed, .. } = error else {
+        return false;
+    };
+    let means_it = |other: &SceneError| match other {
+        SceneError::UnknownName { field, nearest, .. } => {
+            field.starts_with("demonstrator.skills.")
+                && other.is_of_key()
+                && nearest.as_deref() == Some(missed.as_str())
+        }
+        _ => false,
+    };
+    *kind == "skill" && all.iter().any(means_it)
 }
 
 /// Whether the demonstrator of a scene can be made, if it has one.
@@ -110,6 +147,8 @@ pub struct SceneSheet {
     pub episode_steps: u32,
     /// The same in simulated seconds.
     pub episode_seconds: f64,
+    /// How late actions and observations are, control steps.
+    pub delays: Delays,
     /// Lowest and highest number of an observation; others are clipped.
     pub observation_clip: Option<(f64, f64)>,
     /// The numbers of an observation.
@@ -247,6 +286,7 @@ impl SceneSheet {
             physics: PhysicsSheet::of(scene),
             episode_steps: described.episode.steps,
             episode_seconds: f64::from(described.episode.steps) * scene.period(),
+            delays: described.delays,
             observation_clip: described.observation.clip,
             observation: (scene.channels().iter().zip(environment.measurement.iter()).enumerate())
                 .map(|(index, (channel, &start))| ObservedNumber {
@@ -268,7 +308,7 @@ impl SceneSheet {
                     name: action.name.clone(),
                     low: action.low,
                     high: action.high,
-                    unit: action.unit.to_owned(),
+                    unit: unit_of(action, scene),
                     meaning: action.meaning.to_owned(),
                 })
                 .collect(),
@@ -280,7 +320,7 @@ impl SceneSheet {
                         .elements
                         .get(index)
                         .and_then(|element| element.when.as_ref())
-                        .map(short_text),
+                        .map(in_one_line),
                     threshold: element.threshold,
                     distance_at_start,
                     in_task: scene.task().contains(&index),
@@ -289,10 +329,10 @@ impl SceneSheet {
                 .collect(),
             order: described.task.order,
             judged_on: described.task.judged_on,
-            rewards: described.task.rewards.iter().map(short_text).collect(),
+            rewards: described.task.rewards.iter().map(in_one_line).collect(),
             figures: scene.figures().to_vec(),
             success: described.task.success.clone(),
-            terminate: described.task.terminate.iter().map(short_text).collect(),
+            terminate: described.task.terminate.iter().map(in_one_line).collect(),
             drawn: drawn(described),
             pictures: scene
                 .eye()
@@ -305,6 +345,14 @@ impl SceneSheet {
             cameras: described.cameras.clone(),
             demonstrator: described.demonstrator.as_ref().map(first_word),
         })
+    }
+}
+
+/// The unit of an action; of a motor with a gear, what a control of 1 is.
+fn unit_of(action: &ActionChannel, scene: &CompiledScene) -> String {
+    match geared_unit(scene.model(), &action.name) {
+        Some((factor, unit)) if action.unit.is_empty() => format!("{factor} x {unit}"),
+        _ => action.unit.to_owned(),
     }
 }
 
@@ -344,26 +392,59 @@ fn drawn(scene: &Scene) -> Vec<String> {
     let ranges = [("positions", &reset.ranges), ("velocities", &reset.velocities)];
     let ranges = ranges.into_iter().flat_map(|(what, joints)| {
         let of_joint =
-            move |(joint, range): (&String, &Vec<(f64, f64)>)| format!("{what} of {joint}: {}", short_text(range));
+            move |(joint, range): (&String, &Vec<(f64, f64)>)| format!("{what} of {joint}: {}", in_one_line(range));
         joints.iter().map(of_joint)
     });
-    let placements = reset.placements.iter().map(short_text);
+    let placements = reset.placements.iter().map(in_one_line);
     ranges
         .chain(placements)
-        .chain(scene.randomise.iter().map(short_text))
+        .chain(scene.randomise.iter().map(in_one_line))
         .collect()
 }
 
 /// The word that a value's text begins with: `Kitchen` of `Kitchen((...))`.
 pub fn first_word<T: Serialize>(value: &T) -> String {
-    let text = short_text(value);
+    let text = in_one_line(value);
     text.split('(').next().unwrap_or_default().to_owned()
 }
 
-/// A value as RON in one line.
-fn short_text<T: Serialize>(value: &T) -> String {
+/// A value as RON in one line, without what is not given.
+pub fn in_one_line<T: Serialize>(value: &T) -> String {
     let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
-    options.to_string(value).unwrap_or_default()
+    let text = options.to_string(value).unwrap_or_default();
+    let (mut line, mut quoted, mut escaped) = (String::new(), false, false);
+    for letter in text.chars() {
+        line.push(letter);
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ':' | ',' if !quoted => line.push(' '),
+            _ => {}
+        }
+        if !quoted && matches!(letter, ',' | ')') {
+            drop_none(&mut line);
+        }
+    }
+    line
+}
+
+/// Takes `, name: None` or `name: None, ` off the end of a line, before the bracket that may close it.
+fn drop_none(line: &mut String) {
+    let (rest, end) = match line.strip_suffix(": None)") {
+        Some(rest) => (rest, ")"),
+        None => match line.strip_suffix(": None, ") {
+            Some(rest) => (rest, ""),
+            None => return,
+        },
+    };
+    let before = rest.trim_end_matches(|letter: char| letter.is_alphanumeric() || letter == '_');
+    let kept = if end == ")" {
+        before.trim_end_matches([' ', ','])
+    } else {
+        before
+    };
+    *line = format!("{kept}{end}");
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::{expect_empty, remove_folder, rename};
 use super::sweep::runs_of;
 use super::train::{dims_of, in_words, serves};
-use super::{RunError, RunFolderError, load_scene, make_folder, write_whole};
+use super::{RunError, RunFolder, RunFolderError, load_scene, make_folder, write_whole};
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::experiment::{Experiment, SkillModelConfig};
 use crate::files::{self, sync_folder};
@@ -157,6 +157,12 @@ impl SkillFolder {
         Ok(())
     }
 
+    /// Whether the model belongs to a run whose learners have practised.
+    fn has_learners(&self) -> bool {
+        let run = self.root.parent().and_then(|run| RunFolder::open(run).ok());
+        run.is_some_and(|run| run.skills() == self.root && run.has_practised().unwrap_or(false))
+    }
+
     fn untrained(&self) -> RunError {
         RunError::Experiment(format!(
             "{}: this skill model has no checkpoint yet; train it first",
@@ -165,10 +171,25 @@ impl SkillFolder {
     }
 
     /// The trained model, and the checksum of its weights: a copy has the same, another model has another.
+    ///
+    /// # Errors
+    /// There is no checkpoint, or no whole one. Where learners of the same run stand on the model, nothing takes the place
+    /// of its newest checkpoint.
     pub fn load(&self, saved: &SavedModel) -> Result<(Box<dyn Pretrain>, Option<u32>), RunError> {
-        let Some(checkpoint) = self.latest()? else {
+        let wanted = |file: &str| file == WEIGHTS;
+        let Some((checkpoint, damaged)) = self.checkpoints().load_latest_files::<TrainerProgress>(&wanted)? else {
             return Err(self.untrained());
         };
+        for fault in damaged {
+            if self.has_learners() {
+                return Err(RunError::Experiment(format!(
+                    "{}: the skill model of this run is damaged, and its learners need it as it was: {fault}; restore that \
+                     file",
+                    self.root.display()
+                )));
+            }
+            bevy::log::warn!("{fault}; going back to step {}", checkpoint.step);
+        }
         let mut model = saved.build(0)?;
         model.import(checkpoint.file(WEIGHTS)?)?;
         Ok((model, checkpoint.checksums.get(WEIGHTS).copied()))

@@ -7,7 +7,7 @@ use bevy::ecs::system::RunSystemOnce;
 use bevy::prelude::*;
 
 use super::problems::{check, check_in, no_skills, not_gaussian};
-use super::skills::latest;
+use super::skills::latest_files;
 use super::{RunError, RunFolder, Settings, SkillFolder};
 use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, Ended};
@@ -17,8 +17,8 @@ use crate::experiment::{ActionSpace, Experiment, SkillModelConfig, TrainingConfi
 use crate::learners::sac::{Sac, SacDims};
 use crate::metrics::MetricsWriter;
 use crate::practice::{
-    BestLearner, Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes, RecentUpdates,
-    Replays, SavedPractice, Seed, save_all_learners,
+    BEST, BestLearner, Budget, FixedSettings, LearnerCheckpoints, Practice, PracticePlugin, RecentEpisodes,
+    RecentUpdates, Replays, SavedPractice, Seed, save_all_learners,
 };
 use crate::replay::ReplayBuffer;
 use crate::reports::{Bars, ReportPlugin, Reporter, next_multiple, report_all_practice};
@@ -332,7 +332,8 @@ fn spawn_learner(
     let fixed = FixedSettings::new(experiment, foundations.weights);
     let (mut evaluations, mut evaluating, mut next_evaluation, mut agents) = (0, false, None, Vec::new());
     let (mut saved_at, mut last, mut best) = (None, None, BestLearner::default());
-    if resume && let Some(checkpoint) = latest::<SavedPractice>(&folder)? {
+    let mut under_way = None;
+    if resume && let Some(checkpoint) = latest_files::<SavedPractice>(&folder, &|file| file != BEST)? {
         let saved = checkpoint.state.fixed.as_ref();
         saved.map_or(Ok(()), |saved| check_unchanged(saved, &fixed))?;
         foundations.expect_same(saved, &root, "give that one (--skills) or begin another run")?;
@@ -352,6 +353,7 @@ fn spawn_learner(
         SavedPractice {
             evaluations,
             evaluating,
+            evaluation: under_way,
             next_evaluation,
             agents,
             ..
@@ -381,7 +383,8 @@ fn spawn_learner(
     let replay = world.spawn(buffer).id();
     let every = experiment.evaluation.every;
     // One that had to wait for the one under way is still due, unless they were switched off since.
-    let overdue = every > 0 && next_evaluation.is_some_and(|next| next <= steps);
+    let overdue = next_evaluation.filter(|next| every > 0 && *next <= steps);
+    let under_way = under_way.filter(|_| every > 0);
     let learner = world
         .spawn((
             Name::new(format!("learner, {}seed {seed}", run.label)),
@@ -403,9 +406,9 @@ fn spawn_learner(
                 scene,
                 episodes: experiment.evaluation.episodes,
                 every,
-                next: if overdue { steps } else { next_multiple(steps, every) },
-                again: evaluating && every > 0,
-                begun: evaluations,
+                next: overdue.unwrap_or_else(|| next_multiple(steps, every)),
+                again: evaluating && under_way.is_none() && every > 0,
+                begun: evaluations + usize::from(under_way.is_some()),
             },
             LearnerCheckpoints {
                 folder,
@@ -426,6 +429,9 @@ fn spawn_learner(
         if let Some(state) = agents.get(slot) {
             state.restore(world, agent)?;
         }
+    }
+    if let Some(under_way) = under_way {
+        under_way.resume(world, learner, scene)?;
     }
     Ok(Some(learner))
 }

@@ -199,6 +199,21 @@ fn unit_of(resolver: &Resolver, name: &str) -> &'static str {
     }
 }
 
+/// What a control of 1 is, and the unit of that, where an actuator pushes a joint with a gear or a gain.
+pub(crate) fn geared_unit(model: &MjModel, name: &str) -> Option<(f64, &'static str)> {
+    let actuator = model.name_to_id(MjtObjBase::mjOBJ_ACTUATOR, name)?;
+    let pushes = model.actuator_gaintype()[actuator] == MjtGain::mjGAIN_FIXED
+        && model.actuator_biastype()[actuator] == MjtBias::mjBIAS_NONE
+        && model.actuator_trntype()[actuator] == MjtTrn::mjTRN_JOINT;
+    let gear = model.actuator_gear().get(model.actuator_outadr()[actuator] as usize)?[0];
+    let unit = match model.jnt_type()[model.actuator_trnid()[actuator][0] as usize] {
+        MjtJoint::mjJNT_HINGE => "N m",
+        MjtJoint::mjJNT_SLIDE => "N",
+        _ => return None,
+    };
+    pushes.then(|| (gear * model.actuator_gainprm()[actuator][0], unit))
+}
+
 /// What the numbers of the action mean. The control has been compiled, so all its names exist.
 pub(super) fn actions(control: &Control, resolver: &Resolver) -> Vec<ActionChannel> {
     let directs = |actuators: &[DirectActuator]| -> Vec<ActionChannel> {

@@ -9,7 +9,7 @@ use super::observation::{
     Axes, Channel, ObservationTerm, Rotation, Shown, Source, joint_unit, sensor_unit, velocity_unit,
 };
 use super::place::{CompiledContact, CompiledPlace, Place, Thing};
-use super::resolve::{Resolver, finite, invalid};
+use super::resolve::{Resolver, finite, invalid, numbers};
 use super::task::{CompiledElement, Flag, element_index};
 use super::{ActionChannel, Scene, SceneError};
 
@@ -307,7 +307,7 @@ impl Builder<'_> {
         let field = &self.field;
         let stretch = &mut self.observed.channels[first..];
         if !(noise.len() <= 1 || noise.len() == stretch.len()) {
-            let reason = format!("has {} numbers, must have 0, 1 or {}", noise.len(), stretch.len());
+            let reason = format!("has {}, must have 0, 1 or {}", numbers(noise.len()), stretch.len());
             return Err(invalid(format!("{field}.noise"), reason));
         }
         finite(noise, || format!("{field}.noise"))?;

@@ -193,7 +193,9 @@ impl Mender {
             return self.errors.push(error);
         };
         let original = self.original(&field);
-        if self.follows(&error, &field, &original) || !self.told.insert(original.clone()) {
+        // What follows at a place has been put right there, and what comes of that follows as well.
+        let first = self.told.insert(original.clone());
+        if !first || self.follows(&error, &field, &original) {
             return;
         }
         self.errors.push(match error {
@@ -232,9 +234,12 @@ impl Mender {
                     .text(field)
                     .is_some_and(|text| self.guessed.iter().any(|name| name == text));
                 let unseen = self.unseen && reason.contains("observed");
+                // A maze that lost rows may have lost its target with them.
+                let in_layout = |part: &String| part.starts_with("physics.built");
+                let unbuilt = reason.contains("in the layout") && self.incomplete.iter().any(in_layout);
                 // Another part of the scene is blamed, and that was taken out.
                 let misses = self.incomplete.iter().any(|part| reason.contains(&format!("`{part}`")));
-                guessed || unseen || misses || self.incomplete.contains(unit(original))
+                guessed || unseen || unbuilt || misses || self.incomplete.contains(unit(original))
             }
             _ => false,
         }

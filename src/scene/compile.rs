@@ -16,11 +16,11 @@ use super::observation::{Channel, ObservationTerm};
 use super::place::{CompiledPlace, Place};
 use super::randomise::{CompiledRandomisation, randomisation};
 use super::reset::{CompiledReset, fresh, keyframe, reset, start};
-use super::resolve::{Resolver, invalid};
+use super::resolve::{Resolver, finite, invalid};
 use super::reward::Reward;
 use super::reward_terms::{CompiledReward, rewards};
 use super::task::{CompiledElement, Flag, JudgedOn, element_index, elements, failures, success, with_channels};
-use super::{Scene, SceneError, model};
+use super::{Camera, LARGEST_PICTURE, Scene, SceneError, model};
 use crate::files::Loaded;
 use crate::pixels::CompiledEye;
 use crate::sim::step::{StartError, start as start_episode};
@@ -376,6 +376,29 @@ fn reads(
         .collect()
 }
 
+/// Whether a picture can be taken with a camera.
+fn check_camera(camera: &Camera, field: &str) -> Result<(), SceneError> {
+    let (x, y, z) = camera.look_at;
+    for (name, numbers) in [
+        ("look_at", &[x, y, z][..]),
+        ("azimuth", &[camera.azimuth][..]),
+        ("elevation", &[camera.elevation][..]),
+    ] {
+        finite(numbers, || format!("{field}.{name}"))?;
+    }
+    if !(camera.distance.is_finite() && camera.distance > 0.0) {
+        let reason = format!("must be a positive number of metres, found {}", camera.distance);
+        return Err(invalid(format!("{field}.distance"), reason));
+    }
+    for (name, pixels) in [("width", camera.width), ("height", camera.height)] {
+        if !(1..=LARGEST_PICTURE).contains(&pixels) {
+            let reason = format!("must be 1 to {LARGEST_PICTURE} pixels, found {pixels}");
+            return Err(invalid(format!("{field}.{name}"), reason));
+        }
+    }
+    Ok(())
+}
+
 /// What can be said about a scene without its model.
 pub(super) fn check_without_model(scene: &Scene) -> Result<(), SceneError> {
     if scene.physics.frame_skip == 0 {
@@ -392,6 +415,7 @@ pub(super) fn check_without_model(scene: &Scene) -> Result<(), SceneError> {
                 format!("a second camera is named {:?}", camera.name),
             ));
         }
+        check_camera(camera, &format!("cameras.{index}"))?;
     }
     Ok(())
 }

@@ -1,5 +1,9 @@
 //! What an action does: the field `control` of a scene.
 
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::arm::{compile_arm, compile_direct};
@@ -43,16 +47,50 @@ pub enum Control {
     EndEffector(EndEffector),
 }
 
-/// An actuator whose control follows a number of the action over a range.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// An actuator whose control follows a number of the action over a range. A name alone stands for one without `range`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DirectActuator {
     /// The actuator of the model.
     pub actuator: String,
     /// Control for an action of -1 and of 1, in the actuator's unit. Without it the model's `ctrlrange`. The first may be
     /// the larger one.
-    #[serde(default)]
     pub range: Option<(f64, f64)>,
+}
+
+impl<'de> Deserialize<'de> for DirectActuator {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Whole {
+            actuator: String,
+            #[serde(default)]
+            range: Option<(f64, f64)>,
+        }
+
+        struct NameOrWhole;
+
+        impl<'de> Visitor<'de> for NameOrWhole {
+            type Value = DirectActuator;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the name of an actuator")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<DirectActuator, E> {
+                Ok(DirectActuator {
+                    actuator: name.to_owned(),
+                    range: None,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<DirectActuator, A::Error> {
+                let Whole { actuator, range } = Whole::deserialize(MapAccessDeserializer::new(fields))?;
+                Ok(DirectActuator { actuator, range })
+            }
+        }
+
+        deserializer.deserialize_struct("DirectActuator", &["actuator", "range"], NameOrWhole)
+    }
 }
 
 /// Velocity control of a site by differential inverse kinematics.

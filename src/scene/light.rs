@@ -111,10 +111,7 @@ impl Setting {
             finite(&vector.unwrap_or_default(), || format!("{field}.{name}"))?;
         }
         if self.direction.is_some_and(|direction| unit(direction).is_none()) {
-            return Err(invalid(
-                format!("{field}.direction"),
-                "points nowhere: it has no length",
-            ));
+            return Err(points_nowhere(field));
         }
         let colours = [
             ("ambient", self.ambient),
@@ -167,6 +164,10 @@ impl LightDraws {
                 draw.check(f64::NEG_INFINITY, &format!("{field}.{name}.{at}"))?;
             }
         }
+        let nothing = |draws: [Draw; 3]| draws.iter().all(|draw| draw.bounds() == (0.0, 0.0));
+        if self.direction.is_some_and(nothing) {
+            return Err(points_nowhere(field));
+        }
         for (name, draws) in colours {
             let inside = |draw: &Draw| (0.0..=1.0).contains(&draw.bounds().0) && draw.bounds().1 <= 1.0;
             if !draws.iter().flatten().all(inside) {
@@ -187,6 +188,10 @@ impl LightDraws {
 /// Three ranges as what they draw.
 pub(super) fn uniform(ranges: &Option<Triple<(f64, f64)>>) -> Option<[Draw; 3]> {
     ranges.map(|(x, y, z)| [x, y, z].map(|(low, high)| Draw::Uniform(low, high)))
+}
+
+fn points_nowhere(field: &str) -> SceneError {
+    invalid(format!("{field}.direction"), "points nowhere: it has no length")
 }
 
 fn nothing_set(field: &str) -> SceneError {

@@ -35,6 +35,7 @@ mod reward_terms;
 mod suspicions;
 mod task;
 
+pub(crate) use arm::geared_unit;
 pub use blocks::BlocksSpec;
 pub use changes::ModelChange;
 pub use channels::{CompiledTerm, GoalPart, Relative, TermKind};
@@ -171,6 +172,9 @@ pub struct Camera {
     pub height: u32,
 }
 
+/// Longest side of a picture of a scene, pixels.
+pub const LARGEST_PICTURE: u32 = 8_192;
+
 /// What can be wrong with a scene.
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
@@ -260,9 +264,16 @@ impl SceneError {
         }
     }
 
+    /// Whether the name that is unknown is the last part of the field itself, as the key of a map is.
+    pub(crate) fn is_of_key(&self) -> bool {
+        matches!(self, Self::UnknownName { field, name, .. }
+            if field.strip_suffix(name.as_str()).is_some_and(|holder| holder.ends_with('.')))
+    }
+
     /// The same fault as an error at its place in the file.
     fn located(self, file: &Loaded<Scene>) -> Self {
         match self.field() {
+            Some(field) if self.is_of_key() => Self::File(file.error_at_key(field, self.to_string())),
             Some(field) => Self::File(file.error_at(field, self.to_string())),
             None => self,
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::placement::{CompiledPlacement, Placement, placements};
 use super::randomise::{CompiledRandomisation, Draw};
-use super::resolve::{Resolver, finite, invalid};
+use super::resolve::{Resolver, finite, invalid, numbers};
 use super::{Scene, SceneError};
 use crate::sim::{Physics, step};
 
@@ -98,7 +98,7 @@ fn expect_numbers(found: usize, range: &Range<usize>, field: &str) -> Result<(),
     if found == range.len() {
         return Ok(());
     }
-    let reason = format!("has {found} numbers, the joint has {}", range.len());
+    let reason = format!("has {}, the joint has {}", numbers(found), range.len());
     Err(invalid(field, reason))
 }
 

@@ -7,6 +7,11 @@ use mujoco_rs::wrappers::mj_model::{MjModel, MjtJoint, MjtObjBase};
 use super::SceneError;
 use crate::files;
 
+/// So many numbers, in words.
+pub(super) fn numbers(count: usize) -> String {
+    format!("{count} number{}", if count == 1 { "" } else { "s" })
+}
+
 /// Looks names up in a model.
 pub(super) struct Resolver<'m> {
     pub(super) model: &'m MjModel,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::condition::{CompiledCondition, Condition, Reads};
 use super::place::{CompiledPlace, Place};
-use super::resolve::{Resolver, finite, invalid};
+use super::resolve::{Resolver, finite, invalid, numbers};
 use super::reward::{Reward, Shape};
 use super::task::{CompiledElement, element_index};
 use super::{Scene, SceneError};
@@ -310,7 +310,7 @@ impl Term<'_> {
             ));
         }
         if goal.len() != positions.len() {
-            let reason = format!("has {} numbers, the joints have {}", goal.len(), positions.len());
+            let reason = format!("has {}, the joints have {}", numbers(goal.len()), positions.len());
             return Err(invalid(format!("{}.goal", self.field), reason));
         }
         finite(goal, || format!("{}.goal", self.field))?;

@@ -1,6 +1,8 @@
 //! What is legal in a scene, but probably not meant.
 
 use super::{CompiledScene, Scene, Source};
+use crate::demos::DemonstratorSpec;
+use crate::demos::waypoints::{Pull, Push, Stretch, Turn};
 use crate::files;
 use crate::sim::Environment;
 
@@ -23,6 +25,7 @@ impl CompiledScene {
         let mut note = |field: String, message: String| found.push(Suspicion { field, message });
         rewards(self, &mut note);
         joints(self, &mut note);
+        pushes(self, &mut note);
         start(self, &mut note);
         for (index, camera) in self.scene().cameras.iter().enumerate().skip(1) {
             let message = format!(
@@ -67,18 +70,54 @@ fn rewards(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
     }
 }
 
+/// The range of the joint whose position is at this place in `qpos`, if it has one.
+fn range_of(scene: &CompiledScene, position: usize) -> Option<[f64; 2]> {
+    let model = scene.model();
+    let addresses = model.jnt_qposadr();
+    let joint = addresses
+        .iter()
+        .position(|&address| usize::try_from(address) == Ok(position))?;
+    let range = *model.jnt_range().get(joint)?;
+    let limited = model.jnt_limited().get(joint).is_some_and(|limited| *limited);
+    limited.then_some(range)
+}
+
+fn outside(value: f64, [low, high]: [f64; 2], slack: f64) -> bool {
+    value < low - slack || value > high + slack
+}
+
+/// Stretches of a demonstrator that move a joint far beyond its range: a little beyond, a hand presses on.
+fn pushes(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
+    let Some(DemonstratorSpec::Waypoints(demonstrator)) = &scene.scene().demonstrator else {
+        return;
+    };
+    for (skill, stretches) in &demonstrator.skills {
+        for (place, stretch) in stretches.iter().enumerate() {
+            let (joint, to) = match stretch {
+                Stretch::Pull(Pull { joint, to, .. })
+                | Stretch::Push(Push { joint, to, .. })
+                | Stretch::Turn(Turn { joint, to, .. }) => (joint, *to),
+                _ => continue,
+            };
+            let position = scene.joint_positions(joint).ok().filter(|range| range.len() == 1);
+            let Some(range) = position.and_then(|position| range_of(scene, position.start)) else {
+                continue;
+            };
+            let [low, high] = range;
+            if outside(to, range, high - low) {
+                let message = format!(
+                    "{joint} can never be at {to}: its range is {low:.4} to {high:.4} (rad or m), and the hand goes on until \
+                     its time is up"
+                );
+                note(format!("demonstrator.skills.{skill}.{place}.to"), message);
+            }
+        }
+    }
+}
+
 /// Joints that start outside their range, and goals that lie outside it.
 fn joints(scene: &CompiledScene, note: &mut impl FnMut(String, String)) {
-    let model = scene.model();
-    let (addresses, limited) = (model.jnt_qposadr(), model.jnt_limited());
-    let range_of = |position: usize| {
-        let joint = addresses
-            .iter()
-            .position(|&address| usize::try_from(address) == Ok(position))?;
-        let range = *model.jnt_range().get(joint)?;
-        limited.get(joint).is_some_and(|limited| *limited).then_some(range)
-    };
-    let outside = |value: f64, [low, high]: [f64; 2], slack: f64| value < low - slack || value > high + slack;
+    let range_of = |position: usize| range_of(scene, position);
     for name in scene.scene().reset.positions.keys() {
         let Some(position) = scene.joint_positions(name).ok().filter(|range| range.len() == 1) else {
             continue;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::{CompiledCondition, Condition};
 use super::observation::{Channel, Source, joint_unit};
 use super::place::Data;
-use super::resolve::{Resolver, finite, invalid, unknown};
+use super::resolve::{Resolver, finite, invalid, numbers, unknown};
 use super::reward::Reward;
 use super::{Built, MazeSpec, Scene, SceneError, one};
 use crate::sim::TaskProgress;
@@ -245,7 +245,7 @@ pub(super) fn elements(scene: &Scene, resolver: &Resolver) -> Result<Vec<Compile
         if !spread.is_empty() && spread.len() != count {
             let reason = match count {
                 0 => "has no meaning: the condition has no target that could be drawn".into(),
-                _ => format!("has {} numbers, the goal has {count}", spread.len()),
+                _ => format!("has {}, the goal has {count}", numbers(spread.len())),
             };
             return Err(invalid(format!("{field}.spread"), reason));
         }
@@ -311,7 +311,7 @@ fn with_joints(
         _ => element.goal.clone(),
     };
     if goal.len() != values.len() {
-        let reason = format!("has {} numbers, the joints have {}", goal.len(), values.len());
+        let reason = format!("has {}, the joints have {}", numbers(goal.len()), values.len());
         return Err(invalid(format!("{field}.goal"), reason));
     }
     finite(&goal, || format!("{field}.goal"))?;

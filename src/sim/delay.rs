@@ -142,10 +142,20 @@ impl Delayed {
 /// What is under way, for checkpoints; numbers as their bits.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct DelayedState {
-    actions: (Vec<u64>, usize, usize),
-    observations: (Vec<u32>, usize, usize),
-    pictures: (Vec<u8>, usize, usize),
+    actions: QueueState<u64>,
+    observations: QueueState<u32>,
+    pictures: QueueState<u8>,
     waits: usize,
+}
+
+/// What is in a queue. Room that the delay of the episode does not need is left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct QueueState<B> {
+    kept: Vec<B>,
+    /// Numbers that there is room for.
+    room: usize,
+    delay: usize,
+    oldest: usize,
 }
 
 impl DelayedState {
@@ -167,9 +177,27 @@ impl DelayedState {
         })
     }
 
-    /// Numbers that are kept of actions, observations and pictures.
+    /// Numbers that there is room for, of actions, observations and pictures.
     pub fn lengths(&self) -> [usize; 3] {
-        [self.actions.0.len(), self.observations.0.len(), self.pictures.0.len()]
+        [self.actions.room, self.observations.room, self.pictures.room]
+    }
+
+    /// Numbers that are stored of them.
+    pub fn stored(&self) -> [usize; 3] {
+        [
+            self.actions.kept.len(),
+            self.observations.kept.len(),
+            self.pictures.kept.len(),
+        ]
+    }
+
+    /// Numbers that there should be for the stored delays in an environment like `here`.
+    pub fn expected(&self, here: &Delayed) -> [usize; 3] {
+        [
+            here.actions.under_way(self.actions.delay),
+            here.observations.under_way(self.observations.delay),
+            here.pictures.under_way(self.pictures.delay),
+        ]
     }
 
     /// Puts the state into what is under way in an environment of the same scene.
@@ -193,16 +221,26 @@ impl Delayed {
 }
 
 impl<T: Copy + Default> Queue<T> {
-    /// What is kept as its bits, the delay, and the place of the oldest one.
-    fn state<B>(&self, bits: impl Fn(T) -> B) -> (Vec<B>, usize, usize) {
-        (
-            self.kept.iter().map(|kept| bits(*kept)).collect(),
-            self.delay,
-            self.oldest,
-        )
+    /// Numbers that are under way with this delay, at most all that there is room for.
+    fn under_way(&self, delay: usize) -> usize {
+        delay.saturating_mul(self.len).min(self.kept.len())
     }
 
-    fn restore<B: Copy>(&mut self, (kept, delay, oldest): &(Vec<B>, usize, usize), number: impl Fn(B) -> T) {
+    fn state<B>(&self, bits: impl Fn(T) -> B) -> QueueState<B> {
+        let under_way = self.under_way(self.delay);
+        QueueState {
+            kept: (self.kept.iter().take(under_way)).map(|kept| bits(*kept)).collect(),
+            room: self.kept.len(),
+            delay: self.delay,
+            oldest: self.oldest,
+        }
+    }
+
+    fn restore<B: Copy>(&mut self, state: &QueueState<B>, number: impl Fn(B) -> T) {
+        let QueueState {
+            kept, delay, oldest, ..
+        } = state;
+        self.kept.fill(T::default());
         for (to, from) in self.kept.iter_mut().zip(kept) {
             *to = number(*from);
         }
@@ -231,6 +269,26 @@ mod tests {
                 };
                 assert_eq!(thing, expected, "delay {delay}, step {step}");
             }
+        }
+    }
+
+    #[test]
+    fn as_much_is_stored_as_is_under_way() {
+        let mut queue: Queue<f32> = Queue::new(50, 3);
+        for delay in [0, 1, 7, 50, 2] {
+            queue.begin(delay);
+            queue.fill(&[0.5, -0.0, f32::MIN_POSITIVE]);
+            for step in 0..11_u8 {
+                queue.exchange(&mut [f32::from(step); 3]);
+            }
+            let state = queue.state(f32::to_bits);
+            assert_eq!((state.kept.len(), state.room), (3 * delay, 150));
+            let mut other: Queue<f32> = Queue::new(50, 3);
+            // Left over from another episode.
+            other.begin(50);
+            other.fill(&[9.0; 3]);
+            other.restore(&state, f32::from_bits);
+            assert_eq!(other, queue, "delay {delay}");
         }
     }
 }

@@ -151,6 +151,8 @@ impl EnvironmentState {
         let seen = |of: fn(&Pictures) -> &[u8]| self.pictures.as_ref().map_or(0, |pictures| of(pictures).len());
         let under_way = entity.get::<Delayed>().map_or([0; 3], Delayed::lengths);
         let stored_under_way = self.delayed.as_ref().map_or([0; 3], DelayedState::lengths);
+        let late = entity.get::<Delayed>().zip(self.delayed.as_ref());
+        let [wanted, late] = late.map_or([[0; 3]; 2], |(here, stored)| [stored.expected(here), stored.stored()]);
         let lengths = [
             ("physics", physics, self.physics.len()),
             (
@@ -191,6 +193,9 @@ impl EnvironmentState {
             ("delayed actions", Some(under_way[0]), stored_under_way[0]),
             ("delayed observations", Some(under_way[1]), stored_under_way[1]),
             ("delayed pictures", Some(under_way[2]), stored_under_way[2]),
+            ("actions under way", Some(wanted[0]), late[0]),
+            ("observations under way", Some(wanted[1]), late[1]),
+            ("pictures under way", Some(wanted[2]), late[2]),
         ];
         for (name, here, stored) in lengths {
             if here != Some(stored) {

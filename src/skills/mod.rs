@@ -28,6 +28,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use bc::{Bc, BcConfig};
+pub(crate) use policy::standardised;
 pub use policy::{GaussianNetwork, Standardiser};
 pub use sees::{PixelDims, Sees, brightness, extend_with_brightness};
 pub use spirl::{Spirl, SpirlConfig};

@@ -38,7 +38,7 @@ impl Plugin for CrowdPlugin {
                     arrange,
                     lay_floor,
                     show_or_hide,
-                    show_groups.run_if(resource_changed::<ViewState>),
+                    show_groups.run_if(groups_may_differ),
                     choose_detail,
                 )
                     .chain()
@@ -496,6 +496,12 @@ fn show_or_hide(mut instances: Query<(&Instance, &mut Visibility)>, watched: Res
     }
 }
 
+/// Whether others are wanted than before, or there are parts that have not been asked yet: those of an evaluation, or of a
+/// scene that has been read again.
+fn groups_may_differ(view: Res<ViewState>, new: Query<(), Added<Shown>>) -> bool {
+    view.is_changed() || !new.is_empty()
+}
+
 /// Shows the wanted groups of geoms, and sites.
 fn show_groups(mut parts: Query<(&Shown, &mut Visibility)>, view: Res<ViewState>) {
     for (shown, mut visibility) in &mut parts {
@@ -625,6 +631,39 @@ pub(crate) fn between(from: &Pose, to: &Pose, progress: f32) -> Pose {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_that_come_later_show_the_wanted_groups() {
+        let mut app = App::new();
+        app.init_resource::<ViewState>()
+            .add_systems(Update, show_groups.run_if(groups_may_differ));
+        let spawn = |app: &mut App, group: usize, kind| {
+            let shown = Shown { group, kind };
+            let visibility = shown.visibility(&ViewState::default());
+            app.world_mut().spawn((shown, visibility)).id()
+        };
+        let mut parts = vec![
+            spawn(&mut app, 0, PartKind::Geom),
+            spawn(&mut app, 3, PartKind::Geom),
+            spawn(&mut app, 0, PartKind::Site),
+        ];
+        let seen = |app: &mut App, parts: &[Entity]| -> Vec<bool> {
+            app.update();
+            let visibility = |part: &Entity| app.world().get::<Visibility>(*part).copied();
+            parts
+                .iter()
+                .map(|part| visibility(part) == Some(Visibility::Inherited))
+                .collect()
+        };
+        assert_eq!(seen(&mut app, &parts), [true, false, false]);
+        let mut view = app.world_mut().resource_mut::<ViewState>();
+        (view.groups[0], view.groups[3], view.sites) = (false, true, true);
+        assert_eq!(seen(&mut app, &parts), [false, true, false]);
+        for (group, kind) in [(0, PartKind::Geom), (3, PartKind::Geom), (1, PartKind::Site)] {
+            parts.push(spawn(&mut app, group, kind));
+        }
+        assert_eq!(seen(&mut app, &parts), [false, true, false, false, true, true]);
+    }
 
     #[test]
     fn poses_between_two_ticks_are_on_the_way() {

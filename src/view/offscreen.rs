@@ -26,7 +26,7 @@ use super::camera::Orbit;
 use super::crowd::{Crowd, Instance};
 use super::stage::haze;
 use super::{PicturePlugin, ViewSystems, Watched};
-use crate::scene::{Camera as SceneCamera, CompiledScene};
+use crate::scene::{Camera as SceneCamera, CompiledScene, LARGEST_PICTURE};
 use crate::watch::{Snapshot, Subject};
 
 /// Frames after which the picture may be right: assets reach the renderer one after another.
@@ -169,7 +169,7 @@ impl Offscreen {
 
         let device = resource::<RenderDevice>(app.world())?.clone();
         let (width, height) = size;
-        let largest = device.limits().max_texture_dimension_2d;
+        let largest = device.limits().max_texture_dimension_2d.min(LARGEST_PICTURE);
         if width.min(height) == 0 || width.max(height) > largest {
             return Err(ViewError::Size { width, height, largest });
         }

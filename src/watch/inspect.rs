@@ -17,7 +17,7 @@ use super::publish::agent_of;
 use super::{AgentView, Gaussian, SkillView, StepView};
 use crate::agents::{ActedInBy, ActsIn, CurrentSkill, LearnsWith};
 use crate::learners::sac::{Regulariser, Sac, SacError};
-use crate::nn::{DiagGaussian, Mode};
+use crate::nn::DiagGaussian;
 use crate::sim::{Episode, Observation, Outcome, Physics, Pixels, TaskProgress};
 use crate::skills::{GaussianNetwork, Sees, extend_with_brightness};
 
@@ -233,13 +233,8 @@ fn judge(sac: &Sac, observation: &[f32], pixels: Option<&Pixels>, skill: &SkillV
         Some(prior) => numbers(&policy.kl(prior)?)?,
         None => Vec::new(),
     };
-    let input = Tensor::cat(&[&observed, &row(&skill.chosen)?], 1)?;
-    let [first, second] = sac.critics().each_ref().map(|critic| {
-        critic
-            .forward_frozen(&input, Mode::Eval)?
-            .reshape(())?
-            .to_scalar::<f32>()
-    });
+    let judged = sac.judge(&observed, &row(&skill.chosen)?)?;
+    let [first, second] = judged.map(|values| values.reshape(())?.to_scalar::<f32>());
     Ok(SkillView {
         policy: gaussian(&policy)?,
         prior: prior.as_ref().map(gaussian).transpose()?,

@@ -114,6 +114,14 @@ fn wrong_settings_are_named() {
         ),
         ("rollout kitchen/sac", &["no prior to roll out"]),
         (
+            "learn kitchen/sac --resume",
+            &["--resume: not needed here", "when the same command is given again"],
+        ),
+        (
+            "train kitchen/sac learner.batch=99999999999 --out out",
+            &["learner.batch must be at most 1048576"],
+        ),
+        (
             "learn kitchen/spirl_cl learner.batch=0 --out out",
             &["batch must be at least 1"],
         ),
@@ -173,7 +181,10 @@ fn wrong_files_are_named() {
             "collect kitchen --episodes 1 --out scenes --force".into(),
             &["scenes: cannot be written: this is a folder"],
         ),
-        ("train kitchen/sac --out file".into(), &["file: cannot make the folder"]),
+        (
+            "train kitchen/sac --out file".into(),
+            &["file: cannot make the folder: there is a file of this name"],
+        ),
         (
             "train kitchen/sac --out file/deeper".into(),
             &["file/deeper: cannot make the folder"],
@@ -210,6 +221,62 @@ fn wrong_files_are_named() {
     }
     assert_eq!(left_in(&place), before);
     assert_eq!(place.read("mine/version.txt"), "mine");
+}
+
+#[test]
+fn wrong_arguments_lead_to_the_right_ones() {
+    let place = Place::new();
+    for (arguments, said) in [
+        (
+            "train kitchen/sac --learner.discount=0.9",
+            "error: --learner.discount=0.9: overrides are written without dashes: `learner.discount=0.9`",
+        ),
+        ("list --threads x", "expected a whole number from 1 to 1024"),
+    ] {
+        let ran = place.run(arguments);
+        assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{arguments}: {}", ran.stderr);
+    }
+    // Demonstrations are not collected under a misspelt name without a word.
+    place.write("kitchen_mixed.hdf5", "");
+    for command in ["learn", "pretrain"] {
+        let said = place.succeeds(&format!(
+            "{command} kitchen/spirl_cl dataset.path=kitchen_mixd.hdf5 --dry-run"
+        ));
+        let note = "kitchen_mixd.hdf5: not there yet; 600 demonstrations are collected into it; did you mean \
+                    kitchen_mixed.hdf5, which is there?";
+        assert!(said.lines().any(|line| line == note), "{said}");
+    }
+}
+
+#[test]
+fn runs_are_found_by_what_is_nearly_their_path() {
+    let place = Place::new();
+    place.write(
+        "configs/mine.ron",
+        "(extends: \"maze/sac\", learner: (standardise: None, policy: Scratch(width: 8, hidden: 0), critic: (width: 8, hidden: 0), batch: 8), \
+         training: (steps: 20, warmup: 4), environments: 1, evaluation: (final_episodes: 1))",
+    );
+    let whole = place.path("configs/mine.ron").display().to_string();
+    place.succeeds("train mine --out runs/p");
+    // The same file, spelt otherwise.
+    place.succeeds(&format!("train {whole} training.steps=30 --resume --out runs/p"));
+    place.fails(
+        "evaluate runs/p/seed_0/checkpoints/step_000000030",
+        &["`apprentice evaluate runs/p --checkpoint 30` lets it act"],
+    );
+    place.fails("evaluate runs", &["runs is no run folder", "(runs in it: runs/p)"]);
+    place.write(
+        "clock.ron",
+        "(extends: \"maze\", observation: (terms: [Position(joints: [\"x\", \"y\"])]))",
+    );
+    place.fails(
+        "evaluate runs/p scene=clock.ron",
+        &["the learner is for 4 observed numbers; scene `clock.ron` has 2"],
+    );
+    place.succeeds("evaluate runs/p --episodes 2 --sampled-only");
+    let said = place.succeeds("evaluate runs/p --episodes 1 --sampled-only");
+    assert!(said.contains("in the place of an evaluation of 2 episodes"), "{said}");
 }
 
 #[test]
@@ -263,6 +330,42 @@ fn models_that_do_not_fit_are_refused() {
         &["is no run folder"],
     );
     assert!(before == files(&place.path("out")), "{:?}", names(&place.path("out")));
+
+    // A damaged model is not replaced by an older one that learners do not know.
+    let pretrain = |updates: u64, more: &str| {
+        let tiny = tiny();
+        place.succeeds(&format!(
+            "pretrain kitchen/spirl_cl {tiny} pretraining.updates={updates} {more} --out own"
+        ));
+    };
+    pretrain(10, "");
+    pretrain(20, "--resume");
+    let weights = "own/skills/checkpoints/step_000000020/weights.safetensors";
+    let whole = fs::read(place.path(weights)).unwrap();
+    let cut = || fs::write(place.path(weights), &whole[..whole.len() / 2]).unwrap();
+    let train = "train kitchen/spirl_cl training.steps=60 --resume --out own";
+    cut();
+    let ran = place.run(&format!("rollout {} --episodes 1", place.path("own").display()));
+    assert!(
+        ran.status.success() && ran.stderr.contains("going back to step 10"),
+        "{}",
+        ran.stderr
+    );
+    fs::write(place.path(weights), &whole).unwrap();
+    place.succeeds(train);
+    cut();
+    for command in [
+        "evaluate own",
+        "train kitchen/spirl_cl training.steps=80 --resume --out own",
+    ] {
+        place.fails(
+            command,
+            &[
+                "the skill model of this run is damaged, and its learners need it",
+                "restore that file",
+            ],
+        );
+    }
 }
 
 #[test]

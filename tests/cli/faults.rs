@@ -254,6 +254,21 @@ fn the_best_learner_is_kept_and_can_be_evaluated() {
         "evaluate parts --checkpoint 999",
         &["no checkpoint at step 999; there are: 1000, 1500"],
     );
+    // Practice does without it.
+    let path = "parts/seed_0/checkpoints/step_000001500/best.safetensors";
+    let bytes = fs::read(place.path(path)).unwrap();
+    fs::write(place.path(path), &bytes[..bytes.len() / 2]).unwrap();
+    place.fails(
+        "evaluate parts --checkpoint best --episodes 1",
+        &["best.safetensors", "bytes instead of"],
+    );
+    let said = place.run("train kitchen/spirl_cl training.steps=1700 --resume --out parts");
+    assert!(said.status.success(), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("the best learner so far is lost"),
+        "{}",
+        said.stderr
+    );
     place.succeeds(&practice("training.steps=100 evaluation.every=0", "unseen"));
     place.fails(
         "evaluate unseen --checkpoint best",

@@ -27,7 +27,12 @@ const EXPERIMENT: &str = "(
     extends: \"maze/sac\",
     scene: \"scene/slider.ron\",
     environments: 2,
-    learner: (batch: 8, policy: Scratch(width: 8, hidden: 1), critic: (width: 8, hidden: 1)),
+    learner: (
+        batch: 8,
+        standardise: None,
+        policy: Scratch(width: 8, hidden: 1),
+        critic: (width: 8, hidden: 1),
+    ),
     training: (steps: 60, warmup: 5, replay_capacity: 1000),
     evaluation: (final_episodes: 2),
 )
@@ -185,4 +190,63 @@ fn a_model_that_is_found_by_its_name_is_not_copied_and_faults_are_told_of_the_ow
     let ran = place.run("train mine.ron training.steps=40 --resume --out sweep --threads 1");
     assert!(ran.status.success(), "{}", ran.stderr);
     assert_eq!(warnings(&ran.stderr).len(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn the_own_scene_of_a_run_is_that_of_the_run() {
+    let place = trained();
+    let scene = place.read("run/scene.ron");
+    for (number, name) in ["run/scene.ron", "./run/scene"].into_iter().enumerate() {
+        let steps = 80 + 20 * number;
+        place.succeeds(&format!(
+            "train mine.ron scene={name} training.steps={steps} --resume --out run --threads 1"
+        ));
+        assert_eq!(place.read("run/scene.ron"), scene);
+        assert!(place.path("run/model/parts/slider.xml").is_file());
+        assert!(place.read("run/experiment.ron").contains("scene: \"scene/slider.ron\""));
+    }
+}
+
+#[test]
+fn of_a_model_that_is_not_copied_one_warning_tells() {
+    let place = Place::new();
+    let shared = format!("frame_skip: 5, allow: [{:?}]", place.path("scene/parts"));
+    place.write("scene/slider.xml", MODEL);
+    place.write("scene/parts/slider.xml", PART);
+    place.write("scene/slider.ron", &SCENE.replace("frame_skip: 5", &shared));
+    place.write("mine.ron", EXPERIMENT);
+    let told = |arguments: &str| -> Vec<String> {
+        let ran = place.run(arguments);
+        assert!(ran.status.success(), "{arguments}: {}", ran.stderr);
+        let said = warnings(&ran.stderr).into_iter();
+        said.filter(|line| line.contains("model")).map(str::to_owned).collect()
+    };
+    let said = told("train mine.ron --out run --threads 1");
+    assert_eq!(said.len(), 1, "{said:?}");
+    for part in [
+        "scene/slider.xml: the model of the scene is not copied into the run",
+        "absolute paths",
+    ] {
+        assert!(said[0].contains(part), "no `{part}` in {}", said[0]);
+    }
+    let inside = names(&place.path("run"));
+    assert!(!inside.iter().any(|name| name.contains("model")), "{inside:?}");
+    let said = told("train mine.ron training.steps=80 --resume --out run --threads 1");
+    assert_eq!(said, [""; 0], "it is known");
+}
+
+#[test]
+fn a_model_that_does_not_fit_on_the_disk_leaves_nothing() {
+    let place = Place::new();
+    let long = format!("<mujoco>\n<!-- {} -->", "x".repeat(80_000));
+    place.write("scene/slider.xml", &MODEL.replacen("<mujoco>", &long, 1));
+    place.write("scene/parts/slider.xml", PART);
+    place.write("scene/slider.ron", SCENE);
+    place.write("mine.ron", EXPERIMENT);
+    let begin = "train mine.ron --out run --threads 1";
+    place
+        .run_with_small_files(40, begin)
+        .fails_with(begin, &[".model.partial", "File too large"]);
+    assert!(!place.path("run").exists(), "{:?}", names(&place.path("run")));
+    place.succeeds(begin);
 }

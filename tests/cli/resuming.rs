@@ -2,7 +2,32 @@
 
 use apprentice::metrics::read_scalars;
 
-use super::program::{Place, copy, files, skills, tiny};
+use super::program::{Place, copy, demonstrations, files, skills, tiny};
+
+#[test]
+fn skill_models_stay_with_the_demonstrations_they_were_trained_on() {
+    let place = Place::new();
+    copy(skills(), &place.path("run"));
+    let before = files(&place.path("run"));
+    let other = "collect kitchen --episodes 3 --seed 9 --out other.hdf5 --threads 1";
+    place.succeeds(other);
+    let resume = "pretrain kitchen/spirl_cl pretraining.updates=300 --resume --out run";
+    place.fails(
+        &format!("{resume} dataset.path=other.hdf5 dataset.collect=None"),
+        &[
+            "other.hdf5: other demonstrations than those that this model was trained on for 200 updates",
+            "--out",
+        ],
+    );
+    assert!(
+        before == files(&place.path("run")),
+        "a refused command changed something"
+    );
+    // The same ones in another layout are the same.
+    let mine = demonstrations().display();
+    place.succeeds(&format!("convert {mine} same.hdf5 --layout rollouts"));
+    place.succeeds(&format!("{resume} dataset.path=same.hdf5 dataset.collect=None"));
+}
 
 #[test]
 fn learners_stay_with_the_skill_model_that_they_practised_with() {

@@ -422,6 +422,44 @@ fn files_that_change_while_they_are_read_are_an_error() {
     assert_eq!(dataset.images().unwrap().files().len(), 3);
 }
 
+/// A heap that leads nowhere is put among the pictures, where it harms nobody: only who looks finds it.
+#[test]
+fn files_are_looked_through_again_only_if_they_have_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flat.hdf5");
+    write_flat(&path, &[pictured(9, 0)]);
+    let stored = vec![7_u8; 9 * 6 * 5 * 3];
+    {
+        let file = hdf5::File::open_rw(&path).unwrap();
+        file.unlink("images").unwrap();
+        let dataset = file.new_dataset::<u8>().shape((9, 6, 5, 3)).create("images").unwrap();
+        dataset.write_raw(&stored).unwrap();
+    }
+    let dataset = Dataset::read_with(&path, &with_memory(0)).unwrap();
+    let known = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes
+        .windows(stored.len())
+        .position(|window| *window == *stored)
+        .unwrap();
+    bytes[at..at + 32].fill(0);
+    bytes[at..at + 5].copy_from_slice(b"GCOL\x01");
+    bytes[at + 8] = 64;
+    std::fs::write(&path, bytes).unwrap();
+    let changed = |time| {
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(time).unwrap();
+        let mut read = Vec::new();
+        let found = dataset.images().unwrap().read(0..9, &mut read);
+        found.map(|()| read).map_err(|error| error.to_string())
+    };
+    let later = known + std::time::Duration::from_secs(2);
+    let found = changed(later).unwrap_err();
+    assert!(found.contains("free space of size 0"), "{found}");
+    let read = changed(known).unwrap();
+    assert_eq!(read[32..], stored[32..], "and what is read is what is there");
+}
+
 #[test]
 fn pictures_of_chunked_files_are_joined() {
     let folder = tempfile::tempdir().unwrap();

@@ -200,6 +200,11 @@ impl WaypointDemonstrator {
     }
 }
 
+/// The stretch that a step is part of, as messages have it.
+fn stretch(step: &Step) -> String {
+    format!("stretch {} ({})", step.place, step.kind)
+}
+
 impl Demonstrator for WaypointDemonstrator {
     fn begin(&mut self, seed: u64, attempt: u64) -> Result<Start, DemoError> {
         let mut rng = stream(seed, Purpose::Demonstrator, 0, attempt);
@@ -266,7 +271,7 @@ impl Demonstrator for WaypointDemonstrator {
                     .trouble
                     .and_then(|(step, what)| Some((skill.steps.get(step)?, what)));
                 let why = match trouble {
-                    Some((Step { place, kind, .. }, what)) => format!("stretch {place} ({kind}) {what}"),
+                    Some((step, what)) => format!("{} {what}", stretch(step)),
                     None => "every stretch came to its end".to_owned(),
                 };
                 Err(Rejection::Missed(format!("{} not done: {why}", skill.name).into()))
@@ -277,6 +282,15 @@ impl Demonstrator for WaypointDemonstrator {
 
     fn step_limit(&self) -> usize {
         self.config.step_limit
+    }
+
+    fn whereabouts(&self) -> Option<String> {
+        let skill = self.skill()?;
+        let step = (self.attempt.walker.as_ref()).and_then(|walker| skill.steps.get(walker.step()));
+        Some(match step {
+            Some(step) => format!("{}, {}", skill.name, stretch(step)),
+            None => skill.name.clone(),
+        })
     }
 
     fn account(&self) -> Account {

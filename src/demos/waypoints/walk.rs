@@ -159,6 +159,11 @@ impl Walker {
         }
     }
 
+    /// The step that it is at.
+    pub fn step(&self) -> usize {
+        self.at
+    }
+
     /// Where a skill that ended in this way came to grief, as far as can be told: the step, and what went wrong there.
     pub fn trouble(&self, ended: Walk) -> Option<(usize, &'static str)> {
         match ended {

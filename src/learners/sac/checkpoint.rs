@@ -67,6 +67,7 @@ impl Sac {
             prior,
             critics,
             targets,
+            standardiser: self.standardiser.clone(),
             temperature: self.temperature,
             policy_optimiser,
             critic_optimisers,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SacError;
+use crate::experiment::MOST_IN_A_BATCH;
 use crate::nn::Norm;
 
 /// Settings of [`Sac`](super::Sac). The defaults are the published ones for `SPiRL` on the kitchen, except where a
@@ -16,6 +17,10 @@ pub struct SacConfig {
     pub policy: PolicyStart,
     /// Both critics and their targets. Default: 5 hidden layers of 256 without normalisation.
     pub critic: CriticConfig,
+    /// How critics see the numbers of an observation, and a policy from scratch where no prior says how it sees them.
+    /// Default: as they are, as published. Metres that go up to 40 drown skills of size 1 beside them, and walls among
+    /// them.
+    pub standardise: Option<Standardise>,
     /// How the executed action follows from the Gaussian sample. Default: `2 tanh(sample)`.
     pub squash: Squash,
     /// The weight of the penalty. Default: learned, starting at 1.
@@ -51,6 +56,7 @@ impl Default for SacConfig {
             regulariser: Regulariser::default(),
             policy: PolicyStart::default(),
             critic: CriticConfig::default(),
+            standardise: None,
             squash: Squash::default(),
             temperature: Temperature::default(),
             batch: 256,
@@ -218,6 +224,23 @@ impl Default for CriticConfig {
             norm: Norm::None,
         }
     }
+}
+
+/// `u = (value - mean) / deviation`, with one number of each list for each number of an observation, or one for all.
+///
+/// Critics are smooth: what they learn of a place holds for its neighbours, also behind a wall. With `frequencies: K` they
+/// also see `sin(2^k pi u)` and `cos(2^k pi u)` of every number for `k` in `0..K`, with which they tell places `deviation /
+/// 2^K` apart (Yang, Ajay, Agrawal, "Overcoming the Spectral Bias of Neural Value Approximation", 2022, arXiv 2206.04672).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standardise {
+    /// Middle of the values, in their own unit.
+    pub mean: Vec<f32>,
+    /// How far they go to both sides of it, in their own unit.
+    pub deviation: Vec<f32>,
+    /// How many frequencies critics see besides. Default 0.
+    #[serde(default)]
+    pub frequencies: usize,
 }
 
 /// How the executed action follows from the policy's Gaussian sample.
@@ -392,7 +415,23 @@ impl SacConfig {
         }
         check(self.critic.width > 0, "critic.width", "at least 1");
         check(self.critic.norm != Norm::Batch, "critic.norm", "None or Layer");
+        if let Some(Standardise {
+            mean,
+            deviation,
+            frequencies,
+        }) = &self.standardise
+        {
+            check(*frequencies <= 16, "standardise.frequencies", "at most 16");
+            check(mean.iter().all(|mean| mean.is_finite()), "standardise.mean", "finite");
+            let positive = deviation.iter().all(|deviation| positive(*deviation));
+            check(positive, "standardise.deviation", "above zero");
+        }
         check(self.batch > 0, "batch", "at least 1");
+        check(
+            self.batch <= MOST_IN_A_BATCH,
+            "batch",
+            "at most 1048576: a batch is in memory as a whole",
+        );
         check((0.0..=1.0).contains(&self.discount), "discount", "between 0 and 1");
         check(
             self.target_rate > 0.0 && self.target_rate <= 1.0,

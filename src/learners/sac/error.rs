@@ -26,6 +26,14 @@ pub enum SacError {
         /// Sizes of the learner.
         expected: (usize, usize),
     },
+    /// The standardisation is for other observations.
+    #[error("standardise has {found} means or deviations, an observation has {expected} numbers (one stands for all)")]
+    StandardiseSize {
+        /// Numbers it has means or deviations for.
+        found: usize,
+        /// Numbers of an observation.
+        expected: usize,
+    },
     /// Policy or prior see pictures and a batch has none.
     #[error("the policy or its prior sees pictures, and the transitions have none")]
     NoPictures,

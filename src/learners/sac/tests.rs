@@ -333,6 +333,115 @@ fn a_restored_learner_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn standardised_numbers_are_learned_from_as_if_they_had_been_stored_so() {
+    let standardise = Standardise {
+        mean: vec![1.0, -2.0, 0.5],
+        deviation: vec![2.0, 0.5, 4.0],
+        frequencies: 0,
+    };
+    let standardiser = Standardiser::new(&standardise.mean, &standardise.deviation).unwrap();
+    let new = |standardise| {
+        let config = SacConfig { standardise, ..small() };
+        Sac::new(config, DIMS, None, &mut stream(5, Purpose::Weights, 0, 0)).unwrap()
+    };
+    let (mut plain, mut standardising) = (new(None), new(Some(standardise.clone())));
+    let buffer = replay(64);
+    let mut draws = stream(5, Purpose::Batches, 1, 0);
+    for _ in 0..5 {
+        let raw = buffer.sample(&mut draws, 16).unwrap();
+        let noise = plain.draw_noise(&mut draws, 16).unwrap();
+        let mut batch = raw.clone();
+        batch.observation = standardiser.apply(&raw.observation).unwrap();
+        batch.next_observation = standardiser.apply(&raw.next_observation).unwrap();
+        let expected = plain.update(&batch, &noise).unwrap();
+        assert_eq!(standardising.update(&raw, &noise).unwrap(), expected);
+        let found = standardising.judge(&raw.observation, &raw.action).unwrap();
+        let expected = plain.judge(&batch.observation, &raw.action).unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.to_vec1::<f32>().unwrap(), expected.to_vec1::<f32>().unwrap());
+        }
+        assert!(
+            plain.judge(&raw.observation, &raw.action).unwrap()[0]
+                .to_vec1::<f32>()
+                .unwrap()
+                != expected[0].to_vec1::<f32>().unwrap()
+        );
+    }
+
+    let problem = |standardise| {
+        let config = SacConfig {
+            standardise: Some(standardise),
+            ..small()
+        };
+        let built = Sac::new(config, DIMS, None, &mut stream(5, Purpose::Weights, 0, 0));
+        built.map(|_| ()).unwrap_err().to_string()
+    };
+    let short = Standardise {
+        mean: vec![0.0; 2],
+        deviation: vec![1.0; 2],
+        frequencies: 0,
+    };
+    let said = "standardise has 2 means or deviations, an observation has 3 numbers";
+    assert!(problem(short).contains(said));
+    let flat = Standardise {
+        deviation: vec![1.0, 0.0, 1.0],
+        ..standardise.clone()
+    };
+    assert!(problem(flat).contains("standardise.deviation must be above zero"));
+    let uneven = Standardise {
+        deviation: vec![1.0; 2],
+        ..standardise
+    };
+    assert!(problem(uneven).contains(said));
+    let one = |mean: Vec<f32>, deviation: Vec<f32>| {
+        let sac = new(Some(Standardise {
+            mean,
+            deviation,
+            frequencies: 0,
+        }));
+        let batch = buffer.gather(&[0, 1]).unwrap();
+        sac.judge(&batch.observation, &batch.action).unwrap()[0]
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    assert_eq!(one(vec![0.5], vec![2.0]), one(vec![0.5; 3], vec![2.0; 3]));
+}
+
+#[test]
+fn critics_see_waves_of_the_numbers() {
+    let config = SacConfig {
+        standardise: Some(Standardise {
+            mean: vec![1.0, -2.0, 0.5],
+            deviation: vec![2.0, 0.5, 4.0],
+            frequencies: 2,
+        }),
+        ..small()
+    };
+    let sac = learner(config);
+    let (observation, action) = ([2.0_f32, -2.5, 3.5], [0.25_f32, -0.75]);
+    let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
+    let u = [0.5_f32, -1.0, 0.75];
+    let pi = std::f32::consts::PI;
+    let mut expected = u.to_vec();
+    for wave in [pi, 2.0 * pi] {
+        expected.extend(u.map(|u| (wave * u).sin()));
+        expected.extend(u.map(|u| (wave * u).cos()));
+    }
+    expected.extend(action);
+    let found = sac
+        .judged(&row(&observation), &row(&action))
+        .unwrap()
+        .flatten_all()
+        .unwrap();
+    let found = found.to_vec1::<f32>().unwrap();
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+    assert_eq!(sac.critics()[0].spec().input, 3 * 5 + 2);
+}
+
+#[test]
 fn settings_are_checked_and_unknown_fields_refused() {
     let new = |config, prior: Option<&GaussianNetwork>| {
         Sac::new(config, DIMS, prior, &mut stream(0, Purpose::Weights, 0, 0)).map(|_| ())
