@@ -17,7 +17,7 @@ use crate::rng::{Purpose, stream};
 use crate::scene::{CompiledScene, Scene};
 use crate::skills::{GaussianNetwork, Standardiser};
 
-/// What [`examine`] found.
+/// What [`Examiner::examine`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Examined {
     /// What is wrong: faults of the experiment in the order of files and lines, then those of its scene.
