@@ -169,16 +169,30 @@ impl RunFolder {
         Ok(Some(model.main().to_path_buf()))
     }
 
-    /// Warns if the file from which the kept scene was made says something else now.
+    /// Warns if the file from which the kept scene was made says something else now, or nothing that can be used. One that
+    /// is gone is no business of the run.
     pub fn warn_of_changed_scene(&self, experiment: &Experiment) {
         if experiment.kept_scene.is_none() {
             return;
         }
         let Some(source) = self.scene_source() else { return };
-        let now = source.to_str().and_then(|name| Scene::load_with(name, &[]).ok());
-        let (Ok(then), Some(now)) = (read_scene(experiment), now) else {
+        let Some(name) = source.to_str().filter(|_| source.exists()) else {
             return;
         };
+        let now = match Scene::load_with(name, &[]) {
+            Ok(now) => now,
+            Err(error) => {
+                let error = error.to_string();
+                bevy::log::warn!(
+                    "{}: this run goes by its own scene, {SCENE}; {} cannot be used now: {}",
+                    self.root().display(),
+                    source.display(),
+                    error.lines().next().unwrap_or_default()
+                );
+                return;
+            }
+        };
+        let Ok(then) = read_scene(experiment) else { return };
         let changes = changes(then.value, now.value);
         if changes.is_empty() {
             return;

@@ -131,6 +131,16 @@ fn an_edited_scene_changes_no_run_and_is_told_of() {
     };
     assert_eq!(rows("run"), rows("untouched"));
 
+    // Half edited, it is of no more concern.
+    let edited = place.read("scene/slider.ron");
+    place.write("scene/slider.ron", "(");
+    let ran = place.run("evaluate run --threads 1");
+    assert_eq!(ran.stdout, before, "{}", ran.stderr);
+    let said = warnings(&ran.stderr);
+    assert_eq!(said.len(), 1, "{}", ran.stderr);
+    assert!(said[0].contains("scene/slider.ron cannot be used now: "), "{}", said[0]);
+    place.write("scene/slider.ron", &edited);
+
     // The file as it is now, on demand.
     let ran = place.run("evaluate run scene=scene/slider.ron --threads 1");
     assert!(
