@@ -53,7 +53,7 @@ pub use flat::flatten;
 pub use lookup::{FileKind, list, means_the_same, roots};
 pub use origin::Origin;
 pub use source::{FileError, Location, choices, nearest};
-pub(crate) use whole::{folder_of, put_in_place, sync_folder, temporary_beside};
+pub(crate) use whole::{folder_of, is_temporary, put_in_place, sync_folder, temporary_beside};
 pub use whole::{write_whole, write_with_folders};
 
 use check::Faults;

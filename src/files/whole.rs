@@ -27,10 +27,20 @@ pub fn write_with_folders(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole(path, bytes)
 }
 
+/// How names of files begin that are being written.
+const BEGIN: &str = ".apprentice-";
+/// How they end.
+const END: &str = ".part";
+
+/// Whether a file of this name is one that somebody is writing, or was when he was killed.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.starts_with(BEGIN) && name.ends_with(END)
+}
+
 /// An empty file in the folder of `path` that removes itself, with the permissions of an ordinary new file.
 pub(crate) fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".apprentice-").suffix(".part");
+    builder.prefix(BEGIN).suffix(END);
     #[cfg(unix)]
     let builder = {
         use std::os::unix::fs::PermissionsExt;

@@ -24,6 +24,8 @@ use crate::files::{self, FileKind, Loaded, Origin, folder_of, sync_folder};
 
 const EXPERIMENT: &str = "experiment.ron";
 const VERSION: &str = "version.txt";
+/// How it begins.
+const PROGRAM: &str = "apprentice ";
 /// How the folders of learners begin.
 const SEED: &str = "seed_";
 /// In the folder of a learner, its checkpoints.
@@ -159,6 +161,7 @@ impl RunFolder {
         };
         // Another process may have been faster.
         expect_new()?;
+        remove_temporaries(root);
         let write = || {
             folder.write(VERSION, &version_text(name))?;
             // Last, because with it the folder counts as a run.
@@ -213,6 +216,7 @@ impl RunFolder {
     pub fn resume(root: &Path) -> Result<Self, RunFolderError> {
         let mut folder = Self::open(root)?;
         folder._lock = Some(lock(root)?);
+        remove_temporaries(root);
         Ok(folder)
     }
 
@@ -566,14 +570,34 @@ pub(super) fn expect_empty(folder: &Path) -> Result<(), RunFolderError> {
     }
 }
 
-/// The name of one thing in a folder, the first in the order of names; `None` if it is empty or no folder. A lock that
-/// an earlier run left counts for nothing.
+/// The name of one thing in a folder, the first in the order of names; `None` if it is empty or no folder. What a run
+/// left that was killed before its folder counted as one is nothing: its lock, its version, half-written files.
 fn first_in(folder: &Path) -> Option<String> {
-    let entries = fs::read_dir(folder).ok()?;
-    let names = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name != LOCK).min()
+    let is_left_over = |name: &str| match name {
+        LOCK => true,
+        VERSION => fs::read_to_string(folder.join(VERSION)).is_ok_and(|text| text.starts_with(PROGRAM)),
+        _ => files::is_temporary(name),
+    };
+    names_in(folder)?.into_iter().filter(|name| !is_left_over(name)).min()
+}
+
+fn names_in(folder: &Path) -> Option<Vec<String>> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    Some(
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect(),
+    )
+}
+
+/// Removes what an earlier process could not finish writing; the folder is locked.
+fn remove_temporaries(root: &Path) {
+    for name in names_in(root).unwrap_or_default() {
+        if files::is_temporary(&name) {
+            // It does no harm.
+            let _ = fs::remove_file(root.join(name));
+        }
+    }
 }
 
 /// Writes a text file whole or not at all, in the place of an older one.
@@ -605,7 +629,7 @@ fn command_line() -> String {
 
 fn version_text(experiment: &str) -> String {
     format!(
-        "apprentice {}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\n{COMMAND_LINE}{}\n",
+        "{PROGRAM}{}\nMuJoCo {}\nprocessor {}\n{EXPERIMENT_LINE}{experiment}\n{COMMAND_LINE}{}\n",
         env!("CARGO_PKG_VERSION"),
         mujoco_rs::mujoco_version(),
         processor(),
@@ -648,6 +672,35 @@ fn nearest(path: &Path) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_no_run() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("killed");
+        fs::create_dir(&root).unwrap();
+        let temporary = root.join(".apprentice-6Uu9TT.part");
+        for (name, text) in [
+            (LOCK, ""),
+            (VERSION, "apprentice 0.1.0\nMuJoCo"),
+            (".apprentice-6Uu9TT.part", "("),
+        ] {
+            fs::write(root.join(name), text).unwrap();
+        }
+        let folder = RunFolder::create(&root, "kitchen/sac", "()").unwrap();
+        assert!(!temporary.exists());
+        drop(folder);
+        fs::write(&temporary, "(").unwrap();
+        drop(RunFolder::resume(&root).unwrap());
+        assert!(!temporary.exists());
+
+        // What somebody else wrote is something.
+        let root = parent.path().join("mine");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join(VERSION), "my thesis, version 3").unwrap();
+        let error = RunFolder::create(&root, "kitchen/sac", "()").unwrap_err();
+        assert!(error.to_string().contains("found `version.txt`"), "{error}");
+        assert_eq!(fs::read_to_string(root.join(VERSION)).unwrap(), "my thesis, version 3");
+    }
 
     #[test]
     fn a_run_folder_is_never_taken_twice() {
