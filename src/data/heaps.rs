@@ -1,18 +1,19 @@
-//! A look at the heaps of an HDF5 file before the library reads them.
+//! A look at the heaps of an HDF5 file, and at what else misleads the library, before it reads them.
 //!
 //! Texts of variable length and the sources of virtual datasets are in global heaps, names of a group in a local one, so
-//! opening a dataset is enough to get there. The library (2.2.0) trusts three things in them:
+//! opening a dataset is enough to get there. The library (2.2.0) trusts three things in them, and one elsewhere:
 //!
 //! - It follows the list of free places in a local heap to its end, and takes memory for each, also where the list leads
 //!   back to itself (`H5HLcache.c`).
 //! - It goes through the objects of a heap by their sizes, and never ends where free space has size 0 (`H5HGcache.c`).
 //! - It reserves as many sources of a virtual dataset as the heap claims, some hundred bytes each, before it reads them;
 //!   the product may also overflow, and then it writes behind what it has reserved (`H5Dvirtual.c`).
+//! - It takes memory for as many bytes of driver information, which come before all else, as those claim (`H5Fsuper.c`).
 //!
 //! The look itself must end, too: sizes in the file bound nothing, and heaps of a hostile file may lie over one another, so
 //! that each leads through the rest of the file. Heaps of a sound file do not, so all of them share one budget of steps.
 //!
-//! Format: HDF5 File Format Specification, III.D and III.E (heaps), IV.A.2.i (layout messages).
+//! Format: HDF5 File Format Specification, II.A and II.B (superblock, driver information), III.D and III.E (heaps), IV.A.2.i (layout messages).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -52,6 +53,9 @@ pub(super) fn trap(file: &mut File, superblock: u64) -> Result<Option<String>> {
         local,
         sources,
     } = Found::in_file(file, superblock, widths)?;
+    if let Some(problem) = long_driver(file, superblock..end, widths)? {
+        return Ok(Some(problem));
+    }
     let mut steps = Steps(end / BYTES_OF_STEP + 1024);
     for &heap in &local {
         if let Some(problem) = endless_list(file, heap, superblock..end, widths, &mut steps)? {
@@ -179,6 +183,30 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Whether driver information, of which files in one piece have none, claims more bytes than the file has.
+fn long_driver(file: &mut File, within: Range<u64>, widths: Widths) -> Result<Option<String>> {
+    let version = number_at(file, within.start.saturating_add(8), 1)?;
+    // Later versions have it elsewhere, with two bytes for its size.
+    let addresses = match version {
+        Some(0) => 24,
+        Some(1) => 28,
+        _ => return Ok(None),
+    };
+    let field = within.start.saturating_add(addresses + 3 * widths.address as u64);
+    let Some(address) = number_at(file, field, widths.address)? else {
+        return Ok(None);
+    };
+    let block = within.start.saturating_add(address);
+    // Where there is none, the address is beyond all files.
+    let Some(size) = number_at(file, block.saturating_add(4), 4)? else {
+        return Ok(None);
+    };
+    let end = block.saturating_add(16).saturating_add(size);
+    Ok((end > within.end).then(|| {
+        format!("the file is damaged: its driver information at byte {block} claims {size} bytes, more than there are")
+    }))
 }
 
 /// Follows the list of free places in the local heap at `start`, each of which begins with the place of the next one and its

@@ -317,6 +317,27 @@ fn lists_of_free_places_that_lead_back_are_found_before_the_library_follows_them
     }
 }
 
+/// The library would take four gigabytes for it.
+#[test]
+fn driver_information_that_is_longer_than_its_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("driver.hdf5");
+    let mut whole = std::fs::read(fixture("terminals_only")).unwrap();
+    assert_eq!(
+        (whole[8], whole[13]),
+        (0, 8),
+        "superblock 0 with addresses of eight bytes"
+    );
+    // It begins in the middle of the address of nothing: size 0xffffffff.
+    whole[48..56].copy_from_slice(&29_u64.to_le_bytes());
+    std::fs::write(&path, whole).unwrap();
+    let found = message(&path);
+    assert!(
+        found.contains("driver information at byte 29 claims 4294967295 bytes"),
+        "{found}"
+    );
+}
+
 /// Four thousand heaps that all lead through the same eight thousand things.
 #[test]
 fn heaps_that_lie_over_one_another_are_refused_at_once() {
