@@ -184,9 +184,8 @@ impl RunFolder {
             Err(error) => {
                 let error = error.to_string();
                 bevy::log::warn!(
-                    "{}: this run goes by its own scene, {SCENE}; {} cannot be used now: {}",
+                    "{}: this run goes by its own scene, {SCENE}; the file it was made from cannot be used now: {}",
                     self.root().display(),
-                    source.display(),
                     error.lines().next().unwrap_or_default()
                 );
                 return;
