@@ -631,7 +631,7 @@ fn mistakes_in_a_scene_are_named() {
             .positions
             .insert("kettle".into(), vec![0.0])
             .map_or((), drop)),
-        "reset.positions.kettle: has 1 numbers, the joint has 7"
+        "reset.positions.kettle: has 1 number, the joint has 7"
     );
     assert_eq!(
         message(|scene| scene.task.elements.push("kettle".into())),
