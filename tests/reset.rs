@@ -227,7 +227,7 @@ fn too_little_room_is_an_error() {
         "{range}"
     );
     let length = message("ranges: {\"a\": [(1.0, 1.0)]}");
-    assert!(length.contains("has 1 numbers, the joint has 7"), "{length}");
+    assert!(length.contains("has 1 number, the joint has 7"), "{length}");
     let key = message("keyframe: \"redy\"");
     assert!(
         key.contains("no keyframe is named \"redy\"; did you mean \"ready\"?"),
