@@ -597,10 +597,13 @@ fn pictures_of_scenes_are_drawn() {
         "scenes show maze --image x.png --camera overveiw",
         &["no camera \"overveiw\"", "did you mean \"overview\""],
     );
+    place.write("file", "");
     place.fails(
-        "scenes show maze --image no/such/folder/x.png --camera overview",
-        &["no/such/folder"],
+        "scenes show maze_pixels --image file/x.png --camera agent",
+        &["file/x.png"],
     );
+    place.succeeds("scenes show maze_pixels --image new/folder/x.png --camera agent");
+    assert_eq!(picture(&place, "new/folder/x.png").0, 32);
     if cfg!(not(feature = "window")) {
         place.succeeds("scenes show examples/maze_rooms --image maze.png --size 120x80");
         let (width, height, colours) = picture(&place, "maze.png");
