@@ -13,7 +13,8 @@
 //! The look itself must end, too: sizes in the file bound nothing, and heaps of a hostile file may lie over one another, so
 //! that each leads through the rest of the file. Heaps of a sound file do not, so all of them share one budget of steps.
 //!
-//! Format: HDF5 File Format Specification, II.A and II.B (superblock, driver information), III.D and III.E (heaps), IV.A.2.i (layout messages).
+//! Format: HDF5 File Format Specification, II.A and II.B (superblock, driver information), III.D and III.E (heaps),
+//! IV.A.2.i (layout messages).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -247,8 +247,8 @@ pub struct Sac {
 impl Sac {
     /// A learner before its first update. `rng` fills whatever is not copied from the prior; the targets start equal to
     /// the critics. A policy from scratch takes over the prior's standardisation of observations, if a prior is given;
-    /// critics see
-    /// observations as they were stored, or standardised if the settings say how. A prior, and a policy that starts from it, may see pictures.
+    /// critics see observations as they were stored, or standardised if the settings say how. A prior, and a policy that
+    /// starts from it, may see pictures.
     ///
     /// # Errors
     /// Settings that cannot be used, a missing prior, or one of other sizes.
@@ -375,7 +375,7 @@ impl Sac {
     /// # Errors
     /// Wrong shapes.
     pub fn judge(&self, observations: &Tensor, actions: &Tensor) -> Result<[Tensor; 2]> {
-        let input = self.judged(observations, actions)?;
+        let input = Tensor::cat(&[&self.seen_by_critics(observations)?, actions], 1)?;
         let [first, second] = (self.critics.each_ref()).map(|critic| critic.forward_frozen(&input, Mode::Eval));
         Ok([first?.squeeze(1)?, second?.squeeze(1)?])
     }
@@ -553,12 +553,14 @@ impl Sac {
         let alpha = f64::from(temperature.value());
 
         // The policy's loss, already with the new temperature. The critics only judge here.
-        let q_of_policy = smaller(&self.critics, &self.judged(s, &here.action)?)?;
+        let (s, next_s) = (self.seen_by_critics(s)?, self.seen_by_critics(next_s)?);
+        let q_of_policy = smaller(&self.critics, &Tensor::cat(&[&s, &here.action], 1)?)?;
         let policy_loss = ((&here.penalty * alpha)? - q_of_policy)?.mean_all()?;
 
         // What the critics should have said.
         let next = self.pass(self.policy.forward_frozen(next.by(&self.policy)?)?, next, &noise.next)?;
-        let value_next = (smaller(&self.targets, &self.judged(next_s, &next.action)?)? - (&next.penalty * alpha)?)?;
+        let next_input = Tensor::cat(&[&next_s, &next.action], 1)?;
+        let value_next = (smaller(&self.targets, &next_input)? - (&next.penalty * alpha)?)?;
         let q_target = ((&batch.reward * f64::from(config.reward_scale))? + (self.discounts(batch)? * &value_next)?)?;
         let q_target = match config.target_clip {
             Some(limit) => q_target.clamp(-limit, limit)?,
@@ -566,7 +568,7 @@ impl Sac {
         };
 
         // What they say.
-        let input = self.judged(s, a)?;
+        let input = Tensor::cat(&[&s, a], 1)?;
         let q = [value(&self.critics[0], &input)?, value(&self.critics[1], &input)?];
         let [loss_1, loss_2] = [&q[0], &q[1]].map(|q| (q - &q_target)?.sqr()?.mean_all()? * 0.5);
         let (loss_1, loss_2) = (loss_1?, loss_2?);
@@ -600,17 +602,18 @@ impl Sac {
         })
     }
 
-    /// What the critics look at, `[observation | its waves | action]`.
-    fn judged(&self, observations: &Tensor, actions: &Tensor) -> Result<Tensor> {
+    /// Observations as the critics see them, `[observation | its waves]`.
+    fn seen_by_critics(&self, observations: &Tensor) -> Result<Tensor> {
         let seen = standardised(self.standardiser.as_ref(), observations)?;
         let frequencies = self.config.standardise.as_ref().map_or(0, |seen| seen.frequencies);
-        let mut parts = Vec::with_capacity(2 + 2 * frequencies);
-        for angle in (0..frequencies).map(|k| &seen * (std::f64::consts::PI * f64::from(1 << k))) {
-            let angle = angle?;
+        if frequencies == 0 {
+            return Ok(seen);
+        }
+        let mut parts = vec![seen.clone()];
+        for k in 0..frequencies {
+            let angle = (&seen * (std::f64::consts::PI * f64::from(1 << k)))?;
             parts.extend([angle.sin()?, angle.cos()?]);
         }
-        parts.insert(0, seen);
-        parts.push(actions.clone());
         Ok(Tensor::cat(&parts, 1)?)
     }
 

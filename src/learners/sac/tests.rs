@@ -418,8 +418,7 @@ fn critics_see_waves_of_the_numbers() {
         ..small()
     };
     let sac = learner(config);
-    let (observation, action) = ([2.0_f32, -2.5, 3.5], [0.25_f32, -0.75]);
-    let row = |values: &[f32]| Tensor::from_slice(values, (1, values.len()), &Device::Cpu).unwrap();
+    let observation = Tensor::new(&[[2.0_f32, -2.5, 3.5]], &Device::Cpu).unwrap();
     let u = [0.5_f32, -1.0, 0.75];
     let pi = std::f32::consts::PI;
     let mut expected = u.to_vec();
@@ -427,18 +426,23 @@ fn critics_see_waves_of_the_numbers() {
         expected.extend(u.map(|u| (wave * u).sin()));
         expected.extend(u.map(|u| (wave * u).cos()));
     }
-    expected.extend(action);
-    let found = sac
-        .judged(&row(&observation), &row(&action))
-        .unwrap()
-        .flatten_all()
-        .unwrap();
+    let found = sac.seen_by_critics(&observation).unwrap().flatten_all().unwrap();
     let found = found.to_vec1::<f32>().unwrap();
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }
     assert_eq!(sac.critics()[0].spec().input, 3 * 5 + 2);
+
+    // The action comes last, as it is.
+    let action = [0.25_f32, -0.75];
+    let row = Tensor::from_vec([found, action.to_vec()].concat(), (1, 17), &Device::Cpu).unwrap();
+    let action = Tensor::new(&[action], &Device::Cpu).unwrap();
+    let judged = sac.judge(&observation, &action).unwrap();
+    for (critic, judged) in sac.critics().iter().zip(&judged) {
+        let expected = critic.forward_frozen(&row, Mode::Eval).unwrap().squeeze(1).unwrap();
+        assert_eq!(judged.to_vec1::<f32>().unwrap(), expected.to_vec1::<f32>().unwrap());
+    }
 }
 
 #[test]
