@@ -1,6 +1,8 @@
 //! Environments by themselves and in the schedule: resets, noise, completion, time limits, control, faults, storage.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use apprentice::scene::{CompiledScene, JudgedOn, ObservationTerm, Order, Scene, SceneError, Shown};
 use apprentice::sim::{
     Action, Environment, EnvironmentState, Episode, Fault, FaultCount, NextObservation, Observation, Outcome, Physics,
@@ -566,6 +568,51 @@ fn a_restored_environment_goes_on_with_the_same_bits() {
         running.world().get::<Slot>(environments[1]),
         resumed.world().get::<Slot>(again[1])
     );
+}
+
+/// What lies still is not simulated, until it is touched.
+#[test]
+fn a_restored_environment_with_sleeping_things_goes_on_with_the_same_bits() {
+    let scene = CompiledScene::new(Scene::load("blocks").unwrap()).unwrap();
+    // Down onto the blocks, along the table, and up again.
+    let push = |app: &mut App, environments: &[Entity], count: usize| {
+        for (slot, entity) in environments.iter().enumerate() {
+            let across = if slot == 0 { 1.0 } else { -1.0 };
+            let down = [-1.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.5][count % 7];
+            app.world_mut().get_mut::<Action>(*entity).unwrap().0 = vec![across, down, 0.0];
+        }
+        app.world_mut().run_schedule(Tick);
+    };
+    let sleepers = |app: &App, environment: Entity| {
+        let physics = app.world().get::<Physics>(environment).unwrap();
+        physics.0.tree_asleep().iter().filter(|&&next| next >= 0).count()
+    };
+    let (mut running, environments) = app(&scene, 2, 4);
+    let mut past = Vec::new();
+    let mut seen = BTreeSet::new();
+    for count in 0..40 {
+        push(&mut running, &environments, count);
+        seen.insert(sleepers(&running, environments[0]));
+        past.push(states(&running, &environments));
+    }
+    for cut in [0, 3, 9, 18, 27] {
+        let text = serde_json::to_string(&past[cut]).unwrap();
+        let stored: Vec<EnvironmentState> = serde_json::from_str(&text).unwrap();
+        let (mut resumed, again) = app(&scene, 2, 999);
+        for (entity, state) in again.iter().zip(&stored) {
+            state.restore(&mut resumed.world_mut().entity_mut(*entity)).unwrap();
+        }
+        assert_eq!(states(&resumed, &again), past[cut]);
+        for count in cut + 1..past.len() {
+            push(&mut resumed, &again, count);
+            assert_eq!(
+                states(&resumed, &again),
+                past[count],
+                "restored after {cut}, tick {count}"
+            );
+        }
+    }
+    assert!(seen.len() > 2, "blocks fall asleep and wake: {seen:?}");
 }
 
 #[test]

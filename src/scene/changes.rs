@@ -1,5 +1,6 @@
 //! Changes to a model that need no other file: the field `physics.changes` of a scene.
 
+use mujoco_rs::mujoco_c::mjtEnableBit;
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::MjModel;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,14 @@ pub enum ModelChange {
     Timestep(f64),
     /// Gravity, m/s², axes of the world.
     Gravity(f64, f64, f64),
+    /// Lets things that lie still sleep: they are not simulated until something awake touches them, which costs a scene
+    /// with many of them a fraction of the time. Trees of bodies with actuators never sleep. Contacts between sleeping
+    /// things are not reported. `MuJoCo`'s `sleep` flag.
+    Sleep {
+        /// What counts as still: the highest speed of a joint, m/s or rad/s, for ten physics steps.
+        #[serde(default = "sleep_tolerance")]
+        tolerance: f64,
+    },
     /// Coefficients of friction: sliding, torsional (m), rolling (m); those left out stay. Of two geoms in contact the
     /// larger one counts, coefficient by coefficient, unless their priorities differ.
     Friction {
@@ -98,6 +107,11 @@ pub enum ModelChange {
     },
 }
 
+/// `MuJoCo`'s own.
+const fn sleep_tolerance() -> f64 {
+    1e-3
+}
+
 /// Makes the changes, in their order.
 pub(super) fn apply(changes: &[ModelChange], model: &mut MjModel) -> Result<(), SceneError> {
     let mut consequences = false;
@@ -124,6 +138,13 @@ impl ModelChange {
             Self::Gravity(x, y, z) => {
                 finite(&[*x, *y, *z], || field.into())?;
                 model.opt_mut().gravity = [*x, *y, *z];
+                Ok(false)
+            }
+            Self::Sleep { tolerance } => {
+                positive(*tolerance, &format!("{field}.tolerance"))?;
+                let options = model.opt_mut();
+                options.enableflags |= mjtEnableBit::mjENBL_SLEEP as i32;
+                options.sleep_tolerance = *tolerance;
                 Ok(false)
             }
             Self::Friction { geoms, value } => {

@@ -49,6 +49,7 @@ mod control;
 mod delay;
 mod environment;
 mod sight;
+mod sleep;
 pub mod stack;
 mod start;
 mod state;

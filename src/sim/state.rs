@@ -7,6 +7,7 @@ use mujoco_rs::mujoco_c::mjtState;
 use serde::{Deserialize, Serialize};
 
 use super::delay::DelayedState;
+use super::sleep;
 use super::start::vary;
 use super::{
     Action, Delayed, Episode, FaultCount, InstanceOf, Measurement, NextObservation, NextPixels, NoiseStream,
@@ -22,6 +23,9 @@ use crate::scene::CompiledScene;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EnvironmentState {
     physics: Vec<u64>,
+    /// Which trees of bodies are asleep, in `MuJoCo`'s terms; empty where none may sleep.
+    #[serde(default)]
+    asleep: Vec<i32>,
     measurement: Vec<u64>,
     observation: Vec<u32>,
     next_observation: Vec<u32>,
@@ -66,10 +70,12 @@ impl Pictures {
 impl EnvironmentState {
     /// The state of an environment entity; `None` if it is none.
     pub fn capture(entity: EntityRef) -> Option<Self> {
-        let physics = entity.get::<Physics>()?.0.state(mjtState::mjSTATE_INTEGRATION as u32);
+        let data = &entity.get::<Physics>()?.0;
+        let physics = data.state(mjtState::mjSTATE_INTEGRATION as u32);
         let progress = entity.get::<TaskProgress>()?;
         Some(Self {
             physics: bits(&physics),
+            asleep: sleep::capture(data),
             measurement: bits(entity.get::<Measurement>()?),
             observation: bits_f32(entity.get::<Observation>()?),
             next_observation: bits_f32(entity.get::<NextObservation>()?),
@@ -111,6 +117,7 @@ impl EnvironmentState {
             // start of the solver, which is.
             physics.0.forward();
             physics.0.set_state(&state, spec)?;
+            sleep::restore(&mut physics.0, &self.asleep);
         }
         entity.insert((
             Measurement(floats(&self.measurement)),
@@ -147,6 +154,11 @@ impl EnvironmentState {
         let physics = entity
             .get::<Physics>()
             .map(|physics| physics.0.model().state_size(mjtState::mjSTATE_INTEGRATION as u32));
+        // A state of an earlier version, or of before sleep was allowed, has all awake.
+        let asleep = entity.get::<Physics>().map(|physics| match self.asleep.len() {
+            0 => 0,
+            _ => sleep::capture(&physics.0).len(),
+        });
         let progress = entity.get::<TaskProgress>();
         let seen = |of: fn(&Pictures) -> &[u8]| self.pictures.as_ref().map_or(0, |pictures| of(pictures).len());
         let under_way = entity.get::<Delayed>().map_or([0; 3], Delayed::lengths);
@@ -155,6 +167,7 @@ impl EnvironmentState {
         let [wanted, late] = late.map_or([[0; 3]; 2], |(here, stored)| [stored.expected(here), stored.stored()]);
         let lengths = [
             ("physics", physics, self.physics.len()),
+            ("sleep", asleep, self.asleep.len()),
             (
                 "measurement",
                 entity.get::<Measurement>().map(|it| it.len()),
