@@ -567,4 +567,29 @@ fn changes_are_made_to_the_model() {
     assert!(message(r#"Mass(bodies: ["box"], value: -1.0)"#).contains("must be a positive number"));
     assert!(message(r#"Position(bodies: ["box"], offset: (0.0, 0.0, 1.0))"#).contains("is not fixed"));
     assert!(message("Timestep(0.0)").contains("must be a positive number"));
+
+    // A box on the floor.
+    let resting = |option: &str, changes: &str| {
+        let floor = r#"<geom type="plane" pos="0 0 -1" size="5 5 1"/>"#;
+        let block = r#"<body pos="2 0 -.7"><freejoint/><geom type="box" size=".1 .2 .3"/></body>"#;
+        let text = format!("<mujoco>{option}<worldbody>{floor}{block}{BODY}</worldbody>{SERVO}</mujoco>");
+        write(root, "arm.xml", &text);
+        changed(changes)
+    };
+    let asleep = |scene: &CompiledScene| {
+        let mut data = scene.fresh().clone();
+        (0..500).for_each(|_| data.step());
+        data.tree_asleep().iter().filter(|&&next| next >= 0).count()
+    };
+    assert_eq!(asleep(&resting("", "").unwrap()), 0);
+    assert_eq!(asleep(&resting("", "Sleep()").unwrap()), 1);
+    let refused = |option: &str, changes: &str| resting(option, changes).unwrap_err().to_string();
+    assert!(refused("", "Sleep(tolerance: 0.0)").contains("must be a positive number"));
+    let runge_kutta = refused(r#"<option integrator="RK4"/>"#, "Sleep()");
+    assert!(
+        runge_kutta.contains("mine.ron:1:") && runge_kutta.contains("integrator RK4"),
+        "{runge_kutta}"
+    );
+    let no_islands = refused(r#"<option><flag island="disable"/></option>"#, "Sleep()");
+    assert!(no_islands.contains("island"), "{no_islands}");
 }

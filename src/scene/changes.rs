@@ -1,6 +1,6 @@
 //! Changes to a model that need no other file: the field `physics.changes` of a scene.
 
-use mujoco_rs::mujoco_c::mjtEnableBit;
+use mujoco_rs::mujoco_c::{mjtDisableBit, mjtEnableBit, mjtIntegrator};
 use mujoco_rs::wrappers::mj_data::MjData;
 use mujoco_rs::wrappers::mj_model::MjModel;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub enum ModelChange {
     Gravity(f64, f64, f64),
     /// Lets things that lie still sleep: they are not simulated until something awake touches them, which costs a scene
     /// with many of them a fraction of the time. Trees of bodies with actuators never sleep. Contacts between sleeping
-    /// things are not reported. `MuJoCo`'s `sleep` flag.
+    /// things are not reported. `MuJoCo`'s `sleep` flag; not for models with the integrator RK4 or without islands.
     Sleep {
         /// What counts as still: the highest speed of a joint, m/s or rad/s, for ten physics steps.
         #[serde(default = "sleep_tolerance")]
@@ -143,6 +143,17 @@ impl ModelChange {
             Self::Sleep { tolerance } => {
                 positive(*tolerance, &format!("{field}.tolerance"))?;
                 let options = model.opt_mut();
+                if options.integrator == mjtIntegrator::mjINT_RK4 as i32 {
+                    let reason =
+                        "nothing sleeps with the model's integrator RK4; the others, such as implicitfast, allow it";
+                    return Err(invalid(field, reason));
+                }
+                if options.disableflags & mjtDisableBit::mjDSBL_ISLAND as i32 != 0 {
+                    return Err(invalid(
+                        field,
+                        "nothing sleeps in a model with the flag island=\"disable\"",
+                    ));
+                }
                 options.enableflags |= mjtEnableBit::mjENBL_SLEEP as i32;
                 options.sleep_tolerance = *tolerance;
                 Ok(false)
