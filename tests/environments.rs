@@ -603,13 +603,9 @@ fn a_restored_environment_with_sleeping_things_goes_on_with_the_same_bits() {
             state.restore(&mut resumed.world_mut().entity_mut(*entity)).unwrap();
         }
         assert_eq!(states(&resumed, &again), past[cut]);
-        for count in cut + 1..past.len() {
+        for (count, then) in past.iter().enumerate().skip(cut + 1) {
             push(&mut resumed, &again, count);
-            assert_eq!(
-                states(&resumed, &again),
-                past[count],
-                "restored after {cut}, tick {count}"
-            );
+            assert_eq!(&states(&resumed, &again), then, "restored after {cut}, tick {count}");
         }
     }
     assert!(seen.len() > 2, "blocks fall asleep and wake: {seen:?}");
