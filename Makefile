@@ -1,8 +1,9 @@
 # Everything starts here: `make kitchen` runs the main job, `make test` the tests. Both set up what is missing first.
 # HEADLESS=1 leaves out the window and its renderer, which halves the first build: for machines that only train.
+# CUDA=1 lets learners compute on an NVIDIA graphics processor; needs the compiler of the CUDA toolkit.
 
 CARGO ?= cargo
-FEATURES := $(if $(HEADLESS),--no-default-features)
+FEATURES := $(strip $(if $(HEADLESS),--no-default-features) $(if $(CUDA),--features cuda))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build kitchen watch test release-check

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{ReadOptions, Split};
@@ -15,6 +16,7 @@ use crate::demos::CollectConfig;
 use crate::files::{self, FileError, FileKind, Loaded};
 use crate::learners::sac::SacConfig;
 use crate::learners::skill_recorder::TransitionRule;
+use crate::nn::Compute;
 use crate::pretraining::Pretrain;
 use crate::rng::Stream;
 use crate::scene::fields;
@@ -50,6 +52,9 @@ pub struct Experiment {
     /// Evaluation during and after practice.
     #[serde(default)]
     pub evaluation: EvaluationConfig,
+    /// What computes the updates of skill models and learners.
+    #[serde(default)]
+    pub device: LearningDevice,
     /// Parallel environments of each seed.
     #[serde(default = "eight")]
     pub environments: usize,
@@ -89,6 +94,49 @@ pub struct DatasetConfig {
 
 fn image_memory() -> u64 {
     ReadOptions::default().image_memory
+}
+
+/// What computes the updates of skill models and learners. Skills are decoded on the CPU whatever it is; a run may go on
+/// (`--resume`) on another device, with the same results to rounding only.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LearningDevice {
+    /// The fused passes of this program on the CPU.
+    #[default]
+    Cpu,
+    /// The first NVIDIA graphics processor that CUDA shows (`CUDA_VISIBLE_DEVICES`), with candle's own operations; for
+    /// programs built with `--features cuda`.
+    Cuda,
+    /// candle's own operations on the CPU, a few times slower than the fused passes: the computation of `cuda` without
+    /// a graphics processor, to check it.
+    Candle,
+}
+
+impl LearningDevice {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// There is none, or the program was built without it.
+    pub fn open(self) -> Result<Compute, String> {
+        match self {
+            Self::Cpu => Ok(Compute::Fused),
+            Self::Candle => Ok(Compute::Composed(Device::Cpu)),
+            Self::Cuda => match self.problem() {
+                Some(problem) => Err(problem.to_string()),
+                None => Device::new_cuda(0).map(Compute::Composed).map_err(|error| {
+                    format!(
+                        "device: cuda: no NVIDIA graphics processor could be opened ({error}); `device=cpu` needs none"
+                    )
+                }),
+            },
+        }
+    }
+
+    fn problem(self) -> Option<Problem> {
+        let message = "cuda needs a program that was built with it (`cargo build --features cuda`, with the compiler of \
+                       the CUDA toolkit); `device=cpu` needs nothing";
+        (self == Self::Cuda && !cfg!(feature = "cuda")).then(|| Problem::new("device", message))
+    }
 }
 
 /// The model that is learned from demonstrations.
@@ -445,6 +493,7 @@ impl Experiment {
         }
         let learner = self.learner.problems().into_iter();
         found.extend(learner.map(|(field, rule)| Problem::new(format!("learner.{field}"), format!("must be {rule}"))));
+        found.extend(self.device.problem());
         found.extend(self.pretraining.problems());
         found.extend(self.training.problems());
         let (capacity, batch) = (self.training.replay_capacity, self.learner.batch);

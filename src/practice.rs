@@ -316,6 +316,9 @@ type LearningItem<'a> = (
     &'a Replays,
 );
 
+/// Of so many updates on another processor, the figures of one are read back: metrics are means of these.
+const READ_EVERY: u64 = 20;
+
 /// A learned temperature above this leaves nothing of the rewards.
 const RUN_AWAY: f32 = 1e6;
 
@@ -334,6 +337,12 @@ pub fn learn(mut learners: Query<Learning>, buffers: Query<&ReplayBuffer>, worke
         let Ok(buffer) = buffers.get(replays.0) else { return };
         let practice = practice.into_inner();
         for _ in 0..practice.take_due() {
+            if !sac.compute().reads_at_once() && !sac.updates().is_multiple_of(READ_EVERY) {
+                match update_unread(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
+                    Ok(()) => continue,
+                    Err(error) => return faults.report(seed.failed()(error)),
+                }
+            }
             let before = sac.temperature();
             match update(&mut sac, buffer, &mut practice.replay, &mut practice.update) {
                 Ok(metrics) => {
@@ -380,6 +389,19 @@ pub(crate) fn update(
     let batch = buffer.sample(batches, size)?;
     let noise = sac.draw_noise(noise, size)?;
     Ok(sac.update(&batch, &noise)?)
+}
+
+/// As [`update`], without reading anything back where that takes time.
+pub(crate) fn update_unread(
+    sac: &mut Sac,
+    buffer: &ReplayBuffer,
+    batches: &mut Stream,
+    noise: &mut Stream,
+) -> Result<(), LearnError> {
+    let size = sac.config().batch;
+    let batch = buffer.sample(batches, size)?;
+    let noise = sac.draw_noise(noise, size)?;
+    Ok(sac.update_unread(&batch, &noise)?)
 }
 
 /// Saving a learner failed.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::WindowSampler;
 use crate::experiment::PretrainingConfig;
+use crate::nn::Compute;
 use crate::rng::{Purpose, Stream, stream};
 use crate::skills::{GaussianNetwork, Sees, SkillError, SkillModel};
 use crate::tick::{Faults, Tick, TickSystems};
@@ -19,6 +20,9 @@ use crate::watchdog::{Work, busy};
 
 /// Updates in a row that may be skipped because of numbers that are not finite.
 const SKIP_LIMIT: u32 = 20;
+
+/// Of so many updates on another processor, the numbers of one are read back: metrics are means of these.
+const READ_EVERY: u64 = 20;
 
 /// Named numbers of one update or validation, for metrics.
 pub type Numbers = Vec<(&'static str, f32)>;
@@ -50,6 +54,26 @@ pub trait Pretrain: Send + Sync {
         lr_scale: f64,
     ) -> Result<Numbers, SkillError>;
 
+    /// As [`train`](Self::train), without reading anything back if that takes time. An update with numbers that are not
+    /// finite changes nothing then either, and nobody hears of it.
+    fn train_unread(
+        &mut self,
+        states: Tensor,
+        actions: Tensor,
+        noise: &mut Stream,
+        lr_scale: f64,
+    ) -> Result<(), SkillError>;
+
+    /// Whether the numbers of an update are at hand when it is done; else to read them is to wait for another processor.
+    fn reads_at_once(&self) -> bool;
+
+    /// The same model, computed in another way or elsewhere. For models before their first update; states and actions
+    /// may be anywhere.
+    ///
+    /// # Errors
+    /// Not enough memory there.
+    fn computed_by(self: Box<Self>, compute: &Compute) -> Result<Box<dyn Pretrain>, SkillError>;
+
     /// Losses on held-out windows, in evaluation mode.
     fn validate(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream) -> Result<Numbers, SkillError>;
 
@@ -74,7 +98,8 @@ pub trait Pretrain: Send + Sync {
     /// Most likely skills `[B, nz]` of windows, for pictures of the latent space; `None` for models without one.
     fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>, SkillError>;
 
-    /// A copy of the network that starts policies or is kept as their prior: the skill prior, or the cloned policy.
+    /// A copy, for the CPU, of the network that starts policies or is kept as their prior: the skill prior, or the
+    /// cloned policy.
     ///
     /// # Errors
     /// The prior is not Gaussian.
@@ -192,18 +217,25 @@ pub fn train(mut trainers: Query<Training>, faults: Res<Faults>) {
         .par_iter_mut()
         .batching_strategy(BatchingStrategy::fixed(1))
         .for_each(|(mut trainer, mut batches, mut progress, mut averages, settings)| {
-            let step = || -> Result<Numbers, TrainError> {
+            let step = || -> Result<Option<Numbers>, TrainError> {
                 let progress = &mut *progress;
                 let (states, actions) = (batches.training)
                     .sample_windows(settings.0.batch, &mut progress.batches, &Device::Cpu)?
                     .seen();
                 let scale = settings.0.lr_scale(progress.updates);
-                let numbers = trainer.0.train(states, actions, &mut progress.noise, scale)?;
+                let (model, noise) = (&mut trainer.0, &mut progress.noise);
+                let numbers = if model.reads_at_once() || (progress.updates + 1).is_multiple_of(READ_EVERY) {
+                    Some(model.train(states, actions, noise, scale)?)
+                } else {
+                    model.train_unread(states, actions, noise, scale)?;
+                    None
+                };
                 progress.updates += 1;
                 Ok(numbers)
             };
             match busy(Work::SkillModel(0), step) {
-                Ok(numbers) => {
+                Ok(None) => {}
+                Ok(Some(numbers)) => {
                     averages.add(numbers);
                     if averages.skipped_in_row > SKIP_LIMIT {
                         faults.report(format!(

@@ -99,6 +99,40 @@ pub struct Batch {
     pub timed_out: Tensor,
 }
 
+impl Batch {
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// Not enough memory there.
+    pub fn to_device(&self, device: &Device) -> candle_core::Result<Self> {
+        let pictures = |pixels: &Option<Tensor>| pixels.as_ref().map(|pixels| pixels.to_device(device)).transpose();
+        let gaussian = |said: &DiagGaussian| {
+            Ok::<_, candle_core::Error>(DiagGaussian {
+                mu: said.mu.to_device(device)?,
+                log_sigma: said.log_sigma.to_device(device)?,
+            })
+        };
+        let prior = self.prior.as_ref().map(|said| {
+            Ok::<_, candle_core::Error>(PriorBatch {
+                here: gaussian(&said.here)?,
+                next: gaussian(&said.next)?,
+            })
+        });
+        Ok(Self {
+            observation: self.observation.to_device(device)?,
+            pixels: pictures(&self.pixels)?,
+            action: self.action.to_device(device)?,
+            reward: self.reward.to_device(device)?,
+            next_observation: self.next_observation.to_device(device)?,
+            next_pixels: pictures(&self.next_pixels)?,
+            prior: prior.transpose()?,
+            steps: self.steps.to_device(device)?,
+            terminated: self.terminated.to_device(device)?,
+            timed_out: self.timed_out.to_device(device)?,
+        })
+    }
+}
+
 /// What a frozen prior says of the observations of a [`Batch`], rows of `[B, A]`.
 #[derive(Debug, Clone)]
 pub struct PriorBatch {

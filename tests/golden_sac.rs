@@ -12,7 +12,7 @@ use apprentice::learners::sac::{
     StateNoise, Temperature, UpdateNoise,
 };
 use apprentice::learners::skill_recorder::{SkillRecorder, TransitionRule};
-use apprentice::nn::{ConvEncoder, ConvSpec, Kind, Mlp, MlpSpec, Norm, Params};
+use apprentice::nn::{Compute, ConvEncoder, ConvSpec, Kind, Mlp, MlpSpec, Norm, Params};
 use apprentice::replay::{Batch, End, Transition};
 use apprentice::rng::{Purpose, stream};
 use apprentice::skills::GaussianNetwork;
@@ -205,6 +205,12 @@ impl Case {
 
 /// Runs the three updates of a case and compares everything the fixture holds.
 fn agent(name: &str, estimate: Estimate) {
+    for compute in Compute::at_hand() {
+        agent_computed_by(compute, name, estimate);
+    }
+}
+
+fn agent_computed_by(compute: Compute, name: &str, estimate: Estimate) {
     let Some(mut case) = Case::load(name) else { return };
     let policy_prefix = case.prefix("policy.net.").unwrap();
     let prior_prefix = case.prefix("policy.prior_net.");
@@ -263,7 +269,8 @@ fn agent(name: &str, estimate: Estimate) {
         action,
     };
     let prior = from_prior.then(|| case.gaussian(prior_prefix.as_ref().unwrap_or(&policy_prefix)));
-    let mut sac = Sac::new(config, dims, prior.as_ref(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
+    let sac = Sac::new(config, dims, prior.as_ref(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
+    let mut sac = sac.computed_by(compute).unwrap();
 
     assert_eq!(sac.pixels().is_some(), sees_pictures);
     let whole = policy_prefix.strip_suffix("3.").unwrap_or(&policy_prefix);
@@ -319,7 +326,11 @@ fn agent(name: &str, estimate: Estimate) {
         let before = sac.temperature();
         let losses = sac.losses(&batch, &noise).unwrap();
         let metrics = sac.update(&batch, &noise).unwrap();
-        assert_eq!(losses.metrics, metrics, "computing the losses changes nothing");
+        assert_eq!(
+            losses.figures.read().unwrap(),
+            metrics,
+            "computing the losses changes nothing"
+        );
 
         let mut keep = |name: &str, tensor: &Tensor| {
             let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();

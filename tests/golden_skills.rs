@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use apprentice::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Params, squash};
+use apprentice::nn::{Compute, DiagGaussian, Mlp, MlpSpec, Mode, Norm, Params, squash};
 use apprentice::pretraining::Pretrain;
 use apprentice::rng::{Purpose, stream};
 use apprentice::skills::import::{ImportedModel, import_model, infer_spirl, read_weights};
@@ -21,9 +21,11 @@ use serde_json::Value;
 
 // ------------------------------------------------------------------------------------------------------------ fixtures
 
+#[derive(Clone)]
 struct Case {
     tensors: BTreeMap<String, Tensor>,
     json: Value,
+    compute: Compute,
 }
 
 impl Case {
@@ -48,6 +50,7 @@ impl Case {
         Some(Self {
             tensors: read_weights(&path.with_extension("safetensors")).unwrap(),
             json: serde_json::from_str(&json).unwrap(),
+            compute: Compute::Fused,
         })
     }
 
@@ -173,11 +176,19 @@ impl Case {
         self.get("noise/train").get(step).unwrap()
     }
 
+    /// The same case for models that are computed in this way.
+    fn computed_by(&self, compute: Compute) -> Self {
+        Self {
+            compute,
+            ..self.clone()
+        }
+    }
+
     fn spirl(&self, settings: &SpirlConfig) -> Spirl {
         let imported = import_model(&self.weights(), settings).unwrap();
         assert!(imported.unused.is_empty(), "unused: {:?}", imported.unused);
         match imported.model {
-            ImportedModel::Spirl(model) => *model,
+            ImportedModel::Spirl(model) => Spirl::computed_by(*model, &self.compute).unwrap(),
             ImportedModel::Bc(_) => panic!("not a skill model"),
         }
     }
@@ -234,6 +245,12 @@ fn settings() -> SpirlConfig {
 }
 
 fn check_spirl(case: &Case, settings: &SpirlConfig) {
+    for compute in Compute::at_hand() {
+        check_spirl_as_computed(&case.computed_by(compute), settings);
+    }
+}
+
+fn check_spirl_as_computed(case: &Case, settings: &SpirlConfig) {
     check_evaluation(case, settings);
     check_first_step(case, settings);
     let steps = if case.has("w10") { 10 } else { 3 };
@@ -572,7 +589,13 @@ fn two_lstm_layers() {
 
 #[test]
 fn automatic_beta_as_in_the_original() {
-    let case = Case::load("variant_auto_beta");
+    for compute in Compute::at_hand() {
+        automatic_beta_computed_by(compute);
+    }
+}
+
+fn automatic_beta_computed_by(compute: Compute) {
+    let case = Case::load("variant_auto_beta").computed_by(compute);
     let beta = AutoBeta {
         target: 0.05,
         double_step: true,
@@ -624,6 +647,12 @@ fn behaviour_cloning_from_pictures() {
 }
 
 fn check_cloning(name: &str, dims: SkillDims) {
+    for compute in Compute::at_hand() {
+        check_cloning_computed_by(&compute, name, dims);
+    }
+}
+
+fn check_cloning_computed_by(compute: &Compute, name: &str, dims: SkillDims) {
     let case = Case::load(name);
     let states = case.beginning(dims);
     // The action that follows the newest frame.
@@ -644,7 +673,8 @@ fn check_cloning(name: &str, dims: SkillDims) {
             early_clip,
             ..model.config().clone()
         };
-        let mut model = Bc::new(config, model.dims(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
+        let model = Bc::new(config, model.dims(), &mut stream(0, Purpose::Weights, 0, 0)).unwrap();
+        let mut model = Bc::computed_by(model, compute).unwrap();
         model.import(&case.weights()).unwrap();
         model
     };

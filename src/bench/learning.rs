@@ -1,19 +1,22 @@
 //! Gradient updates of the kitchen's published sizes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::RngExt;
 
 use super::{BenchConfig, BenchError, Measured};
 use crate::experiment::SkillModelConfig;
 use crate::learners::sac::{Sac, SacConfig, SacDims};
-use crate::nn::{Mlp, MlpSpec, Norm};
-use crate::practice::update;
+use crate::nn::{Compute, Mlp, MlpSpec, Norm};
+use crate::practice::update_unread;
 use crate::pretraining::Pretrain;
 use crate::replay::{End, ReplayBuffer, Transition};
 use crate::rng::{Purpose, Stream, stream};
 use crate::skills::spirl::DecoderKind;
 use crate::skills::{GaussianNetwork, SkillDims, SpirlConfig, Standardiser};
+
+/// Updates that another processor is given before it is waited for, about as often as in practice.
+const AT_ONCE: u32 = 20;
 
 /// What the kitchen shows and takes.
 pub(super) const KITCHEN: SkillDims = SkillDims {
@@ -38,22 +41,21 @@ pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
         ("closed-loop skill model", DecoderKind::ClosedLoop),
         ("open-loop skill model", DecoderKind::OpenLoop),
     ] {
-        let mut model = skill_model(decoder, config.threads)?;
+        let mut model = skill_model(decoder, config.threads)?.computed_by(&config.compute)?;
         let mut noise = stream(0, Purpose::LatentNoise, 0, 0);
         let states = noise.normal_tensor((WINDOWS, model.window(), KITCHEN.state))?;
         let actions = noise.normal_tensor((WINDOWS, model.window() - 1, KITCHEN.action))?;
-        let rate = rate(config.time, || {
-            model.train(states.clone(), actions.clone(), &mut noise, 1.0)?;
-            Ok(())
+        let rate = rate(config, || {
+            Ok(model.train_unread(states.clone(), actions.clone(), &mut noise, 1.0)?)
         })?;
         results.push(Measured::new(name, rate, "updates/s"));
     }
-    let one = sac_rate(config.time, 0)?;
+    let one = sac_rate(config, 0)?;
     results.push(Measured::new("SAC in skill space, one thread", one, "updates/s"));
     if config.threads > 1 {
         let rates: Vec<_> = std::thread::scope(|scope| {
             let learners: Vec<_> = (0..config.threads)
-                .map(|seed| scope.spawn(move || sac_rate(config.time, seed as u64)))
+                .map(|seed| scope.spawn(move || sac_rate(config, seed as u64)))
                 .collect();
             let panicked = |_| Err(BenchError::Wrong("a learner panicked".into()));
             learners
@@ -69,9 +71,9 @@ pub fn learning(config: &BenchConfig) -> Result<Vec<Measured>, BenchError> {
 }
 
 /// Updates per second of one learner.
-fn sac_rate(time: Duration, seed: u64) -> Result<f64, BenchError> {
-    let mut learner = LoneLearner::new(seed)?;
-    rate(time, || learner.update())
+fn sac_rate(config: &BenchConfig, seed: u64) -> Result<f64, BenchError> {
+    let mut learner = LoneLearner::new(seed, config.compute.clone())?;
+    rate(config, || learner.update())
 }
 
 /// A learner with a full replay buffer and no agents.
@@ -83,19 +85,23 @@ pub(super) struct LoneLearner {
 }
 
 impl LoneLearner {
-    pub(super) fn new(seed: u64) -> Result<Self, BenchError> {
+    pub(super) fn new(seed: u64, compute: Compute) -> Result<Self, BenchError> {
         Ok(Self {
-            learner: sac(&SacConfig::default(), seed)?,
+            learner: sac(&SacConfig::default(), seed)?.computed_by(compute)?,
             buffer: replay(10_000)?,
             batches: stream(seed, Purpose::Replay, 0, 0),
             noise: stream(seed, Purpose::Update, 0, 0),
         })
     }
 
-    /// An update as in practice.
+    /// An update as in practice, most of which read nothing back from another processor.
     pub(super) fn update(&mut self) -> Result<(), BenchError> {
-        update(&mut self.learner, &self.buffer, &mut self.batches, &mut self.noise)?;
-        Ok(())
+        Ok(update_unread(
+            &mut self.learner,
+            &self.buffer,
+            &mut self.batches,
+            &mut self.noise,
+        )?)
     }
 }
 
@@ -153,16 +159,22 @@ pub(super) fn replay(capacity: usize) -> Result<ReplayBuffer, BenchError> {
     Ok(buffer)
 }
 
-/// Calls per second of `work`, after a few to warm up.
-fn rate(time: Duration, mut work: impl FnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+/// Calls per second of `work`, after a few to warm up; all that was begun is done in that time.
+fn rate(config: &BenchConfig, mut work: impl FnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    let device = config.compute.device();
     for _ in 0..5 {
         work()?;
     }
+    device.synchronize()?;
     let start = Instant::now();
     let mut calls = 0_u32;
-    while start.elapsed() < time {
+    while start.elapsed() < config.time {
         work()?;
         calls += 1;
+        if calls.is_multiple_of(AT_ONCE) {
+            device.synchronize()?;
+        }
     }
+    device.synchronize()?;
     Ok(f64::from(calls) / start.elapsed().as_secs_f64())
 }

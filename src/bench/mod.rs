@@ -11,17 +11,21 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::nn::Compute;
+
 pub use learning::learning;
 pub use practice::practice;
 pub use simulation::simulation;
 
 /// What is measured, and for how long.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct BenchConfig {
     /// Worker threads.
     pub threads: usize,
     /// Time for each rate.
     pub time: Duration,
+    /// What computes the updates of [`learning`]; [`practice`] is about the CPU.
+    pub compute: Compute,
 }
 
 /// One measured number.

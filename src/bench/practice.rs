@@ -11,6 +11,7 @@ use crate::agents::{AgentPlugin, Behaviour, SkillDecoder, agent_bundle};
 use crate::app::{self, StopRequest};
 use crate::experiment::TrainingConfig;
 use crate::learners::sac::SacConfig;
+use crate::nn::Compute;
 use crate::practice::{Practice, PracticePlugin, RecentEpisodes, RecentUpdates, Replays, Seed};
 use crate::rng::{Purpose, stream};
 use crate::scene::CompiledScene;
@@ -31,7 +32,7 @@ const TURN: u32 = 20;
 pub fn practice(config: &BenchConfig, environments: usize) -> Result<Vec<Measured>, BenchError> {
     let mut acting = world(config, environments, 0.0)?;
     let mut both = world(config, environments, 1.0)?;
-    let mut learner = LoneLearner::new(0)?;
+    let mut learner = LoneLearner::new(0, Compute::Fused)?;
     let length = skill_length()?;
     let updates = (TURN as usize * environments / length).max(1);
     let (mut acting_time, mut both_time, mut learning_time) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Failure, print};
 use crate::bench::{self, BenchConfig, Measured};
+use crate::experiment::LearningDevice;
 use crate::run;
 
 /// Measure simulation, learning, and both at once on this machine.
@@ -26,6 +27,9 @@ pub(super) struct Arguments {
     /// Seconds for each rate.
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     seconds: f64,
+    /// What computes the updates of the part `learning`.
+    #[arg(long, value_enum, default_value_t)]
+    device: LearningDevice,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -72,6 +76,7 @@ pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Fai
     let config = BenchConfig {
         threads,
         time: Duration::from_secs_f64(arguments.seconds),
+        compute: arguments.device.open()?,
     };
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report {

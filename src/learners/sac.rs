@@ -47,10 +47,13 @@ use candle_core::{D, Device, Tensor};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, squash};
+use crate::nn::{
+    Compute, DiagGaussian, Mlp, MlpSpec, Mode, Norm, Optimiser, OptimiserConfig, Params, is_finite, squash,
+};
 use crate::replay::{Batch, ReplayBuffer};
 use crate::rng::Stream;
 use crate::skills::{GaussianNetwork, PixelDims, Sees, Standardiser, standardised};
+use checkpoint::numbers;
 use temperature::LearnedTemperature;
 
 pub use config::{
@@ -111,6 +114,30 @@ pub struct NoiseMoments {
     pub first: Tensor,
     /// `mean_k eps_k^2`, `[B, d]`.
     pub second: Tensor,
+}
+
+impl UpdateNoise {
+    fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            here: self.here.to_device(device)?,
+            next: self.next.to_device(device)?,
+        })
+    }
+}
+
+impl StateNoise {
+    fn to_device(&self, device: &Device) -> Result<Self> {
+        let moments = self.divergence.as_ref().map(|noise| {
+            Ok::<_, SacError>(NoiseMoments {
+                first: noise.first.to_device(device)?,
+                second: noise.second.to_device(device)?,
+            })
+        });
+        Ok(Self {
+            action: self.action.to_device(device)?,
+            divergence: moments.transpose()?,
+        })
+    }
 }
 
 impl NoiseMoments {
@@ -174,8 +201,61 @@ pub struct Losses {
     /// Gradients of the policy's and both critics' losses, each with respect to its own network.
     pub gradients: candle_core::backprop::GradStore,
     /// The losses and statistics.
-    pub metrics: UpdateMetrics,
+    pub figures: Figures,
     temperature: LearnedTemperature,
+}
+
+/// Figures of one update where they were computed. To read them is to wait until they are.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// In the order of [`Figures::read`].
+    values: Tensor,
+    penalty_target: f32,
+}
+
+impl Figures {
+    /// Norms of the gradients of policy and critics, `[]` each.
+    fn gradient_norms(&self) -> Result<[Tensor; 3]> {
+        let norm = |index: usize| self.values.get(index);
+        Ok([norm(10)?, norm(11)?, norm(12)?])
+    }
+
+    /// Reads them back, all at once.
+    ///
+    /// # Errors
+    /// A failed tensor operation.
+    pub fn read(&self) -> Result<UpdateMetrics> {
+        let values = numbers("figures", self.values.to_vec1::<f32>()?)?;
+        let [
+            policy_loss,
+            critic_loss_1,
+            critic_loss_2,
+            temperature_loss,
+            temperature,
+            penalty,
+            log_prob,
+            q_1,
+            q_2,
+            q_target,
+            policy_gradient,
+            critic_gradient_1,
+            critic_gradient_2,
+        ] = values;
+        Ok(UpdateMetrics {
+            policy_loss,
+            critic_loss: [critic_loss_1, critic_loss_2],
+            temperature_loss,
+            temperature,
+            penalty,
+            penalty_target: self.penalty_target,
+            entropy: -log_prob,
+            q: [q_1, q_2],
+            q_target,
+            policy_gradient,
+            critic_gradient: [critic_gradient_1, critic_gradient_2],
+            skipped: false,
+        })
+    }
 }
 
 /// Figures of one update.
@@ -239,6 +319,7 @@ pub struct Sac {
     temperature: LearnedTemperature,
     policy_optimiser: Optimiser,
     critic_optimisers: [Optimiser; 2],
+    compute: Compute,
     updates: u64,
     skipped: u64,
     skipped_in_row: u32,
@@ -301,7 +382,7 @@ impl Sac {
         let critics = [Mlp::new(spec, rng)?, Mlp::new(spec, rng)?];
         let targets = [critics[0].deep_clone()?, critics[1].deep_clone()?];
         let (policy_optimiser, critic_optimisers) = optimisers(&config, &policy, &critics);
-        let temperature = LearnedTemperature::new(config.temperature);
+        let temperature = LearnedTemperature::new(config.temperature, &Device::Cpu)?;
         Ok(Self {
             config,
             dims,
@@ -313,10 +394,42 @@ impl Sac {
             temperature,
             policy_optimiser,
             critic_optimisers,
+            compute: Compute::Fused,
             updates: 0,
             skipped: 0,
             skipped_in_row: 0,
         })
+    }
+
+    /// The same learner, computed in another way or elsewhere; its optimisers begin anew. For learners before their
+    /// first update: [`import`](Self::import) then takes up a state from anywhere.
+    ///
+    /// # Errors
+    /// Not enough memory there.
+    pub fn computed_by(self, compute: Compute) -> Result<Self> {
+        let policy = self.policy.moved(&compute)?;
+        let prior = self.prior.as_ref().map(|prior| prior.moved(&compute)).transpose()?;
+        let both = |[first, second]: &[Mlp; 2]| Ok::<_, SacError>([first.moved(&compute)?, second.moved(&compute)?]);
+        let (critics, targets) = (both(&self.critics)?, both(&self.targets)?);
+        let (policy_optimiser, critic_optimisers) = optimisers(&self.config, &policy, &critics);
+        let standardiser = (self.standardiser.as_ref()).map(|seen| seen.on(compute.device()));
+        Ok(Self {
+            policy,
+            prior,
+            critics,
+            targets,
+            standardiser: standardiser.transpose()?,
+            temperature: LearnedTemperature::new(self.config.temperature, compute.device())?,
+            policy_optimiser,
+            critic_optimisers,
+            compute,
+            ..self
+        })
+    }
+
+    /// How and where it is computed.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// Uses up to `threads` threads of the current rayon pool inside every network pass (default 1). The results do not
@@ -375,7 +488,9 @@ impl Sac {
     /// # Errors
     /// Wrong shapes.
     pub fn judge(&self, observations: &Tensor, actions: &Tensor) -> Result<[Tensor; 2]> {
-        let input = Tensor::cat(&[&self.seen_by_critics(observations)?, actions], 1)?;
+        let device = self.compute.device();
+        let seen = self.seen_by_critics(&observations.to_device(device)?)?;
+        let input = Tensor::cat(&[&seen, &actions.to_device(device)?], 1)?;
         let [first, second] = (self.critics.each_ref()).map(|critic| critic.forward_frozen(&input, Mode::Eval));
         Ok([first?.squeeze(1)?, second?.squeeze(1)?])
     }
@@ -385,9 +500,10 @@ impl Sac {
         &self.targets
     }
 
-    /// The temperature `alpha`.
+    /// The temperature `alpha`, read back; NaN if that fails.
     pub fn temperature(&self) -> f32 {
-        self.temperature.value()
+        let value = self.temperature.value().and_then(|value| value.to_scalar());
+        value.unwrap_or(f32::NAN)
     }
 
     /// Updates made, skipped ones not counted.
@@ -410,7 +526,10 @@ impl Sac {
     pub fn act(&self, observations: &Tensor, pick: Pick<'_>) -> Result<Tensor> {
         let policy = self.policy.forward_frozen(observations)?;
         let sample = match pick {
-            Pick::Sample(noise) => (&policy.mu + (policy.log_sigma.exp()? * noise)?)?,
+            Pick::Sample(noise) => {
+                let noise = noise.to_device(self.compute.device())?;
+                (&policy.mu + (policy.log_sigma.exp()? * noise)?)?
+            }
             Pick::Mean => policy.mu,
         };
         self.config.squash.apply(&sample)
@@ -493,12 +612,8 @@ impl Sac {
     /// # Errors
     /// More than [`SacConfig::skip_limit`] such updates in a row, or wrong shapes.
     pub fn update(&mut self, batch: &Batch, noise: &UpdateNoise) -> Result<UpdateMetrics> {
-        let Losses {
-            gradients,
-            mut metrics,
-            temperature,
-            ..
-        } = self.losses(batch, noise)?;
+        let losses = self.losses(batch, noise)?;
+        let mut metrics = losses.figures.read()?;
         if let Some(first) = metrics.fault() {
             self.skipped += 1;
             self.skipped_in_row += 1;
@@ -512,18 +627,47 @@ impl Sac {
             return Ok(metrics);
         }
         self.skipped_in_row = 0;
-        self.temperature = temperature;
+        self.step(losses, None)?;
+        Ok(metrics)
+    }
+
+    /// As [`update`](Self::update), without reading anything back, so that another processor than this one is not
+    /// waited for. An update with numbers that are not finite is undone there; nobody hears of it, and it counts.
+    ///
+    /// # Errors
+    /// Wrong shapes.
+    pub fn update_unread(&mut self, batch: &Batch, noise: &UpdateNoise) -> Result<()> {
+        if let Compute::Fused = self.compute {
+            return self.update(batch, noise).map(|_| ());
+        }
+        let losses = self.losses(batch, noise)?;
+        let sound = is_finite(&losses.figures.values)?;
+        self.step(losses, Some(&sound))
+    }
+
+    /// Changes everything that an update changes; where `sound`, a condition `[]`, is 0, as it was.
+    fn step(&mut self, losses: Losses, sound: Option<&Tensor>) -> Result<()> {
+        let Losses {
+            gradients,
+            figures,
+            temperature,
+            ..
+        } = losses;
+        self.temperature = match sound {
+            Some(sound) => self.temperature.or(temperature, sound)?,
+            None => temperature,
+        };
         let clip = self.config.gradient_clip;
-        self.policy_optimiser
-            .step_with_norm(&gradients, clip, metrics.policy_gradient)?;
-        for (optimiser, norm) in self.critic_optimisers.iter_mut().zip(metrics.critic_gradient) {
-            optimiser.step_with_norm(&gradients, clip, norm)?;
+        let [policy, critic_1, critic_2] = figures.gradient_norms()?;
+        (self.policy_optimiser).step_with_norm(&gradients, clip, &policy, sound)?;
+        for (optimiser, norm) in self.critic_optimisers.iter_mut().zip([critic_1, critic_2]) {
+            optimiser.step_with_norm(&gradients, clip, &norm, sound)?;
         }
         for (target, critic) in self.targets.iter().zip(&self.critics) {
             target.params().soft_update(critic.params(), self.config.target_rate)?;
         }
         self.updates += 1;
-        Ok(metrics)
+        Ok(())
     }
 
     /// Losses and gradients of one update, in the order of the original code; changes nothing.
@@ -532,6 +676,8 @@ impl Sac {
     /// Wrong shapes.
     pub fn losses(&self, batch: &Batch, noise: &UpdateNoise) -> Result<Losses> {
         let config = &self.config;
+        let device = self.compute.device();
+        let (batch, noise) = (&batch.to_device(device)?, &noise.to_device(device)?);
         let (s, a, next_s) = (&batch.observation, &batch.action, &batch.next_observation);
         let here = Seen {
             numbers: s,
@@ -546,21 +692,21 @@ impl Sac {
 
         // The policy where we are, and the temperature that follows from how far it strays.
         let here = self.pass(self.policy.forward(here.by(&self.policy)?)?, here, &noise.here)?;
-        let penalty = mean(&here.penalty)?;
+        let penalty = here.penalty.mean_all()?;
         let penalty_target = self.penalty_target();
-        let temperature_loss = self.temperature() * (penalty_target - penalty);
-        let temperature = self.temperature.stepped(temperature_loss);
-        let alpha = f64::from(temperature.value());
+        let temperature_loss = (self.temperature.value()? * penalty.detach().affine(-1.0, penalty_target.into())?)?;
+        let temperature = self.temperature.stepped(&temperature_loss)?;
+        let alpha = temperature.value()?;
 
         // The policy's loss, already with the new temperature. The critics only judge here.
         let (s, next_s) = (self.seen_by_critics(s)?, self.seen_by_critics(next_s)?);
         let q_of_policy = smaller(&self.critics, &Tensor::cat(&[&s, &here.action], 1)?)?;
-        let policy_loss = ((&here.penalty * alpha)? - q_of_policy)?.mean_all()?;
+        let policy_loss = (here.penalty.broadcast_mul(&alpha)? - q_of_policy)?.mean_all()?;
 
         // What the critics should have said.
         let next = self.pass(self.policy.forward_frozen(next.by(&self.policy)?)?, next, &noise.next)?;
         let next_input = Tensor::cat(&[&next_s, &next.action], 1)?;
-        let value_next = (smaller(&self.targets, &next_input)? - (&next.penalty * alpha)?)?;
+        let value_next = (smaller(&self.targets, &next_input)? - next.penalty.broadcast_mul(&alpha)?)?;
         let q_target = ((&batch.reward * f64::from(config.reward_scale))? + (self.discounts(batch)? * &value_next)?)?;
         let q_target = match config.target_clip {
             Some(limit) => q_target.clamp(-limit, limit)?,
@@ -576,19 +722,24 @@ impl Sac {
         // The three losses have no weights in common, so one backward pass gives each network its own gradient.
         let gradients = crate::nn::backward(&((&policy_loss + &loss_1)? + &loss_2)?)?;
         let [critic_1, critic_2] = &self.critic_optimisers;
-        let metrics = UpdateMetrics {
-            policy_loss: policy_loss.to_scalar()?,
-            critic_loss: [loss_1.to_scalar()?, loss_2.to_scalar()?],
+        let values = [
+            policy_loss,
+            loss_1,
+            loss_2,
             temperature_loss,
-            temperature: temperature.value(),
+            alpha,
             penalty,
+            here.log_prob.mean_all()?,
+            q[0].mean_all()?,
+            q[1].mean_all()?,
+            q_target.mean_all()?,
+            self.policy_optimiser.gradient_norm(&gradients)?,
+            critic_1.gradient_norm(&gradients)?,
+            critic_2.gradient_norm(&gradients)?,
+        ];
+        let figures = Figures {
+            values: Tensor::stack(&values.map(|value| value.detach()), 0)?,
             penalty_target,
-            entropy: -mean(&here.log_prob)?,
-            q: [mean(&q[0])?, mean(&q[1])?],
-            q_target: mean(&q_target)?,
-            policy_gradient: self.policy_optimiser.gradient_norm(&gradients)?,
-            critic_gradient: [critic_1.gradient_norm(&gradients)?, critic_2.gradient_norm(&gradients)?],
-            skipped: false,
         };
         Ok(Losses {
             here,
@@ -597,7 +748,7 @@ impl Sac {
             q_target,
             q,
             gradients,
-            metrics,
+            figures,
             temperature,
         })
     }
@@ -792,8 +943,4 @@ fn smaller(critics: &[Mlp; 2], input: &Tensor) -> Result<Tensor> {
         .each_ref()
         .map(|critic| critic.forward_frozen(input, Mode::Eval));
     Ok(first?.minimum(&second?)?.squeeze(1)?)
-}
-
-fn mean(values: &Tensor) -> Result<f32> {
-    Ok(values.mean_all()?.to_scalar()?)
 }

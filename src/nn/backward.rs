@@ -1,14 +1,45 @@
 //! The backward pass with cheap accumulation of weight gradients.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Params, kernels};
 
-/// Flat weight gradients, one per network.
-type Collected = Vec<(Params, Vec<f32>)>;
+/// Weight gradients, one entry per network.
+type Collected = Vec<(Params, Gradient)>;
+
+/// The gradient of a network's weights.
+enum Gradient {
+    /// Flat.
+    Whole(Vec<f32>),
+    /// Flat parts by the offset of their first weight; where there is none the gradient is zero.
+    Parts(BTreeMap<usize, Tensor>),
+}
+
+impl Gradient {
+    fn into_flat(self, params: &Params) -> Result<Tensor> {
+        let parts = match self {
+            Self::Whole(values) => return Tensor::from_vec(values, params.len(), &Device::Cpu),
+            Self::Parts(parts) => parts,
+        };
+        let zeros = |count: usize| Tensor::zeros(count, DType::F32, params.device());
+        let (mut at, mut pieces) = (0, Vec::with_capacity(parts.len()));
+        for (offset, part) in parts {
+            if offset > at {
+                pieces.push(zeros(offset - at)?);
+            }
+            at = offset + part.elem_count();
+            pieces.push(part);
+        }
+        if at < params.len() {
+            pieces.push(zeros(params.len() - at)?);
+        }
+        Tensor::cat(&pieces, 0)
+    }
+}
 
 thread_local! {
     /// Weight gradients of the backward pass that runs on this thread, if [`backward`] started it.
@@ -18,12 +49,13 @@ thread_local! {
 /// Gradients of a scalar: what `loss.backward()` gives, with less work for the weights of this module's networks.
 ///
 /// candle adds every contribution to a fresh tensor of zeros, and for long vectors it does so on a pool of threads that
-/// spin while they wait. Here the networks' contributions are summed in place on the calling thread.
+/// spin while they wait. Here the networks' contributions are summed in place on the calling thread, and those to parts
+/// of a network that is composed of candle's operations are joined at the end.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     let collecting = Collecting::start();
     let mut grads = loss.backward()?;
-    for (params, flat) in collecting.finish() {
-        let flat = Tensor::from_vec(flat, params.len(), &Device::Cpu)?;
+    for (params, gradient) in collecting.finish() {
+        let flat = gradient.into_flat(&params)?;
         // Something else than a network may depend on the same variable.
         let total = match grads.remove(params.var()) {
             Some(other) => (flat + other)?,
@@ -36,7 +68,7 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
 
 /// Restores what was collected before, also on errors and panics.
 struct Collecting {
-    outer: Option<Vec<(Params, Vec<f32>)>>,
+    outer: Option<Collected>,
 }
 
 impl Collecting {
@@ -46,7 +78,7 @@ impl Collecting {
         }
     }
 
-    fn finish(self) -> Vec<(Params, Vec<f32>)> {
+    fn finish(self) -> Collected {
         COLLECTED.take().unwrap_or_default()
     }
 }
@@ -65,11 +97,37 @@ pub(super) fn contribute(params: &Params, flat: Vec<f32>) -> Result<Option<Tenso
             .iter_mut()
             .find(|(known, _)| known.var().id() == params.var().id())
         {
-            Some((_, sum)) => kernels::add(sum, &flat),
-            None => collected.push((params.clone(), flat)),
+            Some((_, Gradient::Whole(sum))) => kernels::add(sum, &flat),
+            // A network is computed in one way or the other.
+            Some((_, Gradient::Parts(_))) => return Some(flat),
+            None => collected.push((params.clone(), Gradient::Whole(flat))),
         }
         None
     });
-    left.map(|flat| Tensor::from_vec(flat, params.len(), &Device::Cpu))
-        .transpose()
+    left.map(|flat| Gradient::Whole(flat).into_flat(params)).transpose()
+}
+
+/// As [`contribute`], for the gradient of the weights from `offset` on.
+pub(super) fn contribute_part(params: &Params, offset: usize, part: &Tensor) -> Result<Option<Tensor>> {
+    let part = part.flatten_all()?;
+    let left = COLLECTED.with_borrow_mut(|collected| {
+        let Some(collected) = collected else {
+            return Ok(Some(part));
+        };
+        let known = (collected.iter_mut()).find(|(known, _)| known.var().id() == params.var().id());
+        match known {
+            Some((_, Gradient::Parts(parts))) => {
+                let sum = match parts.get(&offset) {
+                    Some(before) => (before + &part)?,
+                    None => part,
+                };
+                parts.insert(offset, sum);
+            }
+            Some((_, Gradient::Whole(_))) => return Ok(Some(part)),
+            None => collected.push((params.clone(), Gradient::Parts(BTreeMap::from([(offset, part)])))),
+        }
+        Ok::<_, candle_core::Error>(None)
+    })?;
+    let alone = |part| Gradient::Parts(BTreeMap::from([(offset, part)])).into_flat(params);
+    left.map(alone).transpose()
 }

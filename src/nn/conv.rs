@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Result, Tensor, bail};
 
 use self::op::Pictures;
-use self::patches::{Geometry, KERNEL};
+use self::patches::Geometry;
+pub(super) use self::patches::KERNEL;
+use super::composed::{self, Weights};
 use super::dense::NormLayer;
 use super::params::Builder;
-use super::{Mode, Params, init, kernels};
+use super::{Compute, Mode, Params, init, kernels};
 use crate::rng::Stream;
 
 /// Side of the pictures that the last convolution turns into one vector.
@@ -50,7 +52,7 @@ pub struct ConvEncoder {
 
 /// What follows a convolution.
 #[derive(Debug, Clone, Copy)]
-enum After {
+pub(super) enum After {
     /// The bias at this offset.
     Bias(usize),
     /// The bias at this offset and a leaky ReLU.
@@ -61,11 +63,11 @@ enum After {
 
 /// One convolution, with the offset of its weight `[outputs, channels, 4, 4]`.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
-    geometry: Geometry,
-    outputs: usize,
-    weight: usize,
-    after: After,
+pub(super) struct Layer {
+    pub(super) geometry: Geometry,
+    pub(super) outputs: usize,
+    pub(super) weight: usize,
+    pub(super) after: After,
 }
 
 impl Layer {
@@ -76,12 +78,12 @@ impl Layer {
 
 /// The layers with their weights.
 #[derive(Debug, Clone)]
-struct Conv {
+pub(super) struct Conv {
     params: Params,
     threads: usize,
     /// How often a pass in training mode moves the running statistics.
-    moves: u32,
-    layers: Arc<[Layer]>,
+    pub(super) moves: u32,
+    pub(super) layers: Arc<[Layer]>,
     packed: Arc<Mutex<Packed>>,
 }
 
@@ -243,6 +245,9 @@ impl ConvEncoder {
     fn single(&self, x: &Tensor, mode: Mode, frozen: bool) -> Result<Tensor> {
         let (rows, channels, height, width) = x.dims4()?;
         self.check(channels, (height, width))?;
+        if self.net.params.is_composed() {
+            return composed::convolutions(&self.net, Weights::new(self.params(), frozen), x, mode);
+        }
         let pictures = Pictures {
             count: rows,
             windows: 1,
@@ -258,6 +263,11 @@ impl ConvEncoder {
         self.check(stack * channels, (height, width))?;
         if windows == 0 || windows + stack > frames + 1 {
             bail!("{windows} stacks of {stack} frames cannot be taken out of {frames}");
+        }
+        if self.net.params.is_composed() {
+            let stacks = composed::stacks(&x.to_device(self.params().device())?, windows, stack)?;
+            let codes = composed::convolutions(&self.net, Weights::new(self.params(), frozen), &stacks, mode)?;
+            return codes.reshape((rows, windows, self.spec.output));
         }
         let frame = channels * height * width;
         let pictures = Pictures {
@@ -287,13 +297,22 @@ impl ConvEncoder {
         Ok(())
     }
 
-    /// An independent copy.
+    /// An independent copy on the same device.
     pub fn deep_clone(&self) -> Result<Self> {
+        Ok(self.with_params(self.net.params.deep_clone()?))
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(self.with_params(to.take(self.params())?))
+    }
+
+    fn with_params(&self, params: Params) -> Self {
         let net = Conv {
-            params: self.net.params.deep_clone()?,
+            params,
             packed: Arc::default(),
             ..self.net.clone()
         };
-        Ok(Self { spec: self.spec, net })
+        Self { spec: self.spec, net }
     }
 }

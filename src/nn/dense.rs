@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::backward::contribute;
+use super::composed::{self, Weights};
 use super::gemm::{Into, Mat, for_blocks, for_row_blocks, product};
 use super::params::{Builder, Scratch, slice_of, with_slice};
-use super::{Mode, Params, init, kernels};
+use super::{Compute, Mode, Params, init, kernels};
 use crate::rng::Stream;
 
 /// Added to the variance before the square root (`PyTorch` default).
@@ -112,13 +113,21 @@ impl Dense {
         }
     }
 
-    /// An independent copy.
+    /// An independent copy on the same device.
     pub(super) fn deep_clone(&self) -> Result<Self> {
-        let copy = Self::new(self.params.deep_clone()?, self.layers.clone());
-        Ok(Self {
+        Ok(self.with_params(self.params.deep_clone()?))
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(super) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(self.with_params(to.take(&self.params)?))
+    }
+
+    fn with_params(&self, params: Params) -> Self {
+        Self {
             threads: self.threads,
-            ..copy
-        })
+            ..Self::new(params, self.layers.clone())
+        }
     }
 
     /// The transposed matrices of these `weights`, which are the current ones.
@@ -152,6 +161,9 @@ impl Dense {
         }
         if mode == Mode::Train && rows < 2 && self.layers.iter().any(|layer| matches!(layer.offset, Offset::Norm(_))) {
             bail!("batch statistics need at least two rows");
+        }
+        if self.params.is_composed() {
+            return composed::dense(&self.layers, Weights::new(&self.params, frozen), x, mode);
         }
         let x = x.contiguous()?;
         let weights = if frozen {

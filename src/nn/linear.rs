@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::dense::{Activation, Dense, Layer};
 use super::params::Builder;
-use super::{Mode, Params};
+use super::{Compute, Mode, Params};
 use crate::rng::Stream;
 
 /// Affine map `[B, in] -> [B, out]` with weights `weight [out, in]` and `bias [out]`.
@@ -28,6 +28,13 @@ impl Linear {
     /// The weights.
     pub fn params(&self) -> &Params {
         &self.net.params
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            net: self.net.moved(to)?,
+        })
     }
 
     /// `x [B, in]` -> `[B, out]`, with gradients to the weights and, if `x` is tracked, to `x`.

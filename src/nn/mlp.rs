@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::dense::{Activation, Dense, Layer, NormLayer, Offset};
 use super::params::Builder;
-use super::{Mode, Params, init};
+use super::{Compute, Mode, Params, init};
 use crate::rng::Stream;
 
 /// Normalisation after each hidden linear layer.
@@ -136,11 +136,19 @@ impl Mlp {
         self.net.forward(x, mode, true)
     }
 
-    /// An independent copy.
+    /// An independent copy on the same device.
     pub fn deep_clone(&self) -> Result<Self> {
         Ok(Self {
             spec: self.spec,
             net: self.net.deep_clone()?,
+        })
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            spec: self.spec,
+            net: self.net.moved(to)?,
         })
     }
 }

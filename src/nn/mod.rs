@@ -1,11 +1,16 @@
-//! Networks, distributions and optimisers on the CPU.
+//! Networks, distributions and optimisers.
 //!
-//! candle's autograd keeps the graph; every network is one node in it, with a hand-written backward pass on `gemm`
-//! ([`Mlp`], [`Linear`], [`LstmEncoder`], [`LstmDecoder`], [`ConvEncoder`]). Each network's weights are one flat
+//! candle's autograd keeps the graph; on the CPU every network is one node in it, with a hand-written backward pass on
+//! `gemm` ([`Mlp`], [`Linear`], [`LstmEncoder`], [`LstmDecoder`], [`ConvEncoder`]). Each network's weights are one flat
 //! variable ([`Params`]), so an [`Optimiser`] step, gradient clipping and a target update are one pass each.
 //! Everything is `f32`.
+//!
+//! On a graphics processor the same networks are composed of candle's own operations ([`Compute`]); networks take
+//! inputs from any device and answer on their own.
 
 mod backward;
+mod composed;
+mod compute;
 mod conv;
 mod dense;
 mod gaussian;
@@ -27,6 +32,8 @@ mod tests;
 pub(crate) mod golden;
 
 pub use backward::backward;
+pub(crate) use composed::is_finite;
+pub use compute::Compute;
 pub use conv::{ConvEncoder, ConvSpec};
 pub use gaussian::DiagGaussian;
 pub use linear::Linear;

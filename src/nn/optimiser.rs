@@ -58,9 +58,55 @@ pub type OptimiserState = BTreeMap<String, Tensor>;
 #[derive(Debug)]
 struct Slot {
     params: Params,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    moments: Moments,
     steps: u32,
+}
+
+/// First and second moment of every weight's gradient.
+#[derive(Debug)]
+enum Moments {
+    /// For the fused step.
+    Fused(Vec<f32>, Vec<f32>),
+    /// On the device of weights whose passes are composed, `[n]` each; `None` before the first step.
+    Composed(Option<(Tensor, Tensor)>),
+}
+
+impl Moments {
+    fn zero(params: &Params) -> Self {
+        match params.is_composed() {
+            true => Self::Composed(None),
+            false => Self::Fused(vec![0.0; params.len()], vec![0.0; params.len()]),
+        }
+    }
+
+    /// A copy in the processor's memory.
+    fn read(&self, count: usize) -> Result<[Tensor; 2]> {
+        match self {
+            Self::Fused(first, second) => Ok([
+                Tensor::from_slice(first, count, &Device::Cpu)?,
+                Tensor::from_slice(second, count, &Device::Cpu)?,
+            ]),
+            Self::Composed(Some((first, second))) => {
+                Ok([first.to_device(&Device::Cpu)?, second.to_device(&Device::Cpu)?])
+            }
+            Self::Composed(None) => {
+                let zeros = Tensor::zeros(count, DType::F32, &Device::Cpu)?;
+                Ok([zeros.clone(), zeros])
+            }
+        }
+    }
+
+    /// The same kind of moments with these numbers.
+    fn of(&self, first: Vec<f32>, second: Vec<f32>, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::Fused(..) => Self::Fused(first, second),
+            Self::Composed(_) => {
+                let count = first.len();
+                let tensor = |values| Tensor::from_vec(values, count, device);
+                Self::Composed(Some((tensor(first)?, tensor(second)?)))
+            }
+        })
+    }
 }
 
 /// Updates one or more networks in place, one pass over each flat weight vector.
@@ -75,14 +121,10 @@ impl Optimiser {
     pub fn new(config: OptimiserConfig, params: Vec<Params>) -> Self {
         let slots = params
             .into_iter()
-            .map(|params| {
-                let count = params.len();
-                Slot {
-                    params,
-                    first: vec![0.0; count],
-                    second: vec![0.0; count],
-                    steps: 0,
-                }
+            .map(|params| Slot {
+                moments: Moments::zero(&params),
+                params,
+                steps: 0,
             })
             .collect();
         Self { config, slots }
@@ -98,58 +140,90 @@ impl Optimiser {
         &self.config
     }
 
-    /// One step with `grads`; returns the 2-norm of the gradients of all networks together, before clipping.
+    /// One step with `grads`; returns the 2-norm of the gradients of all networks together, before clipping, `[]`.
     ///
     /// With `clip_norm`, gradients are scaled by `clip_norm / (norm + 1e-6)` if that is below one
     /// (`torch.nn.utils.clip_grad_norm_`). A network without a gradient is left alone: its weights, its moments and its
     /// step count stay. The step is taken even if the norm is not finite; use [`Optimiser::gradient_norm`] first to
     /// avoid that.
-    pub fn step(&mut self, grads: &GradStore, clip_norm: Option<f32>) -> Result<f32> {
+    pub fn step(&mut self, grads: &GradStore, clip_norm: Option<f32>) -> Result<Tensor> {
         let norm = self.gradient_norm(grads)?;
-        self.step_with_norm(grads, clip_norm, norm)?;
+        self.step_with_norm(grads, clip_norm, &norm, None)?;
         Ok(norm)
     }
 
     /// As [`Optimiser::step`], for callers that know the 2-norm of the gradients already.
-    pub fn step_with_norm(&mut self, grads: &GradStore, clip_norm: Option<f32>, norm: f32) -> Result<()> {
-        let scale = clip_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
+    ///
+    /// With `sound`, a condition `[]` on the device of networks that are composed of candle's operations, weights and
+    /// moments stay as they are where it is 0. Their step counts do not: nothing is read back.
+    pub fn step_with_norm(
+        &mut self,
+        grads: &GradStore,
+        clip_norm: Option<f32>,
+        norm: &Tensor,
+        sound: Option<&Tensor>,
+    ) -> Result<()> {
         for slot in &mut self.slots {
             let Some(grad) = grads.get(slot.params.var()) else {
                 continue;
             };
             let grad = grad.contiguous()?;
             slot.steps += 1;
-            let rule = Rule::new(&self.config, slot.steps, scale);
-            let op = Step {
-                rule,
-                moments: RefCell::new((&mut slot.first, &mut slot.second)),
-            };
-            slot.params.var().inplace_op2(&grad, &op)?;
-            slot.params.touch();
+            match &mut slot.moments {
+                Moments::Fused(first, second) => {
+                    let scale = match clip_norm {
+                        Some(limit) => (limit / (norm.to_scalar::<f32>()? + 1e-6)).min(1.0),
+                        None => 1.0,
+                    };
+                    let rule = Rule::new(&self.config, slot.steps, scale);
+                    let moments = RefCell::new((first, second));
+                    slot.params.var().inplace_op2(&grad, &Step { rule, moments })?;
+                    slot.params.touch();
+                }
+                Moments::Composed(moments) => {
+                    let grad = match clip_norm {
+                        Some(limit) => grad.broadcast_mul(&clip_factor(norm, limit)?)?,
+                        None => grad,
+                    };
+                    let rule = Rule::new(&self.config, slot.steps, 1.0);
+                    rule.composed(&slot.params, &grad, moments, sound)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// 2-norm of the gradients of all networks together.
-    pub fn gradient_norm(&self, grads: &GradStore) -> Result<f32> {
-        let mut total = 0.0;
+    /// 2-norm of the gradients of all networks together, `[]`.
+    pub fn gradient_norm(&self, grads: &GradStore) -> Result<Tensor> {
+        let (mut total, mut composed) = (0.0, None);
         for slot in &self.slots {
-            if let Some(grad) = grads.get(slot.params.var()) {
-                total += with_slice(&grad.contiguous()?, |values| Ok(kernels::sum_of_squares(values)))?;
+            let Some(grad) = grads.get(slot.params.var()) else {
+                continue;
+            };
+            let grad = grad.contiguous()?;
+            if slot.params.is_composed() {
+                let own = grad.sqr()?.sum_all()?;
+                composed = Some(match composed {
+                    Some(others) => (others + own)?,
+                    None => own,
+                });
+            } else {
+                total += with_slice(&grad, |values| Ok(kernels::sum_of_squares(values)))?;
             }
         }
-        Ok(total.sqrt() as f32)
+        match composed {
+            Some(sum) => sum.sqrt(),
+            None => Tensor::new(total.sqrt() as f32, &Device::Cpu),
+        }
     }
 
     /// Moments (`{i}.first`, `{i}.second`, `[len]`) and step counts (`{i}.steps`, `[]`) of the i-th network.
     pub fn export(&self) -> Result<OptimiserState> {
         let mut state = BTreeMap::new();
         for (index, slot) in self.slots.iter().enumerate() {
-            for (name, values) in [("first", &slot.first), ("second", &slot.second)] {
-                state.insert(
-                    format!("{index}.{name}"),
-                    Tensor::from_slice(values, values.len(), &Device::Cpu)?,
-                );
+            let moments = slot.moments.read(slot.params.len())?;
+            for (name, values) in ["first", "second"].into_iter().zip(moments) {
+                state.insert(format!("{index}.{name}"), values);
             }
             state.insert(
                 format!("{index}.steps"),
@@ -173,11 +247,11 @@ impl Optimiser {
                     .to_dtype(DType::F32)?
                     .flatten_all()?
                     .to_vec1::<f32>()?;
-                if values.len() != slot.first.len() {
+                if values.len() != slot.params.len() {
                     bail!(
                         "optimiser state `{name}` has {} elements, expected {}",
                         values.len(),
-                        slot.first.len()
+                        slot.params.len()
                     );
                 }
                 Ok(values)
@@ -186,10 +260,11 @@ impl Optimiser {
                 .to_dtype(DType::U32)?
                 .reshape(())?
                 .to_scalar::<u32>()?;
-            read.push((moment("first")?, moment("second")?, steps));
+            let moments = (slot.moments).of(moment("first")?, moment("second")?, slot.params.device())?;
+            read.push((moments, steps));
         }
-        for (slot, (first, second, steps)) in self.slots.iter_mut().zip(read) {
-            (slot.first, slot.second, slot.steps) = (first, second, steps);
+        for (slot, (moments, steps)) in self.slots.iter_mut().zip(read) {
+            (slot.moments, slot.steps) = (moments, steps);
         }
         Ok(())
     }
@@ -238,6 +313,46 @@ impl Rule {
             scale,
         }
     }
+}
+
+impl Rule {
+    /// The step in candle's operations. Gradients are scaled already.
+    fn composed(
+        &self,
+        params: &Params,
+        grad: &Tensor,
+        moments: &mut Option<(Tensor, Tensor)>,
+        sound: Option<&Tensor>,
+    ) -> Result<()> {
+        let weights = params.var().as_detached_tensor();
+        let (first, second) = match moments.take() {
+            Some(moments) => moments,
+            None => (weights.zeros_like()?, weights.zeros_like()?),
+        };
+        let blend =
+            |old: &Tensor, beta: f32, new: &Tensor, rest: f32| (old * f64::from(beta))? + (new * f64::from(rest))?;
+        let new_first = blend(&first, self.betas.0, grad, self.rest.0)?;
+        let new_second = blend(&second, self.betas.1, &grad.sqr()?, self.rest.1)?;
+        let change = match self.adaptive {
+            true => {
+                let root = new_second.sqrt()?.affine(f64::from(self.root), f64::from(self.eps))?;
+                ((&new_first * f64::from(self.step))? / root)?
+            }
+            false => (&new_first * f64::from(self.step))?,
+        };
+        let new_weights = (&weights - change)?;
+        let choose = |new: Tensor, old: &Tensor| match sound {
+            Some(sound) => sound.broadcast_as(old.shape())?.where_cond(&new, old),
+            None => Ok(new),
+        };
+        *moments = Some((choose(new_first, &first)?, choose(new_second, &second)?));
+        params.set(&choose(new_weights, &weights)?)
+    }
+}
+
+/// What gradients of this norm are scaled by so that it is no larger than `limit`, `[]`.
+fn clip_factor(norm: &Tensor, limit: f32) -> Result<Tensor> {
+    ((norm + 1e-6)?.recip()? * f64::from(limit))?.minimum(1.0)
 }
 
 struct Step<'a> {

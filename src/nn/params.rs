@@ -76,7 +76,11 @@ pub enum Mismatch {
 struct Inner {
     entries: Vec<Entry>,
     var: Var,
+    /// What is not trained, in the processor's memory; empty where passes are composed.
     buffers: Mutex<Vec<f32>>,
+    /// The same on the device of the weights, if passes are composed of candle's own operations there; one number at
+    /// least.
+    composed: Option<Tensor>,
     /// Counts in-place changes of the weights, so that a backward pass can tell that its forward pass is stale.
     version: AtomicU64,
     scratch: Mutex<Vec<Vec<f32>>>,
@@ -137,9 +141,81 @@ impl Params {
             entries,
             var: Var::from_vec(weights, count, &Device::Cpu)?,
             buffers: Mutex::new(buffers),
+            composed: None,
             version: AtomicU64::new(0),
             scratch: Mutex::default(),
         })))
+    }
+
+    /// An independent copy on `device` that is computed by candle's own operations (`composed.rs`).
+    pub(crate) fn composed(&self, device: &Device) -> Result<Self> {
+        Self::new_composed(
+            self.0.entries.clone(),
+            self.host_weights()?,
+            self.host_buffers()?,
+            device,
+        )
+    }
+
+    fn new_composed(entries: Vec<Entry>, weights: Vec<f32>, mut buffers: Vec<f32>, device: &Device) -> Result<Self> {
+        let count = weights.len();
+        // Not every device can hold a tensor of nothing.
+        buffers.resize(buffers.len().max(1), 0.0);
+        let buffer_count = buffers.len();
+        Ok(Self(Arc::new(Inner {
+            entries,
+            var: Var::from_vec(weights, count, device)?,
+            buffers: Mutex::default(),
+            composed: Some(Tensor::from_vec(buffers, buffer_count, device)?),
+            version: AtomicU64::new(0),
+            scratch: Mutex::default(),
+        })))
+    }
+
+    /// An independent copy in the processor's memory for the fused passes.
+    pub(crate) fn fused(&self) -> Result<Self> {
+        Self::new(self.0.entries.clone(), self.host_weights()?, self.host_buffers()?)
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        self.0.var.device()
+    }
+
+    /// Whether passes are composed of candle's own operations, as on every device but the processor.
+    pub(crate) fn is_composed(&self) -> bool {
+        self.0.composed.is_some()
+    }
+
+    /// The number of buffer elements that the entries name.
+    fn buffer_count(&self) -> usize {
+        let buffers = self.entries().iter().filter(|entry| entry.kind == Kind::Buffer);
+        buffers.map(Entry::elements).sum()
+    }
+
+    /// A copy of the flat weights.
+    fn host_weights(&self) -> Result<Vec<f32>> {
+        self.0.var.as_detached_tensor().to_device(&Device::Cpu)?.to_vec1()
+    }
+
+    /// A copy of the buffers.
+    fn host_buffers(&self) -> Result<Vec<f32>> {
+        let Some(buffers) = &self.0.composed else {
+            return Ok(self.buffers().clone());
+        };
+        let mut values: Vec<f32> = buffers.to_device(&Device::Cpu)?.to_vec1()?;
+        values.truncate(self.buffer_count());
+        Ok(values)
+    }
+
+    fn set_buffers(&self, values: Vec<f32>) -> Result<()> {
+        let count = values.len();
+        match &self.0.composed {
+            None => *self.buffers() = values,
+            Some(_) if values.is_empty() => {}
+            Some(buffers) => buffers.slice_set(&Tensor::from_vec(values, count, buffers.device())?, 0, 0)?,
+        }
+        Ok(())
     }
 
     /// A single trained number called `name`, shape `[1]`: a temperature or a loss weight.
@@ -177,25 +253,25 @@ impl Params {
         }
     }
 
-    /// A copy of the entry `name` in its original shape.
+    /// A copy of the entry `name` in its original shape, in the processor's memory.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let entry = self.entry(name)?;
-        self.entry_tensor(entry)
-    }
-
-    fn entry_tensor(&self, entry: &Entry) -> Result<Tensor> {
-        let range = entry.offset..entry.offset + entry.elements();
-        let values = match entry.kind {
-            Kind::Weight => with_slice(&self.0.var, |all| Ok(all[range].to_vec()))?,
-            Kind::Buffer => self.buffers()[range].to_vec(),
+        let all = match entry.kind {
+            Kind::Weight => self.host_weights()?,
+            Kind::Buffer => self.host_buffers()?,
         };
-        Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)
+        entry_tensor(entry, &all)
     }
 
-    /// Adds every entry, buffers included, to `out` under `prefix` + name.
+    /// Adds every entry, buffers included, to `out` under `prefix` + name, in the processor's memory.
     pub fn export(&self, prefix: &str, out: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let (weights, buffers) = (self.host_weights()?, self.host_buffers()?);
         for entry in self.entries() {
-            out.insert(format!("{prefix}{}", entry.name), self.entry_tensor(entry)?);
+            let all = match entry.kind {
+                Kind::Weight => &weights,
+                Kind::Buffer => &buffers,
+            };
+            out.insert(format!("{prefix}{}", entry.name), entry_tensor(entry, all)?);
         }
         Ok(())
     }
@@ -223,7 +299,7 @@ impl Params {
         }
         for ((_, params), (weights, buffers)) in networks.iter().zip(read) {
             params.set(&weights)?;
-            *params.buffers() = buffers;
+            params.set_buffers(buffers)?;
         }
         Ok(())
     }
@@ -236,7 +312,7 @@ impl Params {
         problems: &mut Vec<Mismatch>,
     ) -> Result<(Tensor, Vec<f32>)> {
         let mut weights = vec![0.0; self.len()];
-        let mut buffers = vec![0.0; self.buffers().len()];
+        let mut buffers = vec![0.0; self.buffer_count()];
         for entry in self.entries() {
             let name = format!("{prefix}{}", entry.name);
             let Some(tensor) = from.get(&name) else {
@@ -256,7 +332,7 @@ impl Params {
             };
             store[entry.offset..entry.offset + values.len()].copy_from_slice(&values);
         }
-        Ok((Tensor::from_vec(weights, self.len(), &Device::Cpu)?, buffers))
+        Ok((Tensor::from_vec(weights, self.len(), self.device())?, buffers))
     }
 
     /// The slice of the flat gradient that belongs to `name`, in its original shape; `None` without a gradient.
@@ -274,16 +350,14 @@ impl Params {
         ))
     }
 
-    /// Copies weights and buffers from a network of the same architecture.
+    /// Copies weights and buffers from a network of the same architecture, wherever that is.
     pub fn copy_from(&self, other: &Self) -> Result<()> {
         if Arc::ptr_eq(&self.0, &other.0) {
             return Ok(());
         }
         self.same_architecture(other)?;
-        self.set(&other.0.var)?;
-        let source = other.buffers().clone();
-        self.buffers().copy_from_slice(&source);
-        Ok(())
+        self.set(&other.0.var.as_detached_tensor().to_device(self.device())?)?;
+        self.set_buffers(other.host_buffers()?)
     }
 
     /// Moves the weights towards `source` in one pass: `self <- tau * source + (1 - tau) * self`.
@@ -294,15 +368,21 @@ impl Params {
             return Ok(());
         }
         self.same_architecture(source)?;
+        if self.is_composed() {
+            let source = (source.0.var.as_detached_tensor() * f64::from(tau))?;
+            return self.set(&(source + (self.0.var.as_detached_tensor() * (1.0 - f64::from(tau)))?)?);
+        }
         self.0.var.inplace_op2(&source.0.var, &SoftUpdate(tau))?;
         self.touch();
         Ok(())
     }
 
-    /// An independent copy.
+    /// An independent copy on the same device.
     pub fn deep_clone(&self) -> Result<Self> {
-        let weights = with_slice(&self.0.var, |all| Ok(all.to_vec()))?;
-        Self::new(self.0.entries.clone(), weights, self.buffers().clone())
+        if self.is_composed() {
+            return self.composed(self.device());
+        }
+        self.fused()
     }
 
     fn same_architecture(&self, other: &Self) -> Result<()> {
@@ -312,7 +392,7 @@ impl Params {
         Ok(())
     }
 
-    fn set(&self, values: &Tensor) -> Result<()> {
+    pub(super) fn set(&self, values: &Tensor) -> Result<()> {
         self.0.var.set(values)?;
         self.touch();
         Ok(())
@@ -339,6 +419,14 @@ impl Params {
 
     pub(crate) fn buffers(&self) -> MutexGuard<'_, Vec<f32>> {
         self.0.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The buffers of a network whose passes are composed, `[n]`, to be changed in place.
+    pub(super) fn composed_buffers(&self) -> Result<&Tensor> {
+        match &self.0.composed {
+            Some(buffers) => Ok(buffers),
+            None => bail!("the network is computed by fused passes"),
+        }
     }
 
     /// A work buffer of at least `len` elements with arbitrary contents, from this network's pool.
@@ -426,6 +514,13 @@ pub(crate) fn with_slice<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result
         Storage::Cpu(storage) => read(slice_of(storage, layout)?),
         _ => bail!("expected a CPU tensor"),
     }
+}
+
+fn entry_tensor(entry: &Entry, all: &[f32]) -> Result<Tensor> {
+    let Some(values) = all.get(entry.offset..entry.offset + entry.elements()) else {
+        bail!("`{}` lies outside its network", entry.name)
+    };
+    Tensor::from_slice(values, entry.shape.as_slice(), &Device::Cpu)
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod composed;
 mod conv;
 mod distributions;
 mod networks;

@@ -65,6 +65,8 @@ pub fn pretrain(
             "this experiment has no skill model to train (skill_model: None)".into(),
         ));
     };
+    // Before there is anything to import, which is taken up where the model is.
+    model = model.computed_by(&experiment.device.open().map_err(RunError::Experiment)?)?;
     let windows = |sequences| windows(model.as_ref(), experiment, dataset, sequences);
     let batches = Batches {
         training: windows(training)?,

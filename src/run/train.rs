@@ -319,7 +319,8 @@ fn spawn_learner(
     let config = &experiment.training;
     let root = run.folder.seed(seed);
     let folder = learner_checkpoints(run.folder, seed, config);
-    let mut sac = foundations.learner(experiment, seed)?;
+    let compute = experiment.device.open().map_err(RunError::Experiment)?;
+    let mut sac = foundations.learner(experiment, seed)?.computed_by(compute)?;
     let dims = sac.dims();
     let mut practice = Practice::new(config, seed);
     let mut buffer = match sac.pixels() {

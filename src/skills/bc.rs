@@ -16,7 +16,7 @@ use super::{
     EarlyClip, GaussianNetwork, Result, Sees, SkillDims, SkillError, SkillModel, Standardiser, check_seen, check_shape,
     scalar,
 };
-use crate::nn::{DiagGaussian, Mlp, MlpSpec, Mode, Norm, OptimiserConfig, OptimiserKind, Params};
+use crate::nn::{Compute, DiagGaussian, Mlp, MlpSpec, Mode, Norm, OptimiserConfig, OptimiserKind, Params, is_finite};
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 
@@ -82,6 +82,7 @@ pub struct Bc {
     dims: SkillDims,
     network: GaussianNetwork,
     stepper: Stepper,
+    compute: Compute,
 }
 
 impl BcConfig {
@@ -151,6 +152,7 @@ impl Bc {
             dims,
             network,
             stepper,
+            compute: Compute::Fused,
         })
     }
 
@@ -176,6 +178,7 @@ impl Bc {
             return Err(SkillError::Config("`standardise` is off in this flat prior".into()));
         }
         check_shape("mean of the states", standardiser.tensors().0, &[Some(self.dims.state)])?;
+        let standardiser = standardiser.on(self.compute.device())?;
         self.network.set_standardiser(Some(standardiser));
         Ok(())
     }
@@ -190,7 +193,8 @@ impl Bc {
     /// Negative log-likelihood of actions `[B, A]` in states or pictures: sum over dimensions, mean over the batch.
     pub fn loss(&self, states: &Tensor, actions: &Tensor, mode: Mode) -> Result<Tensor> {
         check_shape("actions", actions, &[Some(states.dim(0)?), Some(self.dims.action)])?;
-        Ok(self.forward(states, mode)?.log_prob(actions)?.mean_all()?.neg()?)
+        let actions = actions.to_device(self.compute.device())?;
+        Ok(self.forward(states, mode)?.log_prob(&actions)?.mean_all()?.neg()?)
     }
 
     /// One update on states or pictures, as in [`Bc::forward`], and actions `[B, A]`.
@@ -198,19 +202,36 @@ impl Bc {
         let loss = self.loss(states, actions, Mode::Train)?;
         let nll = scalar(&loss)?;
         let gradients = crate::nn::backward(&loss)?;
-        let gradient_norm = self.stepper.gradient_norm(&gradients)?;
-        if !nll.is_finite() || !gradient_norm.is_finite() {
-            return Ok(BcMetrics {
-                nll,
-                gradient_norm,
-                skipped: true,
-            });
+        let norm = self.stepper.gradient_norm(&gradients)?;
+        let gradient_norm = scalar(&norm)?;
+        let skipped = !nll.is_finite() || !gradient_norm.is_finite();
+        if !skipped {
+            self.stepper.step(&gradients, &norm, None)?;
         }
-        self.stepper.step(&gradients, gradient_norm)?;
         Ok(BcMetrics {
             nll,
             gradient_norm,
-            skipped: false,
+            skipped,
+        })
+    }
+
+    /// The same model, computed in another way or elsewhere; its optimiser begins anew.
+    ///
+    /// # Errors
+    /// Not enough memory there.
+    pub fn computed_by(self, compute: &Compute) -> Result<Self> {
+        let network = self.network.moved(compute)?;
+        let trained = network.parts().into_iter().map(|(_, params)| params.clone());
+        let stepper = Stepper::new(
+            self.config.optimiser_config(),
+            self.config.early_clip,
+            trained.collect(),
+        )?;
+        Ok(Self {
+            network,
+            stepper,
+            compute: compute.clone(),
+            ..self
         })
     }
 
@@ -257,6 +278,27 @@ impl Pretrain for Bc {
         ])
     }
 
+    fn train_unread(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream, lr_scale: f64) -> Result<()> {
+        if let Compute::Fused = self.compute {
+            return self.train(states, actions, noise, lr_scale).map(|_| ());
+        }
+        self.stepper.scale_learning_rate(lr_scale);
+        let (states, actions) = self.moment(&states, &actions)?;
+        let loss = self.loss(&states, &actions, Mode::Train)?;
+        let gradients = crate::nn::backward(&loss)?;
+        let norm = self.stepper.gradient_norm(&gradients)?;
+        let sound = is_finite(&(loss + &norm)?)?;
+        self.stepper.step(&gradients, &norm, Some(&sound))
+    }
+
+    fn reads_at_once(&self) -> bool {
+        self.compute.reads_at_once()
+    }
+
+    fn computed_by(self: Box<Self>, compute: &Compute) -> Result<Box<dyn Pretrain>> {
+        Ok(Box::new(Self::computed_by(*self, compute)?))
+    }
+
     fn validate(&mut self, states: Tensor, actions: Tensor, _noise: &mut Stream) -> Result<Numbers> {
         let (states, actions) = self.moment(&states, &actions)?;
         let loss = self.loss(&states, &actions, Mode::Eval)?;
@@ -270,6 +312,7 @@ impl Pretrain for Bc {
     fn import(&mut self, from: &BTreeMap<String, Tensor>) -> Result<()> {
         let standardiser = Standardiser::import(self.network.standardiser().is_some(), from, self.dims.state)?;
         import_all(&self.parts(), from)?;
+        let standardiser = standardiser.map(|seen| seen.on(self.compute.device())).transpose()?;
         self.network.set_standardiser(standardiser);
         Ok(())
     }
@@ -287,7 +330,7 @@ impl Pretrain for Bc {
     }
 
     fn policy_prior(&self) -> Result<GaussianNetwork> {
-        Ok(self.network.deep_clone()?.with_threads(1))
+        Ok(self.network.moved(&Compute::Fused)?.with_threads(1))
     }
 
     fn into_skills(self: Box<Self>) -> Option<Arc<dyn SkillModel>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 
 use super::{PixelDims, Result, Sees, SkillError, check_shape};
-use crate::nn::{ConvEncoder, ConvSpec, DiagGaussian, Mlp, Mode, Params};
+use crate::nn::{Compute, ConvEncoder, ConvSpec, DiagGaussian, Mlp, Mode, Params};
 use crate::rng::Stream;
 
 /// A dimension that moves less than this over a data set is centred but not scaled: dividing by next to nothing would
@@ -51,11 +51,15 @@ impl Standardiser {
     }
 
     /// Adds the numbers of a standardiser, if there is one, to a model's weights.
-    pub(crate) fn export(this: Option<&Self>, out: &mut BTreeMap<String, Tensor>) {
+    ///
+    /// # Errors
+    /// They could not be read back.
+    pub(crate) fn export(this: Option<&Self>, out: &mut BTreeMap<String, Tensor>) -> Result<()> {
         if let Some(Self { mean, scale }) = this {
-            out.insert(MEAN.into(), mean.clone());
-            out.insert(SCALE.into(), scale.clone());
+            out.insert(MEAN.into(), mean.to_device(&Device::Cpu)?);
+            out.insert(SCALE.into(), scale.to_device(&Device::Cpu)?);
         }
+        Ok(())
     }
 
     /// Reads what [`Standardiser::export`] wrote, if the model is one that standardises (`wanted`).
@@ -87,8 +91,17 @@ impl Standardiser {
         (&self.mean, &self.scale)
     }
 
+    /// The same with its numbers on `device`.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            mean: self.mean.to_device(device)?,
+            scale: self.scale.to_device(device)?,
+        })
+    }
+
     /// Standardises the last dimension of `observations`, `[.., S]`.
     pub fn apply(&self, observations: &Tensor) -> Result<Tensor> {
+        let observations = observations.to_device(self.mean.device())?;
         Ok(observations.broadcast_sub(&self.mean)?.broadcast_div(&self.scale)?)
     }
 }
@@ -207,6 +220,16 @@ impl GaussianNetwork {
     /// Observations are standardised from now on.
     pub(crate) fn set_standardiser(&mut self, standardiser: Option<Standardiser>) {
         self.standardiser = standardiser;
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        let standardiser = self.standardiser.as_ref().map(|seen| seen.on(to.device()));
+        Ok(Self {
+            eye: self.eye.as_ref().map(|eye| eye.moved(to)).transpose()?,
+            net: self.net.moved(to)?,
+            standardiser: standardiser.transpose()?,
+        })
     }
 
     /// An independent copy of weights and running statistics.

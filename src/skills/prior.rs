@@ -8,7 +8,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{GaussianNetwork, PixelDims, Result, check_shape, policy};
-use crate::nn::{ConvEncoder, DiagGaussian, Linear, Mlp, MlpSpec, Mode, Norm, Params};
+use crate::nn::{Compute, ConvEncoder, DiagGaussian, Linear, Mlp, MlpSpec, Mode, Norm, Params};
 use crate::rng::Stream;
 
 /// Smallest weight a mixture component can have. Weights are cut off there and not normalised again.
@@ -115,6 +115,19 @@ impl PriorNetwork {
             eye: self.eye.map(|eye| eye.with_threads(threads)),
             family: self.family.with_threads(threads),
         }
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        let family = match &self.family {
+            PriorFamily::Gauss(net) => PriorFamily::Gauss(net.moved(to)?),
+            PriorFamily::Gmm(trunk, head) => PriorFamily::Gmm(trunk.moved(to)?, head.moved(to)?),
+            PriorFamily::Flow(flow) => PriorFamily::Flow(flow.moved(to)?),
+        };
+        Ok(Self {
+            eye: self.eye.as_ref().map(|eye| eye.moved(to)).transpose()?,
+            family,
+        })
     }
 
     /// Every part with its name in the original checkpoints, relative to the prior.
@@ -250,6 +263,15 @@ impl MixtureHead {
         })
     }
 
+    fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            weights: self.weights.moved(to)?,
+            mu: self.mu.moved(to)?,
+            log_sigma: self.log_sigma.moved(to)?,
+            ..*self
+        })
+    }
+
     /// The mixture for features `[B, F]`.
     pub fn forward(&self, features: &Tensor) -> Result<Mixture> {
         let rows = features.dim(0)?;
@@ -350,6 +372,11 @@ impl CouplingNet {
         ]))
     }
 
+    fn moved(&self, to: &Compute) -> Result<Self> {
+        let [first, second, last] = &self.0;
+        Ok(Self([first.moved(to)?, second.moved(to)?, last.moved(to)?]))
+    }
+
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [first, second, last] = &self.0;
         Ok(last.forward(&second.forward(&first.forward(x)?.tanh()?)?.tanh()?)?)
@@ -373,6 +400,15 @@ impl Coupling {
             s1: CouplingNet::new(lower + condition, upper, rng)?,
             t2: CouplingNet::new(upper + condition, lower, rng)?,
             s2: CouplingNet::new(upper + condition, lower, rng)?,
+        })
+    }
+
+    fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            t1: self.t1.moved(to)?,
+            s1: self.s1.moved(to)?,
+            t2: self.t2.moved(to)?,
+            s2: self.s2.moved(to)?,
         })
     }
 
@@ -430,6 +466,15 @@ impl ConditionalFlow {
             condition,
             couplings,
             latent,
+        })
+    }
+
+    fn moved(&self, to: &Compute) -> Result<Self> {
+        let couplings = self.couplings.iter().map(|coupling| coupling.moved(to));
+        Ok(Self {
+            condition: self.condition.moved(to)?,
+            couplings: couplings.collect::<Result<_>>()?,
+            latent: self.latent,
         })
     }
 

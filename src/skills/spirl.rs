@@ -25,7 +25,8 @@ mod config;
 mod pretrain;
 mod sight;
 
-use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
 
 use super::policy::standardised;
 use super::prior::{PriorDistribution, PriorNetwork, PriorSpec};
@@ -36,8 +37,8 @@ use super::{
     scalar,
 };
 use crate::nn::{
-    ConvEncoder, DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Optimiser,
-    OptimiserConfig, Params,
+    Compute, ConvEncoder, DiagGaussian, Linear, LstmDecoder, LstmEncoder, LstmSpec, Mlp, MlpSpec, Mode, Optimiser,
+    OptimiserConfig, Params, is_finite,
 };
 use crate::rng::Stream;
 
@@ -53,6 +54,15 @@ pub struct SkillBatch {
     pub states: Tensor,
     /// `[B, H, A]`; with frames `[B, H + frames - 1, A]`, of which the last `H` are decoded.
     pub actions: Tensor,
+}
+
+impl SkillBatch {
+    pub(super) fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            states: self.states.to_device(device)?,
+            actions: self.actions.to_device(device)?,
+        })
+    }
 }
 
 /// What one pass over a batch computes.
@@ -81,7 +91,7 @@ pub struct Losses {
     /// Prior loss of every ensemble member.
     pub breakdown: Vec<Tensor>,
     /// The KL weight in `total`.
-    pub kl_weight: f32,
+    pub kl_weight: Tensor,
 }
 
 /// Numbers of one training step or validation batch, for logging.
@@ -113,7 +123,7 @@ impl StepMetrics {
             prior: scalar(&losses.prior)?,
             total: scalar(&losses.total)?,
             breakdown: losses.breakdown.iter().map(scalar).collect::<Result<_>>()?,
-            kl_weight: losses.kl_weight,
+            kl_weight: scalar(&losses.kl_weight)?,
             ..Self::default()
         })
     }
@@ -132,6 +142,7 @@ pub struct Spirl {
     standardiser: Option<Standardiser>,
     beta: Option<Beta>,
     stepper: Stepper,
+    compute: Compute,
 }
 
 /// `q(z | actions, maybe states)`: LSTM over the sequence, last output to mean and log sigma.
@@ -180,8 +191,18 @@ struct Beta {
 }
 
 impl Beta {
-    fn log_beta(&self) -> Result<f32> {
-        Ok(self.log_beta.var().sum_all()?.to_scalar::<f32>()?)
+    fn new(settings: AutoBeta, compute: &Compute) -> Result<Self> {
+        let log_beta = compute.take(&Params::single("t", settings.start)?)?;
+        let optimiser = Optimiser::new(OptimiserConfig::radam(settings.learning_rate), vec![log_beta.clone()]);
+        Ok(Self {
+            log_beta,
+            optimiser,
+            settings,
+        })
+    }
+
+    fn value(&self) -> Result<Tensor> {
+        Ok(self.log_beta.var().as_detached_tensor().sum_all()?.exp()?)
     }
 
     /// Its gradient is positive, and log beta falls, while the KL loss is below the target.
@@ -258,15 +279,7 @@ impl Spirl {
             .map(|_| PriorNetwork::new(config.prior, &prior, rng))
             .collect::<Result<Vec<_>>>()?;
         let beta = match config.auto_beta {
-            Some(settings) => {
-                let log_beta = Params::single("t", settings.start)?;
-                let optimiser = Optimiser::new(OptimiserConfig::radam(settings.learning_rate), vec![log_beta.clone()]);
-                Some(Beta {
-                    log_beta,
-                    optimiser,
-                    settings,
-                })
-            }
+            Some(settings) => Some(Beta::new(settings, &Compute::Fused)?),
             None => None,
         };
         let standardiser = if config.standardise {
@@ -287,6 +300,7 @@ impl Spirl {
             standardiser,
             beta,
             stepper: Stepper::new(optimiser, early_clip, Vec::new())?,
+            compute: Compute::Fused,
         };
         // Which networks are trained is known once they are all there.
         model.stepper = Stepper::new(optimiser, early_clip, model.trained())?;
@@ -325,13 +339,57 @@ impl Spirl {
         self
     }
 
+    /// The same model, computed in another way or elsewhere; its optimisers begin anew.
+    ///
+    /// # Errors
+    /// Not enough memory there.
+    pub fn computed_by(self, compute: &Compute) -> Result<Self> {
+        let posterior = Posterior {
+            encoder: self.posterior.encoder.moved(compute)?,
+            head: self.posterior.head.moved(compute)?,
+        };
+        let decoder = match &self.decoder {
+            Decoder::Closed(net) => Decoder::Closed(net.moved(compute)?),
+            Decoder::Open { lstm, start } => Decoder::Open {
+                lstm: lstm.moved(compute)?,
+                start: match start {
+                    Some(StartNetworks { input, hidden }) => Some(StartNetworks {
+                        input: input.moved(compute)?,
+                        hidden: hidden.moved(compute)?,
+                    }),
+                    None => None,
+                },
+            },
+        };
+        let priors = self.priors.iter().map(|prior| prior.moved(compute));
+        let beta = match self.config.auto_beta {
+            Some(settings) => Some(Beta::new(settings, compute)?),
+            None => None,
+        };
+        let (optimiser, early_clip) = (self.config.optimiser_config(), self.config.early_clip);
+        let mut model = Self {
+            posterior,
+            decoder,
+            eye: self.eye.as_ref().map(|eye| eye.moved(compute)).transpose()?,
+            priors: priors.collect::<Result<_>>()?,
+            standardiser: (self.standardiser.as_ref())
+                .map(|seen| seen.on(compute.device()))
+                .transpose()?,
+            beta,
+            compute: compute.clone(),
+            ..self
+        };
+        model.stepper = Stepper::new(optimiser, early_clip, model.trained())?;
+        Ok(model)
+    }
+
     /// Sets the standardisation of states; only with `config.standardise`, and before training.
     pub fn set_standardiser(&mut self, standardiser: Standardiser) -> Result<()> {
         if !self.config.standardise {
             return Err(SkillError::Config("`standardise` is off in this skill model".into()));
         }
         check_shape("mean of the states", standardiser.tensors().0, &[Some(self.dims.state)])?;
-        self.standardiser = Some(standardiser);
+        self.standardiser = Some(standardiser.on(self.compute.device())?);
         Ok(())
     }
 
@@ -343,6 +401,8 @@ impl Spirl {
     pub fn pass(&self, batch: &SkillBatch, noise: &Tensor, mode: Mode) -> Result<Pass> {
         let rows = self.check_batch(batch)?;
         check_shape("noise", noise, &[Some(rows), Some(self.config.latent)])?;
+        let device = self.compute.device();
+        let (batch, noise) = (&batch.to_device(device)?, &noise.to_device(device)?);
         let embedding = if self.config.freeze_embedding {
             Use::Frozen
         } else {
@@ -377,6 +437,7 @@ impl Spirl {
     /// * `prior`: `-log p(z | s_0)` of the detached posterior sample, **sum over latent dimensions**, mean over the
     ///   batch; or, trained by KL, `KL(detached q || p)` as a mean over batch and latent dimensions.
     pub fn losses(&self, pass: &Pass, batch: &SkillBatch) -> Result<Losses> {
+        let batch = &batch.to_device(self.compute.device())?;
         let half_ln_2_pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
         let reconstruction = (&pass.actions - self.targets(batch)?)?
             .sqr()?
@@ -394,16 +455,20 @@ impl Spirl {
         let prior = Tensor::stack(&breakdown, 0)?.mean_all()?;
 
         let kl_weight = match &self.beta {
-            Some(beta) => beta.log_beta()?.exp(),
-            None => self.config.kl_weight,
+            Some(beta) => beta.value()?,
+            None => Tensor::new(self.config.kl_weight, self.compute.device())?,
         };
+        let SpirlConfig {
+            reconstruction_weight,
+            freeze_embedding,
+            ..
+        } = self.config;
         let mut total = prior.clone();
-        if !self.config.freeze_embedding {
-            for (weight, loss) in [(self.config.reconstruction_weight, &reconstruction), (kl_weight, &kl)] {
-                if weight > 0.0 {
-                    total = (total + loss.affine(f64::from(weight), 0.0)?)?;
-                }
-            }
+        if !freeze_embedding && reconstruction_weight > 0.0 {
+            total = (total + reconstruction.affine(f64::from(reconstruction_weight), 0.0)?)?;
+        }
+        if !freeze_embedding && (self.beta.is_some() || self.config.kl_weight > 0.0) {
+            total = (total + (&kl * &kl_weight)?)?;
         }
         Ok(Losses {
             reconstruction,
@@ -451,21 +516,44 @@ impl Spirl {
             metrics.skipped = true;
             return Ok(metrics);
         }
-        let mut objective = losses.total;
-        if let Some(beta) = &self.beta {
-            objective = (objective + beta.objective(&losses.kl)?)?;
-        }
-        let gradients = crate::nn::backward(&objective)?;
-        metrics.gradient_norm = self.stepper.gradient_norm(&gradients)?;
+        let gradients = self.gradients(&losses)?;
+        let norm = self.stepper.gradient_norm(&gradients)?;
+        metrics.gradient_norm = scalar(&norm)?;
         if !metrics.gradient_norm.is_finite() {
             metrics.skipped = true;
             return Ok(metrics);
         }
-        if let Some(beta) = &mut self.beta {
-            beta.optimiser.step(&gradients, None)?;
-        }
-        self.stepper.step(&gradients, metrics.gradient_norm)?;
+        self.step(&gradients, &norm, None)?;
         Ok(metrics)
+    }
+
+    /// As [`train_step`](Self::train_step), without reading anything back where that takes time.
+    pub(super) fn train_step_unread(&mut self, batch: &SkillBatch, noise: &Tensor) -> Result<()> {
+        if let Compute::Fused = self.compute {
+            return self.train_step(batch, noise).map(|_| ());
+        }
+        let losses = self.loss(batch, noise, Mode::Train)?;
+        let gradients = self.gradients(&losses)?;
+        let norm = self.stepper.gradient_norm(&gradients)?;
+        let sound = is_finite(&(losses.total.detach() + &norm)?)?;
+        self.step(&gradients, &norm, Some(&sound))
+    }
+
+    fn gradients(&self, losses: &Losses) -> Result<GradStore> {
+        let objective = match &self.beta {
+            Some(beta) => (&losses.total + beta.objective(&losses.kl)?)?,
+            None => losses.total.clone(),
+        };
+        Ok(crate::nn::backward(&objective)?)
+    }
+
+    /// One step with gradients of the global norm `norm`; with `sound`, a condition `[]`, nothing moves where that is 0.
+    fn step(&mut self, gradients: &GradStore, norm: &Tensor, sound: Option<&Tensor>) -> Result<()> {
+        if let Some(beta) = &mut self.beta {
+            // Without a clip its own norm is of no use.
+            beta.optimiser.step_with_norm(gradients, None, norm, sound)?;
+        }
+        self.stepper.step(gradients, norm, sound)
     }
 
     /// Losses of a validation batch in evaluation mode, and how close decodings of random skills come to it.
@@ -474,8 +562,12 @@ impl Spirl {
     /// prior**, for every sequence (the original takes N = 100).
     pub fn validate_step(&self, batch: &SkillBatch, noise: &Tensor, draws: &Tensor) -> Result<(StepMetrics, TopN)> {
         let metrics = StepMetrics::of(&self.loss(batch, noise, Mode::Eval)?)?;
+        let (batch, draws) = (
+            &batch.to_device(self.compute.device())?,
+            draws.to_device(self.compute.device())?,
+        );
         let rows = batch.states.dim(0)?;
-        check_shape("draws", draws, &[None, Some(rows), Some(self.config.latent)])?;
+        check_shape("draws", &draws, &[None, Some(rows), Some(self.config.latent)])?;
         let (views, targets) = (self.views(batch, Use::Frozen)?, self.targets(batch)?);
         let mut top = TopN {
             errors: vec![Vec::new(); rows],

@@ -47,7 +47,7 @@ pub(super) fn export_all(
     for (prefix, params) in parts {
         params.export(prefix, &mut out)?;
     }
-    Standardiser::export(standardiser, &mut out);
+    Standardiser::export(standardiser, &mut out)?;
     Ok(out)
 }
 
@@ -103,18 +103,18 @@ impl Stepper {
         self.optimiser.set_lr(self.learning_rate * scale);
     }
 
-    /// Global norm of the gradients, before clipping.
-    pub(super) fn gradient_norm(&self, gradients: &GradStore) -> Result<f32> {
+    /// Global norm of the gradients, before clipping, `[]`.
+    pub(super) fn gradient_norm(&self, gradients: &GradStore) -> Result<Tensor> {
         Ok(self.optimiser.gradient_norm(gradients)?)
     }
 
-    /// One step with gradients of the global norm `norm`.
-    pub(super) fn step(&mut self, gradients: &GradStore, norm: f32) -> Result<()> {
+    /// One step with gradients of the global norm `norm`; with `sound`, a condition `[]`, nothing moves where that is 0.
+    pub(super) fn step(&mut self, gradients: &GradStore, norm: &Tensor, sound: Option<&Tensor>) -> Result<()> {
         let clip = self
             .early_clip
             .filter(|clip| self.updates < clip.updates)
             .map(|clip| clip.norm);
-        self.optimiser.step_with_norm(gradients, clip, norm)?;
+        self.optimiser.step_with_norm(gradients, clip, norm, sound)?;
         self.updates += 1;
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 mod chain;
 mod convert;
+mod device;
 mod errors;
 mod experiments;
 mod faults;

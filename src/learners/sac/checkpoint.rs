@@ -26,17 +26,9 @@ impl Sac {
                     .map(|(key, tensor)| (format!("{name}{key}"), tensor)),
             );
         }
-        let LearnedTemperature {
-            log_alpha,
-            first,
-            second,
-            steps,
-            ..
-        } = self.temperature;
-        out.insert(
-            TEMPERATURE.into(),
-            Tensor::new(&[log_alpha, first, second], &Device::Cpu)?,
-        );
+        let temperature = self.temperature.state()?;
+        out.insert(TEMPERATURE.into(), Tensor::new(&temperature, &Device::Cpu)?);
+        let steps = self.temperature.steps;
         let counters = [steps, self.updates, self.skipped, u64::from(self.skipped_in_row)];
         out.insert(
             COUNTERS.into(),
@@ -68,9 +60,10 @@ impl Sac {
             critics,
             targets,
             standardiser: self.standardiser.clone(),
-            temperature: self.temperature,
+            temperature: self.temperature.clone(),
             policy_optimiser,
             critic_optimisers,
+            compute: self.compute.clone(),
             updates: 0,
             skipped: 0,
             skipped_in_row: 0,
@@ -84,16 +77,11 @@ impl Sac {
                 .filter_map(|(key, tensor)| Some((key.strip_prefix(name)?.to_owned(), tensor.clone())));
             optimiser.import(&state.collect())?;
         }
-        let [log_alpha, first, second] = numbers(TEMPERATURE, get(TEMPERATURE)?.to_vec1::<f64>()?)?;
+        let temperature = numbers(TEMPERATURE, get(TEMPERATURE)?.to_vec1::<f64>()?)?;
         let counters: [i64; 4] = numbers(COUNTERS, get(COUNTERS)?.to_vec1()?)?;
         let [steps, updates, skipped, in_row] = counters.map(|count| u64::try_from(count).unwrap_or(0));
-        fresh.temperature = LearnedTemperature {
-            log_alpha,
-            first,
-            second,
-            steps,
-            ..fresh.temperature
-        };
+        fresh.temperature =
+            LearnedTemperature::with_state(self.temperature.setting, temperature, steps, self.compute.device())?;
         fresh.updates = updates;
         fresh.skipped = skipped;
         fresh.skipped_in_row = u32::try_from(in_row).unwrap_or(u32::MAX);
@@ -138,7 +126,7 @@ const OPTIMISERS: [&str; 3] = ["optimiser.policy.", "optimiser.critics.0.", "opt
 const TEMPERATURE: &str = "temperature";
 const COUNTERS: &str = "counters";
 
-fn numbers<T, const N: usize>(name: &str, values: Vec<T>) -> Result<[T; N]> {
+pub(super) fn numbers<T, const N: usize>(name: &str, values: Vec<T>) -> Result<[T; N]> {
     let wrong = |values: Vec<T>| SacError::Checkpoint(format!("`{name}` has {} values, not {N}", values.len()));
     values.try_into().map_err(wrong)
 }

@@ -156,7 +156,7 @@ fn a_policy_equal_to_the_prior_has_no_divergence() {
         let mut draws = stream(1, Purpose::Update, 0, 0);
         let batch = replay(16).sample(&mut draws, 16).unwrap();
         let noise = sac.draw_noise(&mut draws, 16).unwrap();
-        let metrics = sac.losses(&batch, &noise).unwrap().metrics;
+        let metrics = sac.losses(&batch, &noise).unwrap().figures.read().unwrap();
         assert!(metrics.penalty.abs() < 1e-6, "{estimate:?}: {}", metrics.penalty);
         assert_eq!(metrics.penalty_target, 5.0);
     }
@@ -221,7 +221,12 @@ fn critics_have_no_say_where_actions_are_cut_off() {
         });
         let noise = sac.draw_noise(draws, 16).unwrap();
         let batch = replay(16).sample(draws, 16).unwrap();
-        sac.losses(&batch, &noise).unwrap().metrics.policy_gradient
+        sac.losses(&batch, &noise)
+            .unwrap()
+            .figures
+            .read()
+            .unwrap()
+            .policy_gradient
     };
     assert!(gradient(far, &mut draws) < 1e-6);
     assert!(gradient(Squash::None, &mut draws) > 1e-4);
@@ -264,10 +269,10 @@ fn numbers_that_are_not_finite_change_nothing_and_end_in_an_error() {
         reward: (&good.reward * f64::NAN).unwrap(),
         ..good.clone()
     };
-    let before = (weights(&sac), sac.temperature);
+    let before = (weights(&sac), sac.temperature.state().unwrap());
     assert!(sac.update(&bad, &noise).unwrap().skipped);
     assert!(sac.update(&bad, &noise).unwrap().skipped);
-    assert_eq!((weights(&sac), sac.temperature), before);
+    assert_eq!((weights(&sac), sac.temperature.state().unwrap()), before);
     assert!(!sac.update(&good, &noise).unwrap().skipped);
     assert_ne!(weights(&sac), before.0);
     assert!(sac.update(&bad, &noise).is_ok() && sac.update(&bad, &noise).is_ok());
@@ -492,17 +497,20 @@ fn schedules_and_the_temperature_keep_their_limits() {
         lr: 0.1,
         minimum: Some(0.5),
     };
-    let mut temperature = LearnedTemperature::new(setting);
+    let stepped = |temperature: LearnedTemperature, gradient: f32| {
+        let gradient = Tensor::new(gradient, &Device::Cpu).unwrap();
+        temperature.stepped(&gradient).unwrap()
+    };
+    let value = |temperature: &LearnedTemperature| temperature.value().unwrap().to_scalar::<f32>().unwrap();
+    let mut temperature = LearnedTemperature::new(setting, &Device::Cpu).unwrap();
     for _ in 0..100 {
-        temperature = temperature.stepped(1.0);
+        temperature = stepped(temperature, 1.0);
     }
-    assert!((temperature.value() - 0.5).abs() < 1e-6);
-    temperature = temperature.stepped(-1e4);
-    assert!(temperature.value() > 0.5, "it comes back at once");
-    assert_eq!(
-        LearnedTemperature::new(Temperature::Fixed(0.2)).stepped(1.0).value(),
-        0.2
-    );
+    assert!((value(&temperature) - 0.5).abs() < 1e-6);
+    temperature = stepped(temperature, -1e4);
+    assert!(value(&temperature) > 0.5, "it comes back at once");
+    let fixed = LearnedTemperature::new(Temperature::Fixed(0.2), &Device::Cpu).unwrap();
+    assert_eq!(value(&stepped(fixed, 1.0)), 0.2);
 }
 
 /// `cargo test --no-default-features --lib -- --ignored --nocapture cost_of_one_update`

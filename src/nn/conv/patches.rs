@@ -1,19 +1,19 @@
 //! Patches of pictures as rows of a matrix, so that a convolution is a matrix product.
 
 /// Side of every kernel.
-pub(super) const KERNEL: usize = 4;
+pub(in crate::nn) const KERNEL: usize = 4;
 
 /// How a convolution looks at its input.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Geometry {
+pub(in crate::nn) struct Geometry {
     /// Channels of the input.
-    channels: usize,
+    pub(in crate::nn) channels: usize,
     /// Side of the input.
     side: usize,
     /// Side of the output.
     out: usize,
-    stride: usize,
-    pad: usize,
+    pub(in crate::nn) stride: usize,
+    pub(in crate::nn) pad: usize,
     /// Whether the input is stored channel by channel, `[channels, side, side]`, as pictures come. What the network
     /// makes of them is stored pixel by pixel, `[side, side, channels]`: there a row of a patch is one stretch of
     /// memory, and normalisation works on columns.

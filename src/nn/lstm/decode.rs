@@ -9,7 +9,7 @@ use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
 use super::stack::{Derived, Factors, Kept, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
-use super::{Block, LstmSpec};
+use super::{Block, LstmSpec, Weights as Parts, composed};
 
 /// `z [B, nz]` and `start [1 or B, output + state]` -> `[B, steps, output]`.
 pub(super) fn decode(block: &Block, z: &Tensor, start: &Tensor, steps: usize, frozen: bool) -> Result<Tensor> {
@@ -28,6 +28,9 @@ pub(super) fn decode(block: &Block, z: &Tensor, start: &Tensor, steps: usize, fr
             "a decoder start is [B, {output}] and [B, {}], got {starts} rows of {width}",
             block.spec.state()
         );
+    }
+    if block.params.is_composed() {
+        return composed::decode(&block.spec, Parts::new(&block.params, frozen), z, start, steps);
     }
     let op = Decode {
         block: block.clone(),

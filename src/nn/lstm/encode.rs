@@ -9,13 +9,16 @@ use super::super::gemm::{Into, Mat, product};
 use super::super::kernels;
 use super::super::params::{Scratch, slice_of, with_slice};
 use super::stack::{Derived, Factors, Kept, StateDelta, Tape, Weights, map_shards, shards, weight_gradient};
-use super::{Block, LstmSpec};
+use super::{Block, LstmSpec, Weights as Parts, composed};
 
 /// `x [B, T, input]` -> output of the last step `[B, output]`.
 pub(super) fn encode(block: &Block, x: &Tensor, frozen: bool) -> Result<Tensor> {
     let (_, steps, width) = x.dims3()?;
     if width != block.spec.input || steps == 0 {
         bail!("the encoder takes [B, T, {}], got {:?}", block.spec.input, x.dims());
+    }
+    if block.params.is_composed() {
+        return composed::encode(&block.spec, Parts::new(&block.params, frozen), x);
     }
     let op = Encode {
         block: block.clone(),

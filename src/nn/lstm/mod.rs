@@ -7,8 +7,9 @@ mod stack;
 
 use candle_core::{D, Result, Tensor, bail};
 
+use super::composed::{self, Weights};
 use super::params::Builder;
-use super::{Params, init};
+use super::{Compute, Params, init};
 use crate::rng::Stream;
 
 /// Architecture of an [`LstmEncoder`] or [`LstmDecoder`].
@@ -75,6 +76,13 @@ impl Block {
         })
     }
 
+    fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            params: to.take(&self.params)?,
+            ..self.clone()
+        })
+    }
+
     fn weights(&self, frozen: bool) -> Tensor {
         if frozen {
             self.params.var().as_detached_tensor()
@@ -123,6 +131,13 @@ impl LstmEncoder {
     /// As [`LstmEncoder::forward`], but no gradient to the weights is computed.
     pub fn forward_frozen(&self, x: &Tensor) -> Result<Tensor> {
         self.run(x, true)
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            block: self.block.moved(to)?,
+        })
     }
 
     fn run(&self, x: &Tensor, frozen: bool) -> Result<Tensor> {
@@ -191,6 +206,14 @@ impl LstmDecoder {
     /// As [`LstmDecoder::forward`], but no gradient to the weights or the learned start is computed.
     pub fn forward_frozen(&self, z: &Tensor, start: Option<(&Tensor, &Tensor)>, steps: usize) -> Result<Tensor> {
         self.run(z, start, steps, true)
+    }
+
+    /// An independent copy of another kind of computation.
+    pub(crate) fn moved(&self, to: &Compute) -> Result<Self> {
+        Ok(Self {
+            block: self.block.moved(to)?,
+            start: self.start.as_ref().map(|start| to.take(start)).transpose()?,
+        })
     }
 
     fn run(&self, z: &Tensor, start: Option<(&Tensor, &Tensor)>, steps: usize, frozen: bool) -> Result<Tensor> {

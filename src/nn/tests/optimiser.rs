@@ -39,7 +39,7 @@ fn adam_and_radam_match_the_golden_steps() {
         let (mut weights, mut norms) = (Vec::new(), Vec::new());
         for step in 0..20 {
             let grads = gradient(&params, &grads.get(step).unwrap());
-            norms.push(optimiser.step(&grads, clip).unwrap());
+            norms.push(optimiser.step(&grads, clip).unwrap().to_scalar::<f32>().unwrap());
             weights.push(params.tensor("w").unwrap());
         }
         let weights = Tensor::stack(&weights, 0).unwrap();

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::{Decoder, PriorNetwork, SkillBatch, Spirl, Use, not_gaussian};
-use crate::nn::Params;
+use crate::nn::{Compute, Params};
 use crate::pretraining::{Numbers, Pretrain};
 use crate::rng::Stream;
 use crate::skills::policy::IN_SEQUENCE;
@@ -100,7 +100,7 @@ impl Spirl {
         let from = one_name_each(from);
         let standardiser = Standardiser::import(self.standardiser.is_some(), &from, self.dims.state)?;
         import_all(&which(self), &from)?;
-        self.standardiser = standardiser;
+        self.standardiser = standardiser.map(|seen| seen.on(self.compute.device())).transpose()?;
         Ok(())
     }
 }
@@ -131,6 +131,20 @@ impl Pretrain for Spirl {
             ("gradient_norm", metrics.gradient_norm),
             ("skipped", f32::from(u8::from(metrics.skipped))),
         ])
+    }
+
+    fn train_unread(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream, lr_scale: f64) -> Result<()> {
+        let noise = noise.normal_tensor((states.dim(0)?, self.config.latent))?;
+        self.stepper.scale_learning_rate(lr_scale);
+        self.train_step_unread(&SkillBatch { states, actions }, &noise)
+    }
+
+    fn reads_at_once(&self) -> bool {
+        self.compute.reads_at_once()
+    }
+
+    fn computed_by(self: Box<Self>, compute: &Compute) -> Result<Box<dyn Pretrain>> {
+        Ok(Box::new(Self::computed_by(*self, compute)?))
     }
 
     fn validate(&mut self, states: Tensor, actions: Tensor, noise: &mut Stream) -> Result<Numbers> {
@@ -175,11 +189,11 @@ impl Pretrain for Spirl {
     }
 
     fn embed(&self, states: Tensor, actions: Tensor) -> Result<Option<Tensor>> {
-        let batch = SkillBatch { states, actions };
+        let batch = SkillBatch { states, actions }.to_device(self.compute.device())?;
         self.check_batch(&batch)?;
         let views = self.views(&batch, Use::Frozen)?;
         let posterior = self.posterior(views.as_ref(), &batch.actions, Use::Frozen)?;
-        Ok(Some(posterior.mu))
+        Ok(Some(posterior.mu.to_device(&Device::Cpu)?))
     }
 
     fn policy_prior(&self) -> Result<GaussianNetwork> {
@@ -188,8 +202,9 @@ impl Pretrain for Spirl {
             .first()
             .and_then(PriorNetwork::gauss)
             .ok_or_else(not_gaussian)?;
-        let mut own = network.deep_clone()?.with_threads(1);
-        own.set_standardiser(self.standardiser.clone());
+        let mut own = network.moved(&Compute::Fused)?.with_threads(1);
+        let standardiser = self.standardiser.as_ref().map(|seen| seen.on(&Device::Cpu));
+        own.set_standardiser(standardiser.transpose()?);
         Ok(own)
     }
 
