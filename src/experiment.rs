@@ -99,7 +99,7 @@ fn image_memory() -> u64 {
 /// What computes the updates of skill models and learners. Skills are decoded on the CPU whatever it is; a run may go on
 /// (`--resume`) on another device, with the same results to rounding only.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, PartialEq, Eq, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename = "device", rename_all = "lowercase")]
 pub enum LearningDevice {
     /// The fused passes of this program on the CPU.
     #[default]

@@ -110,7 +110,8 @@ pub(super) fn dense(layers: &[dense::Layer], weights: Weights<'_>, x: &Tensor, m
 }
 
 fn leaky(x: &Tensor) -> Result<Tensor> {
-    x.gt(0.0)?.where_cond(x, &(x * SLOPE)?)
+    // Zeros are made on the device, a single number would have to go there.
+    x.gt(&x.zeros_like()?)?.where_cond(x, &(x * SLOPE)?)
 }
 
 /// Batch normalisation of rows `[B, channels]`. In training mode the running statistics move `moves` times.

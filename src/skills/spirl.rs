@@ -191,14 +191,13 @@ struct Beta {
 }
 
 impl Beta {
-    fn new(settings: AutoBeta, compute: &Compute) -> Result<Self> {
-        let log_beta = compute.take(&Params::single("t", settings.start)?)?;
+    fn new(settings: AutoBeta, log_beta: Params) -> Self {
         let optimiser = Optimiser::new(OptimiserConfig::radam(settings.learning_rate), vec![log_beta.clone()]);
-        Ok(Self {
+        Self {
             log_beta,
             optimiser,
             settings,
-        })
+        }
     }
 
     fn value(&self) -> Result<Tensor> {
@@ -279,7 +278,7 @@ impl Spirl {
             .map(|_| PriorNetwork::new(config.prior, &prior, rng))
             .collect::<Result<Vec<_>>>()?;
         let beta = match config.auto_beta {
-            Some(settings) => Some(Beta::new(settings, &Compute::Fused)?),
+            Some(settings) => Some(Beta::new(settings, Params::single("t", settings.start)?)),
             None => None,
         };
         let standardiser = if config.standardise {
@@ -362,8 +361,8 @@ impl Spirl {
             },
         };
         let priors = self.priors.iter().map(|prior| prior.moved(compute));
-        let beta = match self.config.auto_beta {
-            Some(settings) => Some(Beta::new(settings, compute)?),
+        let beta = match &self.beta {
+            Some(beta) => Some(Beta::new(beta.settings, compute.take(&beta.log_beta)?)),
             None => None,
         };
         let (optimiser, early_clip) = (self.config.optimiser_config(), self.config.early_clip);

@@ -68,7 +68,10 @@ fn learners_practise_on_every_device_and_change_it() {
 fn devices_that_are_not_there_are_named() {
     let place = Place::new();
     let train = "train kitchen/sac --out out";
-    place.fails(&format!("{train} device=gpu"), &["gpu", "`cpu`", "`cuda`", "`candle`"]);
+    place.fails(
+        &format!("{train} device=gpu"),
+        &["unknown variant `gpu` of `device`", "one of: cpu, cuda, candle"],
+    );
     let bench = "bench learning --seconds 0.01 --json --device";
     let rates = place.succeeds(&format!("{bench} candle"));
     assert!(rates.contains("closed-loop skill model"), "{rates}");
