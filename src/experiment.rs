@@ -124,8 +124,11 @@ impl LearningDevice {
             Self::Cuda => match self.problem() {
                 Some(problem) => Err(problem.to_string()),
                 None => Device::new_cuda(0).map(Compute::Composed).map_err(|error| {
+                    // Where backtraces are asked for, candle's errors have one in their text.
+                    let said = error.to_string();
+                    let said = said.lines().next().unwrap_or_default();
                     format!(
-                        "device: cuda: no NVIDIA graphics processor could be opened ({error}); `device=cpu` needs none"
+                        "device: cuda: no NVIDIA graphics processor could be opened ({said}); `device=cpu` needs none"
                     )
                 }),
             },
