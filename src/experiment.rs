@@ -107,7 +107,7 @@ pub enum LearningDevice {
     /// The first NVIDIA graphics processor that CUDA shows (`CUDA_VISIBLE_DEVICES`), with candle's own operations; for
     /// programs built with `--features cuda`.
     Cuda,
-    /// candle's own operations on the CPU, four to eight times slower than the fused passes: the computation of `cuda` without
+    /// candle's own operations on the CPU, two to eight times slower than the fused passes: the computation of `cuda` without
     /// a graphics processor, to check it.
     Candle,
 }
@@ -121,24 +121,32 @@ impl LearningDevice {
         match self {
             Self::Cpu => Ok(Compute::Fused),
             Self::Candle => Ok(Compute::Composed(Device::Cpu)),
-            Self::Cuda => match self.problem() {
-                Some(problem) => Err(problem.to_string()),
-                None => Device::new_cuda(0).map(Compute::Composed).map_err(|error| {
+            Self::Cuda => self.ready().and_then(|()| {
+                Device::new_cuda(0).map(Compute::Composed).map_err(|error| {
                     // Where backtraces are asked for, candle's errors have one in their text.
                     let said = error.to_string();
                     let said = said.lines().next().unwrap_or_default();
                     format!(
                         "device: cuda: no NVIDIA graphics processor could be opened ({said}); `device=cpu` needs none"
                     )
-                }),
-            },
+                })
+            }),
         }
     }
 
-    fn problem(self) -> Option<Problem> {
-        let message = "cuda needs a program that was built with it (`cargo build --features cuda`, with the compiler of \
-                       the CUDA toolkit); `device=cpu` needs nothing";
-        (self == Self::Cuda && !cfg!(feature = "cuda")).then(|| Problem::new("device", message))
+    /// Whether this program was built with it.
+    ///
+    /// # Errors
+    /// It was not; the text says how it is.
+    pub fn ready(self) -> Result<(), String> {
+        if self != Self::Cuda || cfg!(feature = "cuda") {
+            return Ok(());
+        }
+        Err(
+            "device: cuda needs a program that was built with it (`make build CUDA=1` or `cargo build --features cuda`, \
+             with the compiler of the CUDA toolkit); `device=cpu` learns without"
+                .into(),
+        )
     }
 }
 
@@ -496,7 +504,6 @@ impl Experiment {
         }
         let learner = self.learner.problems().into_iter();
         found.extend(learner.map(|(field, rule)| Problem::new(format!("learner.{field}"), format!("must be {rule}"))));
-        found.extend(self.device.problem());
         found.extend(self.pretraining.problems());
         found.extend(self.training.problems());
         let (capacity, batch) = (self.training.replay_capacity, self.learner.batch);

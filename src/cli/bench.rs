@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Failure, print};
 use crate::bench::{self, BenchConfig, Measured};
 use crate::experiment::LearningDevice;
+use crate::nn::Compute;
 use crate::run;
 
 /// Measure simulation, learning, and both at once on this machine.
@@ -51,6 +52,8 @@ struct Report {
     version: &'static str,
     processor: String,
     threads: usize,
+    /// What computed the updates of the part `learning`.
+    device: LearningDevice,
     results: Vec<Measured>,
 }
 
@@ -73,16 +76,25 @@ pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Fai
     if let Some(load) = load_average().filter(|&load| load > QUIET) {
         bevy::log::warn!("the machine was busy just now (load average {load}); close other programs and wait a minute");
     }
+    let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
+    let learning = wanted(Part::Learning);
+    if !learning && arguments.device != LearningDevice::default() {
+        return Err("--device: only the part `learning` computes elsewhere than on the CPU".into());
+    }
     let config = BenchConfig {
         threads,
         time: Duration::from_secs_f64(arguments.seconds),
-        compute: arguments.device.open()?,
+        compute: if learning {
+            arguments.device.open()?
+        } else {
+            Compute::Fused
+        },
     };
-    let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         processor: run::processor(),
         threads,
+        device: arguments.device,
         results: Vec::new(),
     };
     let mut results = Vec::new();
@@ -97,7 +109,12 @@ pub(super) fn run(arguments: &Arguments, threads: usize) -> Result<ExitCode, Fai
         Ok(())
     };
     if !arguments.json {
-        print(format_args!("{}, {} threads", report.processor, report.threads))?;
+        let learns = match arguments.device {
+            LearningDevice::Cpu => "",
+            LearningDevice::Cuda => ", learning on cuda",
+            LearningDevice::Candle => ", learning with candle's operations",
+        };
+        print(format_args!("{}, {} threads{learns}", report.processor, report.threads))?;
     }
     if wanted(Part::Simulation) {
         for &environments in &arguments.environments {

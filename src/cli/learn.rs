@@ -9,7 +9,7 @@ use super::train::SweepArguments;
 use super::{Failure, finished, print, table};
 use crate::app::Ended;
 use crate::evaluate::EvaluationSummary;
-use crate::experiment::{Experiment, SkillModelConfig};
+use crate::experiment::{Experiment, LearningDevice, SkillModelConfig};
 use crate::files::Loaded;
 use crate::run::{
     self, Evaluated, EvaluationPlan, RunFolder, RunFolderError, Settings, Sweep, TrainPlan, Variant, share_skills,
@@ -73,6 +73,7 @@ fn learn(arguments: &Arguments, overrides: &[String], root: &Path, settings: &Se
         resolved_text,
         ..
     } = Experiment::load(name, overrides)?;
+    experiment.device.ready()?;
     let folder = match RunFolder::resume(root) {
         Ok(folder) => {
             expect_same(&folder, &experiment)?;
@@ -181,13 +182,14 @@ fn chain_all(
 }
 
 /// Refuses a run of another experiment, and names what differs. Settings count, not how a file writes them down, nor
-/// what it says about itself.
+/// what it says about itself, nor what computes it.
 fn expect_same(folder: &RunFolder, experiment: &Experiment) -> Result<(), Failure> {
     const SHOWN: usize = 3;
     let settings = |experiment: &Experiment| Experiment {
         description: String::new(),
         quick: Vec::new(),
         kept_scene: None,
+        device: LearningDevice::default(),
         ..experiment.clone()
     };
     let (before, now) = (settings(&folder.experiment(&[])?), settings(experiment));

@@ -184,6 +184,7 @@ impl Begun {
             // Also where an override names the scene again: a run does not change it.
             folder.attach_scene(&mut experiment)?;
             folder.warn_of_changed_scene(&experiment);
+            experiment.device.ready()?;
             return Ok(Self { experiment, folder });
         }
         let Loaded {
@@ -193,6 +194,7 @@ impl Begun {
         } = Experiment::load(name, overrides)?;
         // Before the scene is kept, so that faults are told of its own file.
         run::check(&experiment)?;
+        experiment.device.ready()?;
         let folder = RunFolder::create(&folder, name, &resolved_text)?;
         let kept = folder.keep_scene(&mut experiment);
         kept.inspect_err(|_| folder.remove_if_unused())?;

@@ -107,6 +107,9 @@ impl SweepRuns {
                 .iter()
                 .map(|variant| (variant.name.as_str(), &variant.experiment)),
         )?;
+        variants
+            .iter()
+            .try_for_each(|variant| variant.experiment.device.ready())?;
         SweepIndex::new(name, overrides, variants).begin(root, may_be_there)?;
         let mut begun = Self::empty(root);
         for variant in variants {

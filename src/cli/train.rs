@@ -93,6 +93,9 @@ fn practise(run: &Begun, arguments: &Arguments, speed: Speed, settings: &Setting
     let TrainingArguments { experiment, resume, .. } = &arguments.run;
     let scene = run::check(&run.experiment)?;
     let own = if *resume { run.folder.skills_used()? } else { None };
+    if own.as_ref().is_some_and(|own| *own == run.folder.skills()) && arguments.skills.is_none() {
+        run::expect_trained(&run.experiment, &run.folder)?;
+    }
     let skills = skills_for(&run.experiment, arguments.skills.clone().or(own), experiment)?;
     let plan = |watch| TrainPlan {
         skills: skills.clone(),

@@ -10,7 +10,7 @@ pub enum Compute {
     /// By this module's fused passes on the CPU.
     #[default]
     Fused,
-    /// By candle's own operations on this device. On the CPU that is four to eight times slower than the fused passes, and
+    /// By candle's own operations on this device. On the CPU that is two to eight times slower than the fused passes, and
     /// there to check them.
     Composed(Device),
 }

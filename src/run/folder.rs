@@ -388,6 +388,11 @@ impl RunFolder {
         Ok(None)
     }
 
+    /// Whether the skill model in the run is the copy of one that was trained elsewhere.
+    pub fn skills_are_copied(&self) -> bool {
+        self.skills().join(COPIED_FROM).exists()
+    }
+
     /// The skill model in `skills`, if [`note_skills`](Self::note_skills) would copy it; `None` if it is the run's own.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ pub use film::{FilmError, Filming, Recording, default_video};
 pub use folder::{RunFolder, RunFolderError, default_name, make_folder, processor, same_experiment, write_whole};
 pub use kept_scene::load_scene;
 use kept_scene::read_scene;
-pub use pretrain::{needs_demonstrations, pretrain};
+pub use pretrain::{expect_trained, needs_demonstrations, pretrain};
 pub use problems::{check, problems_in};
 pub use record::{Acting, RecordPlan, RecordSource, record};
 pub use scene_picture::{Picture, PictureError, picture_of};

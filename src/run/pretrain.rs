@@ -217,6 +217,27 @@ pub fn needs_demonstrations(experiment: &Experiment, folder: &RunFolder) -> Resu
     Ok(!trained || (at_hand && lacks_picture(&skills, &saved)))
 }
 
+/// Refuses to begin practice with the run's own skill model before that has made its updates: afterwards it is not
+/// trained any further.
+pub fn expect_trained(experiment: &Experiment, folder: &RunFolder) -> Result<(), RunError> {
+    let root = folder.skills();
+    if !SkillFolder::exists(&root) || folder.skills_are_copied() || folder.has_practised()? {
+        return Ok(());
+    }
+    let (skills, _) = SkillFolder::open(&root)?;
+    let made = skills.latest()?.map_or(0, |checkpoint| checkpoint.state.updates);
+    let wanted = experiment.pretraining.updates;
+    if made >= wanted {
+        return Ok(());
+    }
+    Err(RunError::Experiment(format!(
+        "{}: the skill model has made {made} of {wanted} updates (pretraining.updates), and makes no more once learners \
+         have practised with it; `apprentice pretrain` with --resume goes on with it, `pretraining.updates={made}` takes it \
+         as it is",
+        root.display()
+    )))
+}
+
 /// Whether a model that has skills to show has no picture of them.
 fn lacks_picture(skills: &SkillFolder, saved: &SavedModel) -> bool {
     matches!(saved.model, SkillModelConfig::Spirl(_)) && !skills.root().join(PICTURE).exists()

@@ -75,13 +75,40 @@ fn devices_that_are_not_there_are_named() {
     let bench = "bench learning --seconds 0.01 --json --device";
     let rates = place.succeeds(&format!("{bench} candle"));
     assert!(rates.contains("closed-loop skill model"), "{rates}");
+    assert!(rates.contains("\"device\": \"candle\""), "{rates}");
+    place.fails("bench simulation --device candle", &["only the part `learning`"]);
     if !cfg!(feature = "cuda") {
-        for command in [format!("{train} device=cuda"), format!("{bench} cuda")] {
+        let learn = format!("learn kitchen/spirl_cl {} --out out device=cuda", tiny());
+        for command in [format!("{train} device=cuda"), format!("{bench} cuda"), learn] {
             place.fails(
                 &command,
-                &["device", "cargo build --features cuda", "`device=cpu` needs nothing"],
+                &["device", "cargo build --features cuda", "`device=cpu` learns without"],
             );
         }
         assert!(!place.path("out").exists());
     }
+    // What others will compute can be prepared here, and looked at here afterwards.
+    place.succeeds(&format!("{train} device=cuda --dry-run"));
+    place.succeeds("experiments check kitchen/sac device=cuda");
+    copy(skills(), &place.path("run"));
+    place.succeeds("train kitchen/spirl_cl training.steps=20 --resume --out run");
+    let written = place.read("run/experiment.ron").replace("device: cpu", "device: cuda");
+    assert!(written.contains("device: cuda"));
+    place.write("run/experiment.ron", &written);
+    place.succeeds("evaluate run --episodes 1 --sampled-only");
+}
+
+#[test]
+fn the_whole_chain_goes_on_elsewhere() {
+    let place = Place::new();
+    let learn = format!(
+        "learn kitchen/spirl_cl {} pretraining.updates=20 training.steps=20 evaluation.final_episodes=1 --out run",
+        tiny()
+    );
+    place.succeeds(&format!("{learn} device=candle"));
+    place.succeeds(&learn);
+    place.fails(
+        &format!("{learn} learner.discount=0.5"),
+        &["holds a run of another experiment"],
+    );
 }

@@ -83,6 +83,24 @@ fn learners_stay_with_the_skill_model_that_they_practised_with() {
 }
 
 #[test]
+fn learners_wait_for_their_own_skill_model_to_be_trained() {
+    let place = Place::new();
+    copy(skills(), &place.path("run"));
+    let train = "train kitchen/spirl_cl training.steps=40 --resume --out run";
+    place.fails(
+        &format!("{train} pretraining.updates=300"),
+        &[
+            "has made 200 of 300 updates",
+            "`apprentice pretrain` with --resume",
+            "`pretraining.updates=200`",
+        ],
+    );
+    place.succeeds(train);
+    // Once they stand on it, it is as it is.
+    place.succeeds("train kitchen/spirl_cl training.steps=60 pretraining.updates=300 --resume --out run");
+}
+
+#[test]
 fn what_a_checkpoint_has_fixed_cannot_change() {
     let place = Place::new();
     copy(skills(), &place.path("run"));
