@@ -14,11 +14,11 @@ help: ## this list
 setup: ## fetch MuJoCo, the robot models and, if missing, CMake into .deps
 	@./setup
 
-build: setup ## build the program; HEADLESS=1 without its window
+build: setup ## build the program; HEADLESS=1 without its window, CUDA=1 with learning on a graphics processor
 	$(CARGO) build --locked $(FEATURES)
 
 kitchen: build ## learn the kitchen from demonstrations to the finished agent; QUICK=1 for a three-minute run
-	$(CARGO) run --locked --quiet $(FEATURES) -- learn kitchen/spirl_cl $(if $(QUICK),--quick)
+	$(CARGO) run --locked --quiet $(FEATURES) -- learn kitchen/spirl_cl $(if $(CUDA),device=cuda) $(if $(QUICK),--quick)
 
 watch: build ## see the agents of `make kitchen` act, in a window
 	$(CARGO) run --locked --quiet $(FEATURES) -- watch runs/kitchen_spirl_cl$(if $(QUICK),_quick) --evaluate
