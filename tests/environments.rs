@@ -729,6 +729,10 @@ fn every_scene_of_the_project_works() {
     let tasks = [
         ("kitchen", &["microwave", "kettle", "bottom burner", "light switch"][..]),
         (
+            "kitchen_fast",
+            &["microwave", "kettle", "bottom burner", "light switch"],
+        ),
+        (
             "kitchen_partial",
             &["microwave", "kettle", "light switch", "slide cabinet"],
         ),
