@@ -107,8 +107,8 @@ pub enum LearningDevice {
     /// The first NVIDIA graphics processor that CUDA shows (`CUDA_VISIBLE_DEVICES`), with candle's own operations; for
     /// programs built with `--features cuda`.
     Cuda,
-    /// candle's own operations on the CPU, two to eight times slower than the fused passes: the computation of `cuda` without
-    /// a graphics processor, to check it.
+    /// candle's own operations on the CPU, two to eight times slower than the fused passes: the computation of `cuda`
+    /// without a graphics processor, to check it.
     Candle,
 }
 

@@ -18,11 +18,11 @@ use crate::agents::{ActsIn, AgentState, Agents, Behaviour, record_steps, store_t
 use crate::checkpoint::{CheckpointError, Checkpoints, Part};
 use crate::evaluate::{Evaluation, EvaluationSchedule, SavedEvaluation};
 use crate::experiment::{Experiment, TrainingConfig};
-use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics};
+use crate::learners::sac::{Sac, SacError, Temperature, UpdateMetrics, UpdateNoise};
 use crate::learners::skill_recorder::TransitionRule;
 use crate::metrics::MetricsError;
 use crate::panics;
-use crate::replay::{self, ReplayBuffer, ReplayError};
+use crate::replay::{self, Batch, ReplayBuffer, ReplayError};
 use crate::reports::{Reporter, next_multiple};
 use crate::rng::{Purpose, Stream, stream};
 use crate::sim::{Episode, Outcome, TaskProgress};
@@ -385,9 +385,7 @@ pub(crate) fn update(
     batches: &mut Stream,
     noise: &mut Stream,
 ) -> Result<UpdateMetrics, LearnError> {
-    let size = sac.config().batch;
-    let batch = buffer.sample(batches, size)?;
-    let noise = sac.draw_noise(noise, size)?;
+    let (batch, noise) = draw(sac, buffer, batches, noise)?;
     Ok(sac.update(&batch, &noise)?)
 }
 
@@ -398,10 +396,19 @@ pub(crate) fn update_unread(
     batches: &mut Stream,
     noise: &mut Stream,
 ) -> Result<(), LearnError> {
-    let size = sac.config().batch;
-    let batch = buffer.sample(batches, size)?;
-    let noise = sac.draw_noise(noise, size)?;
+    let (batch, noise) = draw(sac, buffer, batches, noise)?;
     Ok(sac.update_unread(&batch, &noise)?)
+}
+
+/// What is random in an update.
+fn draw(
+    sac: &Sac,
+    buffer: &ReplayBuffer,
+    batches: &mut Stream,
+    noise: &mut Stream,
+) -> Result<(Batch, UpdateNoise), LearnError> {
+    let size = sac.config().batch;
+    Ok((buffer.sample(batches, size)?, sac.draw_noise(noise, size)?))
 }
 
 /// Saving a learner failed.

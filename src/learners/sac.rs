@@ -645,7 +645,8 @@ impl Sac {
         self.step(losses, Some(&sound))
     }
 
-    /// Changes everything that an update changes; where `sound`, a condition `[]`, is 0, as it was.
+    /// Changes everything that an update changes; where `sound`, a condition `[]`, is 0, nothing but the targets, which
+    /// follow the critics all the same.
     fn step(&mut self, losses: Losses, sound: Option<&Tensor>) -> Result<()> {
         let Losses {
             gradients,

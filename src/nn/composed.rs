@@ -6,13 +6,9 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, D, Layout, Result, Shape, 
 
 use super::backward::contribute_part;
 use super::conv::{After, Conv, KERNEL};
-use super::dense::{self, Activation, NormLayer, Offset};
+use super::dense::{self, Activation, EPSILON, MOMENTUM, NormLayer, Offset};
 use super::{LstmSpec, Mode, Params};
 
-/// Added to the variance before the square root (`PyTorch` default).
-const EPSILON: f64 = 1e-5;
-/// Weight of the newest batch in the running statistics (`PyTorch` default).
-const MOMENTUM: f64 = 0.1;
 /// Slope of the leaky ReLU below zero.
 const SLOPE: f64 = 0.2;
 
@@ -97,7 +93,7 @@ pub(super) fn dense(layers: &[dense::Layer], weights: Weights<'_>, x: &Tensor, m
                 let distance = y.broadcast_sub(&y.mean_keepdim(D::Minus1)?)?;
                 let var = distance.sqr()?.mean_keepdim(D::Minus1)?;
                 distance
-                    .broadcast_div(&(var + EPSILON)?.sqrt()?)?
+                    .broadcast_div(&(var + f64::from(EPSILON))?.sqrt()?)?
                     .broadcast_mul(&weights.at(gamma, &[layer.output])?)?
                     .broadcast_add(&weights.at(beta, &[layer.output])?)?
             }
@@ -141,7 +137,7 @@ fn batch_norm(norm: NormLayer, weights: Weights<'_>, x: &Tensor, mode: Mode, mov
         }
     };
     x.broadcast_sub(&mean)?
-        .broadcast_div(&(var + EPSILON)?.sqrt()?)?
+        .broadcast_div(&(var + f64::from(EPSILON))?.sqrt()?)?
         .broadcast_mul(&weights.at(norm.gamma, &[channels])?)?
         .broadcast_add(&weights.at(norm.beta, &[channels])?)
 }
@@ -155,7 +151,7 @@ fn move_running(params: &Params, norm: NormLayer, mean: &Tensor, var: &Tensor, r
     let sound = is_finite(&(mean + var)?)?.broadcast_as(channels)?;
     for (at, value) in [(norm.running_mean, mean.clone()), (norm.running_var, (var * unbias)?)] {
         let before = buffers.narrow(0, at, channels)?.copy()?;
-        let after = (&before + ((value - &before)? * MOMENTUM)?)?;
+        let after = (&before + ((value - &before)? * f64::from(MOMENTUM))?)?;
         buffers.slice_set(&sound.where_cond(&after, &before)?, 0, at)?;
     }
     Ok(())

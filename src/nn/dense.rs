@@ -12,9 +12,9 @@ use super::{Compute, Mode, Params, init, kernels};
 use crate::rng::Stream;
 
 /// Added to the variance before the square root (`PyTorch` default).
-const EPSILON: f32 = 1e-5;
+pub(super) const EPSILON: f32 = 1e-5;
 /// Weight of the newest batch in the running statistics (`PyTorch` default).
-const MOMENTUM: f32 = 0.1;
+pub(super) const MOMENTUM: f32 = 0.1;
 
 /// Offsets of a batch-normalisation layer; the statistics lie in the buffer store.
 #[derive(Debug, Clone, Copy)]

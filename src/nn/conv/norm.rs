@@ -2,13 +2,8 @@
 
 use super::Conv;
 use super::op::{Parts, spread};
-use crate::nn::dense::NormLayer;
+use crate::nn::dense::{EPSILON, MOMENTUM, NormLayer};
 use crate::nn::kernels;
-
-/// Added to the variance before the square root (`PyTorch` default).
-const EPSILON: f32 = 1e-5;
-/// Weight of the newest batch in the running statistics (`PyTorch` default).
-const MOMENTUM: f32 = 0.1;
 
 /// Statistics of the channels, and the affine map that normalisation with them is.
 pub(super) struct Statistics {
