@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// Experiment: a name in configs/ or a path.
     #[arg(default_value = "kitchen/spirl_cl")]
     experiment: String,
-    /// Overrides such as `seeds=[0,1,2]`.
+    /// Overrides such as `seeds=[0,1,2]` or `device=cuda`.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
     /// The short form of the experiment, to see that everything works: three minutes for `kitchen/spirl_cl`.

@@ -104,7 +104,7 @@ enum Command {
 struct TrainingArguments {
     /// Experiment: a name in configs/ or a path.
     experiment: String,
-    /// Overrides such as `environments=8` or `pretraining.updates=20_000`.
+    /// Overrides such as `environments=8`, `pretraining.updates=20_000` or `device=cuda`.
     #[arg(value_name = "PATH=VALUE")]
     overrides: Vec<String>,
     /// Folder of the run [default: runs/EXPERIMENT, or `runs/EXPERIMENT_2` and so on if that is taken].
